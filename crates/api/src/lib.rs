@@ -1,0 +1,1 @@
+//! The Docker Engine API as data: the newest types, version rules and stream framings.

@@ -1,0 +1,1 @@
+//! The daemon's domain: containers, images, volumes and events; their life-cycle and convergence.

@@ -1,0 +1,1 @@
+//! Plain data for the OCI image, runtime and distribution specifications.

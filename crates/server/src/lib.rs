@@ -1,0 +1,1 @@
+//! Exposes the engine: the Docker Engine API over unix and TCP sockets, and the daemon's configuration.

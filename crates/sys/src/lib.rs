@@ -1,0 +1,1 @@
+//! Safe, EINTR-proof, descriptor-based wrappers for the Linux calls that Corten uses; the only crate with `unsafe`.

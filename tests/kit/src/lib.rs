@@ -1,0 +1,1 @@
+//! The test harness: a hermetic host with a real engine on it, fixture images, a faulty registry.
