@@ -1,2 +1,27 @@
-//! placeholder
-fn main() {}
+//! The one binary: looks at the name it was called by and at its first argument, and calls the command line, the
+//! daemon or the runtime.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The executable that is started beside every container; `build.rs` makes it.
+static SUPERVISOR: &[u8] = include_bytes!(env!("CORTEN_SUPERVISOR"));
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().and_then(|arg| Path::new(arg).file_name()).unwrap_or(OsStr::new("corten"));
+    let code = match (name.to_str(), args.get(1).and_then(|arg| arg.to_str())) {
+        (Some("dockerd"), _) => server::daemon::main(&args, SUPERVISOR),
+        (Some("docker"), _) => cli::main(args),
+        (_, Some("daemon")) => {
+            let mut daemon_args = vec![OsString::from("corten daemon")];
+            daemon_args.extend(args.into_iter().skip(2));
+            server::daemon::main(&daemon_args, SUPERVISOR)
+        }
+        (_, Some("runtime")) => runtime::command::main(&args[2..]),
+        _ => cli::main(args),
+    };
+    // The shell sees the low eight bits anyway; a code outside them must not turn into success.
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
