@@ -1,1 +1,13 @@
 //! The test harness: a hermetic host with a real engine on it, fixture images, a faulty registry.
+//!
+//! A test makes a [`Host`], which starts a daemon with roots, socket and parent cgroup of its own, drives it with our
+//! command line or the real `docker`, and drops it: then everything is stopped, and the test fails if a process, mount
+//! or cgroup is left on the machine.
+
+mod command;
+mod host;
+mod terminal;
+
+pub use command::{Cmd, Output, Running, wait_for};
+pub use host::{CLIS, Cli, Host, binary, skip};
+pub use terminal::Terminal;

@@ -1,0 +1,264 @@
+//! The daemon: reads its settings, opens the engine, listens, and ends when it is told to.
+//!
+//! Containers do not depend on it: on SIGTERM it finishes the requests under way and goes, and they stay.
+
+pub mod listen;
+pub mod settings;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Engine;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use listen::Listener;
+use settings::Settings;
+
+/// dockerd's exit code for a command line or a file that it does not understand.
+const EXIT_USAGE: i32 = 125;
+/// Threads that serve requests: they wait on sockets, all that blocks goes to the blocking pool.
+const WORKERS_MAX: usize = 4;
+/// Threads that may block at once: enough for many disks' queues, few enough to bound memory.
+const BLOCKING_THREADS_MAX: usize = 128;
+/// How long to leave a listener alone that has no descriptors left to accept with.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    #[error("cannot start the engine")]
+    Engine(#[source] engine::Error),
+    #[error("{doing}")]
+    Io {
+        doing: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// Runs the daemon with the command line `args` (the program's name first) until it is told to end; `supervisor` is
+/// the executable to start beside every container. Returns the exit code.
+pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
+    let by_dockers_name = args.first().is_some_and(|name| Path::new(name).ends_with("dockerd"));
+    let file = if by_dockers_name { "/etc/docker/daemon.json" } else { "/etc/corten/daemon.json" };
+    let settings = match Settings::load(args, Path::new(file)) {
+        Ok(settings) if settings.validate => {
+            println!("configuration OK");
+            return 0;
+        }
+        Ok(settings) => settings,
+        Err(settings::Error::Help(text)) => {
+            print!("{text}");
+            return 0;
+        }
+        Err(error @ settings::Error::Usage(_)) => {
+            eprintln!("corten daemon: {error}\nSee 'corten daemon --help'.");
+            return EXIT_USAGE;
+        }
+        Err(error) => {
+            eprintln!("corten daemon: {error}");
+            return 1;
+        }
+    };
+    start_log(&settings);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("corten")
+        .enable_all()
+        .build();
+    let result = runtime
+        .map_err(Error::io("cannot start threads"))
+        .and_then(|runtime| {
+            let result = runtime.block_on(run(settings, supervisor));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        });
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("corten daemon: {}", chain(&error));
+            1
+        }
+    }
+}
+
+/// The error with all its sources, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+/// Sends the log to standard error, where service managers want it.
+fn start_log(settings: &Settings) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(settings.log_level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    if settings.log_json { log.json().init() } else { log.init() }
+}
+
+/// Opens the engine and serves until a signal asks to end.
+async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("cannot watch for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("cannot watch for SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot watch for SIGHUP"))?;
+
+    make_exec_root(&settings.exec_root)?;
+    let _pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    // The engine first: its lock decides who is the daemon, and nobody may connect before it is ready.
+    let engine = Engine::open(engine_config(&settings, supervisor)).await.map_err(Error::Engine)?;
+    let listeners = listen::bind(&settings)?;
+
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let sockets: Vec<PathBuf> = listeners
+        .iter()
+        .filter_map(|listener| match listener {
+            Listener::Unix(_, path) => path.clone(),
+            _ => None,
+        })
+        .collect();
+    for listener in listeners {
+        tasks.spawn(accept(listener, Arc::clone(&engine), tasks.clone(), shutdown.clone()));
+    }
+    tracing::info!(data_root = %settings.data_root.display(), "ready");
+    if let Err(error) = sys::activation::notify("READY=1") {
+        tracing::warn!(%error, "cannot tell the service manager that the daemon is ready");
+    }
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::warn!("SIGHUP: reloading the configuration is not supported yet"),
+        }
+    }
+    tracing::info!("ending; containers stay as they are");
+    let _ = sys::activation::notify("STOPPING=1");
+    shutdown.cancel();
+    for path in &sockets {
+        let _ = std::fs::remove_file(path);
+    }
+    tasks.close();
+    let patience = Duration::from_secs(settings.shutdown_timeout_s);
+    if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "ended before all connections did");
+    }
+    engine.close().await;
+    Ok(())
+}
+
+/// Makes the directory of what runs: everybody may pass to the socket, nobody else may look.
+fn make_exec_root(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let doing = || Error::io(format!("cannot create {}", path.display()));
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(doing())?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(doing())
+}
+
+/// What of the settings concerns the engine.
+fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Config {
+    engine::Config {
+        data_root: settings.data_root.clone(),
+        exec_root: settings.exec_root.clone(),
+        supervisor,
+        insecure_registries: settings.insecure_registries.clone(),
+        registry_mirrors: settings.registry_mirrors.clone(),
+        max_concurrent_downloads: settings.max_concurrent_downloads,
+        cgroup_parent: settings.cgroup_parent.clone(),
+        default_shm_size_bytes: settings.default_shm_size_bytes,
+        debug: settings.log_level >= tracing::level_filters::LevelFilter::DEBUG,
+    }
+}
+
+/// Accepts connections of one listener until the shutdown, each served by a task of its own.
+async fn accept(listener: Listener, engine: Arc<Engine>, tasks: TaskTracker, shutdown: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = accept_one(&listener) => accepted,
+        };
+        let connection = match accepted {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
+        tasks.spawn(async move {
+            match connection {
+                Connection::Unix(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                Connection::Tcp(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                Connection::Tls(stream, acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                    Err(error) => tracing::debug!(%error, "no TLS connection"),
+                },
+            }
+        });
+    }
+}
+
+/// A client that has connected, before anything is read from it.
+enum Connection {
+    Unix(tokio::net::UnixStream),
+    Tcp(tokio::net::TcpStream),
+    Tls(tokio::net::TcpStream, crate::tls::Acceptor),
+}
+
+async fn accept_one(listener: &Listener) -> io::Result<Connection> {
+    Ok(match listener {
+        Listener::Unix(listener, _) => Connection::Unix(listener.accept().await?.0),
+        Listener::Tcp(listener) => Connection::Tcp(listener.accept().await?.0),
+        Listener::Tls(listener, acceptor) => Connection::Tls(listener.accept().await?.0, acceptor.clone()),
+    })
+}
+
+/// The file with the daemon's process id, removed when the daemon ends.
+struct Pidfile(PathBuf);
+
+impl Pidfile {
+    /// Writes the file; refuses where it names a process that is alive, as dockerd does.
+    fn write(path: &Path) -> Result<Self, Error> {
+        let doing = || Error::io(format!("cannot write the pid file {}", path.display()));
+        if let Ok(text) = std::fs::read_to_string(path)
+            && let Ok(pid) = text.trim().parse::<u32>()
+            && pid != std::process::id()
+            && Path::new(&format!("/proc/{pid}")).exists()
+        {
+            let reason = format!("process with PID {pid} is still running");
+            return Err(doing()(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+        }
+        std::fs::write(path, format!("{}\n", std::process::id())).map_err(doing())?;
+        Ok(Self(path.to_path_buf()))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

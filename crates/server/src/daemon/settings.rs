@@ -1,0 +1,551 @@
+//! What the daemon can be told: dockerd's flags and `daemon.json`, merged into [`Settings`].
+//!
+//! Names are dockerd's. What this engine does not have is refused by its name, on the command line and in the file
+//! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A configuration file is read whole; nobody writes one this large by hand.
+const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// dockerd's options that this engine does not have yet, as flags and (where they differ) as keys of `daemon.json`.
+const NOT_YET: &[&str] = &[
+    "add-runtime", "allow-nondistributable-artifacts", "api-cors-header", "authorization-plugin", "authorization-plugins",
+    "bip", "bip6", "bridge", "bridge-accept-fwmark", "builder", "cdi-spec-dir", "cdi-spec-dirs", "containerd",
+    "containerd-namespace", "containerd-plugins-namespace", "cpu-rt-period", "cpu-rt-runtime",
+    "default-address-pool", "default-address-pools", "default-cgroupns-mode", "default-gateway", "default-gateway-v6",
+    "default-ipc-mode", "default-network-opt", "default-network-opts", "default-runtime", "default-ulimit",
+    "default-ulimits", "dns", "dns-opt", "dns-opts", "dns-search", "exec-opt", "exec-opts", "experimental", "features",
+    "firewall-backend", "fixed-cidr", "fixed-cidr-v6", "host-gateway-ip", "host-gateway-ips", "http-proxy", "https-proxy", "icc",
+    "init", "init-path", "ip", "ip-forward", "ip-forward-no-drop", "ip-masq", "ip6tables", "iptables", "ipv6", "label", "labels",
+    "log-driver", "log-opt", "log-opts", "max-download-attempts", "metrics-addr", "mtu",
+    "network-control-plane-mtu", "no-new-privileges", "no-proxy", "node-generic-resource", "node-generic-resources",
+    "oom-score-adjust", "proxies", "raw-logs", "runtimes", "seccomp-profile", "selinux-enabled", "storage-driver", "storage-opt", "storage-opts",
+    "swarm-default-advertise-addr", "userland-proxy", "userland-proxy-path", "userns-remap",
+];
+
+/// The daemon's flags, by dockerd's names.
+#[derive(Parser, Debug, Default, Clone)]
+#[command(
+    name = "corten daemon",
+    bin_name = "corten daemon",
+    about = "Run the engine in the foreground",
+    disable_version_flag = true,
+    after_help = "Examples:\n  corten daemon\n  corten daemon -H unix:///tmp/corten.sock --data-root /srv/corten\n  corten daemon -H tcp://0.0.0.0:2376 --tlsverify --tlscacert ca.pem --tlscert cert.pem --tlskey key.pem"
+)]
+pub struct Flags {
+    /// Listen here: unix://PATH, tcp://ADDRESS:PORT or fd:// (socket activation); may be repeated
+    #[arg(short = 'H', long = "host", value_name = "URL")]
+    pub hosts: Vec<String>,
+    /// Group that may use the unix sockets
+    #[arg(short = 'G', long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Where images, containers and volumes are kept
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_root: Option<PathBuf>,
+    /// Where the state of what runs is kept
+    #[arg(long, value_name = "DIRECTORY")]
+    pub exec_root: Option<PathBuf>,
+    /// File to write the process id to
+    #[arg(short, long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Least severe messages to log: trace, debug, info, warn, error or fatal
+    #[arg(short, long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How messages look: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Log debugging messages
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub debug: Option<bool>,
+    /// Use TLS on tcp listeners
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tls: Option<bool>,
+    /// Use TLS and require a certificate of every client
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub tlsverify: Option<bool>,
+    /// Trust clients' certificates signed by this authority
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// The daemon's certificate
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// The daemon's private key
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
+    /// Accept tcp connections from other machines without TLS: whoever reaches the port is root here
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_unauthenticated_tcp: Option<bool>,
+    /// Registry that may be spoken to without verified TLS; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|CIDR")]
+    pub insecure_registries: Vec<String>,
+    /// Mirror of docker.io to try first; may be repeated
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub registry_mirrors: Vec<String>,
+    /// Layers that one pull downloads at a time
+    #[arg(long, value_name = "N")]
+    pub max_concurrent_downloads: Option<usize>,
+    /// Parent cgroup of all containers
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// Size of /dev/shm where a container names none
+    #[arg(long, value_name = "BYTES")]
+    pub default_shm_size: Option<String>,
+    /// Keep containers running while the daemon is not; always so, `false` is refused
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub live_restore: Option<bool>,
+    /// Seconds to wait for requests under way at shutdown
+    #[arg(long, value_name = "SECONDS")]
+    pub shutdown_timeout: Option<u64>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub validate: bool,
+}
+
+/// `daemon.json`, by dockerd's keys.
+#[derive(Deserialize, Debug, Default, Clone)]
+#[serde(default, rename_all = "kebab-case")]
+struct File {
+    hosts: Vec<String>,
+    group: Option<String>,
+    data_root: Option<PathBuf>,
+    exec_root: Option<PathBuf>,
+    pidfile: Option<PathBuf>,
+    log_level: Option<String>,
+    log_format: Option<String>,
+    debug: Option<bool>,
+    tls: Option<bool>,
+    tlsverify: Option<bool>,
+    tlscacert: Option<PathBuf>,
+    tlscert: Option<PathBuf>,
+    tlskey: Option<PathBuf>,
+    allow_unauthenticated_tcp: Option<bool>,
+    insecure_registries: Vec<String>,
+    registry_mirrors: Vec<String>,
+    max_concurrent_downloads: Option<usize>,
+    cgroup_parent: Option<String>,
+    default_shm_size: Option<String>,
+    live_restore: Option<bool>,
+    shutdown_timeout: Option<u64>,
+}
+
+/// All keys of [`File`]: what is neither here nor in [`NOT_YET`] is no option at all.
+const FILE_KEYS: &[&str] = &[
+    "hosts", "group", "data-root", "exec-root", "pidfile", "log-level", "log-format", "debug", "tls", "tlsverify",
+    "tlscacert", "tlscert", "tlskey", "allow-unauthenticated-tcp", "insecure-registries", "registry-mirrors",
+    "max-concurrent-downloads", "cgroup-parent", "default-shm-size", "live-restore", "shutdown-timeout",
+];
+
+/// TLS on tcp listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with the daemon's certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with its private key.
+    pub key: PathBuf,
+    /// PEM file with the authorities that sign clients' certificates; absent: clients are not asked for one.
+    pub client_authority: Option<PathBuf>,
+}
+
+/// What the daemon is to do, after flags and file are merged and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen; empty means the default sockets.
+    pub hosts: Vec<String>,
+    /// Group that owns the unix sockets, if one was named.
+    pub group: Option<String>,
+    /// Durable state.
+    pub data_root: PathBuf,
+    /// State of what runs.
+    pub exec_root: PathBuf,
+    /// Where to write the process id.
+    pub pidfile: Option<PathBuf>,
+    /// Filter for the log.
+    pub log_level: tracing::level_filters::LevelFilter,
+    /// Log lines as JSON.
+    pub log_json: bool,
+    /// TLS for tcp listeners.
+    pub tls: Option<Tls>,
+    /// Unauthenticated tcp beyond loopback was asked for.
+    pub allow_unauthenticated_tcp: bool,
+    /// Registries without verified TLS.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of docker.io.
+    pub registry_mirrors: Vec<String>,
+    /// Layers downloaded at a time.
+    pub max_concurrent_downloads: usize,
+    /// Parent cgroup of all containers.
+    pub cgroup_parent: Option<String>,
+    /// Size of /dev/shm in bytes.
+    pub default_shm_size_bytes: Option<i64>,
+    /// Seconds to wait for requests under way at shutdown.
+    pub shutdown_timeout_s: u64,
+    /// Only check, do not run.
+    pub validate: bool,
+}
+
+/// Why the daemon cannot be configured so; the text is what is printed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Help was asked for: print and exit 0.
+    #[error("{0}")]
+    Help(String),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// `daemon.json` is wrong.
+    #[error("unable to configure the daemon with file {path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Settings {
+    /// Parses `args` (with the program's name first), reads the configuration file and merges both.
+    ///
+    /// # Errors
+    /// [`Error::Help`] for `--help`, else what is wrong with the command line or the file.
+    pub fn load(args: &[OsString], default_file: &Path) -> Result<Self, Error> {
+        let flags = Flags::try_parse_from(args).map_err(usage)?;
+        let path = flags.config_file.clone().unwrap_or_else(|| default_file.to_path_buf());
+        let file = match read_file(&path)? {
+            Some(text) => parse_file(&path, &text, &flags)?,
+            None if flags.config_file.is_some() => {
+                return Err(file_error(&path, "no such file".to_owned()));
+            }
+            None => File::default(),
+        };
+        merge(flags, file)
+    }
+}
+
+/// Words clap's complaint as dockerd's flag parser does.
+fn usage(error: clap::Error) -> Error {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp => Error::Help(error.to_string()),
+        ErrorKind::UnknownArgument => {
+            let flag = word(ContextKind::InvalidArg);
+            let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
+            if NOT_YET.contains(&name) {
+                return Error::Usage(format!("--{name} is not supported yet"));
+            }
+            match flag.strip_prefix('-') {
+                Some(short) if !short.starts_with('-') => Error::Usage(format!("unknown shorthand flag: {flag}")),
+                Some(_) => Error::Usage(format!("unknown flag: {flag}")),
+                None => Error::Usage(format!("\"corten daemon\" accepts no arguments, got {flag:?}")),
+            }
+        }
+        _ => Error::Usage(first_line(&error.to_string())),
+    }
+}
+
+/// The first line of clap's message, without its `error: `.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+fn file_error(path: &Path, reason: String) -> Error {
+    Error::File { path: path.to_path_buf(), reason }
+}
+
+/// Reads the file if it is there.
+fn read_file(path: &Path) -> Result<Option<String>, Error> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(path, error.to_string())),
+    };
+    if !metadata.is_file() || metadata.len() > CONFIG_FILE_BYTES_MAX {
+        return Err(file_error(path, "not a regular file of at most 1 MiB".to_owned()));
+    }
+    std::fs::read_to_string(path).map(Some).map_err(|error| file_error(path, error.to_string()))
+}
+
+/// Parses the file's text and refuses unknown keys, and keys that `flags` set too.
+fn parse_file(path: &Path, text: &str, flags: &Flags) -> Result<File, Error> {
+    let fail = |reason| Err(file_error(path, reason));
+    let map: Map<String, Value> = if text.trim().is_empty() {
+        Map::new()
+    } else {
+        serde_json::from_str(text).map_err(|error| file_error(path, error.to_string()))?
+    };
+    if let Some(key) = map.keys().find(|key| NOT_YET.contains(&key.as_str())) {
+        return fail(format!("\"{key}\" is not supported yet"));
+    }
+    let unknown: Vec<&str> = map.keys().map(String::as_str).filter(|key| !FILE_KEYS.contains(key)).collect();
+    if !unknown.is_empty() {
+        return fail(format!(
+            "the following directives don't match any configuration option: {}",
+            unknown.join(", ")
+        ));
+    }
+    let mut both = String::new();
+    for (key, from_flag) in flags_given(flags) {
+        if let Some(from_file) = map.get(key) {
+            let _ = write!(both, " {key}: (from flag: {from_flag}, from file: {from_file})");
+        }
+    }
+    if !both.is_empty() {
+        return fail(format!(
+            "the following directives are specified both as a flag and in the configuration file:{both}"
+        ));
+    }
+    serde_json::from_value(Value::Object(map)).map_err(|error| file_error(path, error.to_string()))
+}
+
+/// The file's key and the value of each option that was given as a flag.
+fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
+    fn one<T: std::fmt::Debug>(value: Option<&T>) -> Option<String> {
+        value.map(|value| format!("{value:?}"))
+    }
+    fn list(values: &[String]) -> Option<String> {
+        (!values.is_empty()).then(|| format!("{values:?}"))
+    }
+    let given = [
+        ("hosts", list(&flags.hosts)),
+        ("group", one(flags.group.as_ref())),
+        ("data-root", one(flags.data_root.as_ref())),
+        ("exec-root", one(flags.exec_root.as_ref())),
+        ("pidfile", one(flags.pidfile.as_ref())),
+        ("log-level", one(flags.log_level.as_ref())),
+        ("log-format", one(flags.log_format.as_ref())),
+        ("debug", one(flags.debug.as_ref())),
+        ("tls", one(flags.tls.as_ref())),
+        ("tlsverify", one(flags.tlsverify.as_ref())),
+        ("tlscacert", one(flags.tlscacert.as_ref())),
+        ("tlscert", one(flags.tlscert.as_ref())),
+        ("tlskey", one(flags.tlskey.as_ref())),
+        ("allow-unauthenticated-tcp", one(flags.allow_unauthenticated_tcp.as_ref())),
+        ("insecure-registries", list(&flags.insecure_registries)),
+        ("registry-mirrors", list(&flags.registry_mirrors)),
+        ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
+        ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
+        ("default-shm-size", one(flags.default_shm_size.as_ref())),
+        ("live-restore", one(flags.live_restore.as_ref())),
+        ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
+    ];
+    given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+/// Takes each option from where it was given, fills in the defaults, and checks what can be checked here.
+fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
+    let lists = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
+    if flags.live_restore.or(file.live_restore) == Some(false) {
+        return Err(Error::Usage(
+            "--live-restore=false is not supported: containers never depend on the daemon".to_owned(),
+        ));
+    }
+    let debug = flags.debug.or(file.debug).unwrap_or(false);
+    let level = flags.log_level.clone().or(file.log_level.clone());
+    let log_level = if debug { Some("debug".to_owned()) } else { level };
+    let log_format = flags.log_format.clone().or(file.log_format.clone());
+    let shm = flags.default_shm_size.clone().or(file.default_shm_size.clone());
+    let max_concurrent_downloads = flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3);
+    if max_concurrent_downloads == 0 {
+        return Err(Error::Usage("invalid max concurrent downloads: 0".to_owned()));
+    }
+    Ok(Settings {
+        tls: tls(&flags, &file)?,
+        log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
+        log_json: match log_format.as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => return Err(Error::Usage(format!("invalid log format: {other}"))),
+        },
+        default_shm_size_bytes: shm.map(|text| parse_bytes(&text)).transpose()?,
+        hosts: lists(flags.hosts, file.hosts),
+        group: flags.group.or(file.group),
+        data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/corten".into()))?,
+        exec_root: absolute(flags.exec_root.or(file.exec_root).unwrap_or_else(|| "/run/corten".into()))?,
+        pidfile: flags.pidfile.or(file.pidfile).map(absolute).transpose()?,
+        allow_unauthenticated_tcp: flags
+            .allow_unauthenticated_tcp
+            .or(file.allow_unauthenticated_tcp)
+            .unwrap_or(false),
+        insecure_registries: lists(flags.insecure_registries, file.insecure_registries),
+        registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
+        max_concurrent_downloads,
+        cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
+        shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
+        validate: flags.validate,
+    })
+}
+
+/// A relative path means the directory the daemon was started in, which it leaves.
+fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
+    std::path::absolute(&path).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Decides on TLS from `--tls`, `--tlsverify` and the three files, as dockerd does.
+fn tls(flags: &Flags, file: &File) -> Result<Option<Tls>, Error> {
+    let verify = flags.tlsverify.or(file.tlsverify).unwrap_or(false);
+    let wanted = verify || flags.tls.or(file.tls).unwrap_or(false);
+    let authority = flags.tlscacert.clone().or(file.tlscacert.clone());
+    let certificate = flags.tlscert.clone().or(file.tlscert.clone());
+    let key = flags.tlskey.clone().or(file.tlskey.clone());
+    if !wanted {
+        return match authority.or(certificate).or(key) {
+            Some(_) => Err(Error::Usage("--tlscacert, --tlscert and --tlskey need --tls or --tlsverify".to_owned())),
+            None => Ok(None),
+        };
+    }
+    let need = |path: Option<PathBuf>, flag: &str| {
+        path.ok_or_else(|| Error::Usage(format!("TLS was asked for: name a file with {flag}")))
+    };
+    Ok(Some(Tls {
+        certificate: need(certificate, "--tlscert")?,
+        key: need(key, "--tlskey")?,
+        client_authority: if verify { Some(need(authority, "--tlscacert")?) } else { authority },
+    }))
+}
+
+fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter, Error> {
+    use tracing::level_filters::LevelFilter;
+    Ok(match text {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" => LevelFilter::INFO,
+        "warn" => LevelFilter::WARN,
+        "error" | "fatal" | "panic" => LevelFilter::ERROR,
+        other => return Err(Error::Usage(format!("invalid logging level: {other}"))),
+    })
+}
+
+/// Reads a size such as `64m`: a number and an optional binary unit b, k, m, g.
+fn parse_bytes(text: &str) -> Result<i64, Error> {
+    let invalid = || Error::Usage(format!("invalid size: '{text}'"));
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let factor: i64 = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(invalid()),
+    };
+    let number: i64 = digits.parse().map_err(|_| invalid())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &[&str], file: Option<&str>) -> Result<Settings, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("daemon.json");
+        if let Some(text) = file {
+            std::fs::write(&path, text).unwrap();
+        }
+        let args: Vec<OsString> = std::iter::once(&"corten daemon").chain(args).map(OsString::from).collect();
+        Settings::load(&args, &path)
+    }
+
+    fn message(result: Result<Settings, Error>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_cortens() {
+        let settings = load(&[], None).unwrap();
+        assert_eq!(settings.data_root, Path::new("/var/lib/corten"));
+        assert_eq!(settings.exec_root, Path::new("/run/corten"));
+        assert!(settings.hosts.is_empty());
+    }
+
+    #[test]
+    fn flags_and_file_are_merged() {
+        let settings =
+            load(&["--data-root", "/d"], Some(r#"{"exec-root":"/e","hosts":["unix:///s"],"debug":true}"#)).unwrap();
+        assert_eq!(settings.data_root, Path::new("/d"));
+        assert_eq!(settings.exec_root, Path::new("/e"));
+        assert_eq!(settings.hosts, ["unix:///s"]);
+        assert_eq!(settings.log_level, tracing::level_filters::LevelFilter::DEBUG);
+    }
+
+    #[test]
+    fn what_is_unknown_or_not_there_is_refused_by_name() {
+        assert_eq!(message(load(&["--nonsense"], None)), "unknown flag: --nonsense");
+        assert_eq!(message(load(&["--iptables=false"], None)), "--iptables is not supported yet");
+        assert!(message(load(&["extra"], None)).contains("accepts no arguments"));
+        let text = message(load(&[], Some(r#"{"nonsense":1,"more":2}"#)));
+        assert!(text.ends_with("the following directives don't match any configuration option: nonsense, more"), "{text}");
+        assert!(message(load(&[], Some(r#"{"bip":"10.0.0.1/8"}"#))).ends_with("\"bip\" is not supported yet"));
+        assert!(message(load(&[], Some("{"))).contains("EOF"));
+        assert!(message(load(&["--live-restore=false"], None)).contains("not supported"));
+    }
+
+    #[test]
+    fn an_option_in_both_places_is_refused() {
+        let text = message(load(&["--data-root", "/d"], Some(r#"{"data-root":"/e"}"#)));
+        assert!(text.contains("both as a flag and in the configuration file: data-root: (from flag:"), "{text}");
+    }
+
+    #[test]
+    fn every_file_key_is_a_flag_and_every_flag_conflicts_with_its_key() {
+        let flags = Flags {
+            hosts: vec!["a".into()],
+            group: Some("g".into()),
+            data_root: Some("/".into()),
+            exec_root: Some("/".into()),
+            pidfile: Some("/".into()),
+            config_file: None,
+            log_level: Some("info".into()),
+            log_format: Some("text".into()),
+            debug: Some(true),
+            tls: Some(true),
+            tlsverify: Some(true),
+            tlscacert: Some("/".into()),
+            tlscert: Some("/".into()),
+            tlskey: Some("/".into()),
+            allow_unauthenticated_tcp: Some(true),
+            insecure_registries: vec!["a".into()],
+            registry_mirrors: vec!["a".into()],
+            max_concurrent_downloads: Some(1),
+            cgroup_parent: Some("/".into()),
+            default_shm_size: Some("1m".into()),
+            live_restore: Some(true),
+            shutdown_timeout: Some(1),
+            validate: false,
+        };
+        let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
+        let mut keys = FILE_KEYS.to_vec();
+        given.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(given, keys);
+    }
+
+    #[test]
+    fn tls_needs_its_files() {
+        assert!(message(load(&["--tlsverify"], None)).contains("--tlscert"));
+        assert!(message(load(&["--tlsverify", "--tlscert", "c", "--tlskey", "k"], None)).contains("--tlscacert"));
+        assert!(message(load(&["--tlscert", "c"], None)).contains("--tls"));
+        let settings = load(&["--tls", "--tlscert", "c", "--tlskey", "k"], None).unwrap();
+        assert_eq!(settings.tls.unwrap().client_authority, None);
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        assert_eq!(parse_bytes("64m").unwrap(), 64 << 20);
+        assert_eq!(parse_bytes("1GiB").unwrap(), 1 << 30);
+        assert!(parse_bytes("").is_err() && parse_bytes("12x").is_err() && parse_bytes("9999999999999g").is_err());
+    }
+}

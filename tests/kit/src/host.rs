@@ -1,0 +1,358 @@
+//! An engine of a test's own: roots in a temporary directory, a socket, a parent cgroup; and nothing left at its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::{Cmd, wait_for};
+use crate::terminal::Terminal;
+
+/// A host with an engine.
+#[derive(Debug)]
+pub struct Host {
+    directory: TempDir,
+    flags: Vec<String>,
+    daemon: Option<Child>,
+}
+
+/// Which command line drives the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cli {
+    /// Ours.
+    Corten,
+    /// The real `docker`.
+    Docker,
+}
+
+/// Both, to run one test with each.
+pub const CLIS: [Cli; 2] = [Cli::Corten, Cli::Docker];
+
+/// The binary under test.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("CORTEN_BIN") {
+        return PathBuf::from(path);
+    }
+    // target/<triple>/debug/deps/<test> is this program.
+    let test = std::env::current_exe().expect("own path");
+    let path = test.ancestors().nth(2).expect("a target directory").join("corten");
+    assert!(path.exists(), "{} is not there: build it with `cargo build -p corten`", path.display());
+    path
+}
+
+/// Skips a test: prints the capability that is missing, for the runner's summary.
+pub fn skip(capability: &str, why: &str) {
+    println!("SKIPPED [{capability}]: {why}");
+}
+
+impl Host {
+    /// A host whose engine runs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_flags(&[])
+    }
+
+    /// The same, with more flags for the daemon.
+    #[must_use]
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let mut host = Self::stopped(flags);
+        host.start_daemon();
+        host
+    }
+
+    /// A host whose engine does not run yet.
+    ///
+    /// # Panics
+    /// No temporary directory is to be had.
+    #[must_use]
+    pub fn stopped(flags: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("ct").tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("config")).expect("mkdir");
+        Self { directory, flags: flags.iter().map(ToString::to_string).collect(), daemon: None }
+    }
+
+    /// Everything of this host is below.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The engine's durable state.
+    #[must_use]
+    pub fn data_root(&self) -> PathBuf {
+        self.root().join("data")
+    }
+
+    /// The engine's state of what runs.
+    #[must_use]
+    pub fn exec_root(&self) -> PathBuf {
+        self.root().join("exec")
+    }
+
+    /// The engine's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root().join("corten.sock")
+    }
+
+    /// The name of the cgroup above all containers, in every hierarchy.
+    #[must_use]
+    pub fn cgroup_parent(&self) -> String {
+        let name = self.root().file_name().map(|name| name.to_string_lossy().into_owned());
+        format!("/corten-test-{}", name.unwrap_or_default())
+    }
+
+    /// The file with the daemon's log.
+    #[must_use]
+    pub fn daemon_log(&self) -> String {
+        fs::read_to_string(self.root().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// The daemon's command line.
+    fn daemon_args(&self) -> Vec<String> {
+        let mut args = vec!["daemon".to_owned(), "--debug".to_owned()];
+        let config = self.root().join("daemon.json");
+        if !config.exists() {
+            fs::write(&config, "{}").expect("write daemon.json");
+        }
+        for (flag, value) in [
+            ("--host", format!("unix://{}", self.socket().display())),
+            ("--data-root", self.data_root().display().to_string()),
+            ("--exec-root", self.exec_root().display().to_string()),
+            ("--cgroup-parent", self.cgroup_parent()),
+            ("--config-file", config.display().to_string()),
+        ] {
+            if !self.flags.iter().any(|given| given == flag) {
+                args.extend([flag.to_owned(), value]);
+            }
+        }
+        args.extend(self.flags.iter().cloned());
+        args
+    }
+
+    /// The daemon as a command, to see how it refuses to start.
+    #[must_use]
+    pub fn daemon(&self, more: &[&str]) -> Cmd {
+        Cmd::new(binary()).args(self.daemon_args()).args(more)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn start_daemon(&mut self) {
+        let log =
+            fs::File::options().create(true).append(true).open(self.root().join("daemon.log")).expect("log");
+        let mut child = Command::new(binary())
+            .args(self.daemon_args())
+            .env("RUST_BACKTRACE", "1")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("dup"))
+            .stderr(log)
+            .spawn()
+            .expect("cannot start the daemon");
+        let socket = self.socket();
+        wait_for("the daemon's socket", || {
+            if let Some(status) = child.try_wait().expect("wait") {
+                panic!("the daemon ended: {status}\n{}", self.daemon_log());
+            }
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
+        self.daemon = Some(child);
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Kills the daemon as a crash would.
+    pub fn kill_daemon(&mut self) {
+        self.end_daemon(Signal::KILL);
+    }
+
+    /// Asks the daemon to end, and waits.
+    pub fn stop_daemon(&mut self) {
+        self.end_daemon(Signal::TERM);
+    }
+
+    fn end_daemon(&mut self, signal: Signal) {
+        let Some(mut child) = self.daemon.take() else { return };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        let _ = kill_process(pid, signal);
+        wait_for("the daemon's end", || child.try_wait().expect("wait"));
+    }
+
+    /// What a command line needs in its environment to find this engine and nothing of the person's who runs the test.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        vec![
+            ("DOCKER_HOST".to_owned(), format!("unix://{}", self.socket().display())),
+            ("DOCKER_CONFIG".to_owned(), self.root().join("config").display().to_string()),
+            ("HOME".to_owned(), self.root().display().to_string()),
+        ]
+    }
+
+    /// A command line on this engine.
+    #[must_use]
+    pub fn cli<S: AsRef<std::ffi::OsStr>>(&self, cli: Cli, args: impl IntoIterator<Item = S>) -> Cmd {
+        let mut cmd = Cmd::new(cli.program());
+        for (name, value) in self.environment() {
+            cmd = cmd.env(name, value);
+        }
+        for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"] {
+            cmd = cmd.env_remove(name);
+        }
+        cmd.args(args)
+    }
+
+    /// Our command line on this engine.
+    #[must_use]
+    pub fn corten<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Cmd {
+        self.cli(Cli::Corten, args)
+    }
+
+    /// The real `docker` on this engine.
+    #[must_use]
+    pub fn docker<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Cmd {
+        self.cli(Cli::Docker, args)
+    }
+
+    /// A command line on a terminal.
+    #[must_use]
+    pub fn terminal(&self, cli: Cli, args: &[&str]) -> Terminal {
+        Terminal::spawn(&cli.program().to_string_lossy(), args, &self.environment())
+    }
+
+    /// The directories of this host's parent cgroup that exist.
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let parent = self.cgroup_parent();
+        let name = parent.trim_start_matches('/');
+        let below = |root: PathBuf| {
+            fs::read_dir(root)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path().join(name))
+                .filter(|p| p.is_dir())
+        };
+        let single = PathBuf::from("/sys/fs/cgroup").join(name);
+        let mut found: Vec<PathBuf> = below("/sys/fs/cgroup".into()).collect();
+        if single.is_dir() {
+            found.push(single);
+        }
+        found
+    }
+
+    /// The supervisors of this host that are alive.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<u32> {
+        let exec_root = self.exec_root().display().to_string();
+        processes()
+            .into_iter()
+            .filter(|(_, line)| line.contains(&exec_root))
+            .map(|(pid, _)| pid)
+            .filter(|pid| self.daemon.as_ref().is_none_or(|daemon| daemon.id() != *pid))
+            .collect()
+    }
+
+    /// Lines of the host's mount table that belong to this host.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<String> {
+        let root = self.root().display().to_string();
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        table.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect()
+    }
+
+    /// Ends all that runs here, and names what is left over.
+    fn tear_down(&mut self) -> Vec<String> {
+        if self.daemon.is_some() {
+            let ids = self.docker_free(&["ps", "-aq"]);
+            for id in ids.lines() {
+                let _ = self.docker_free(&["rm", "-f", "-v", id]);
+            }
+        }
+        self.stop_daemon();
+        let mut left: Vec<String> = self.mounts().into_iter().map(|line| format!("mount: {line}")).collect();
+        for pid in self.supervisors() {
+            left.push(format!("process {pid}"));
+            let _ =
+                i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
+        }
+        for cgroup in self.cgroups() {
+            for child in
+                fs::read_dir(&cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir())
+            {
+                left.push(format!("cgroup {}", child.path().display()));
+                for pid in fs::read_to_string(child.path().join("cgroup.procs")).unwrap_or_default().lines() {
+                    let _ =
+                        pid.parse().ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
+                }
+                let _ = fs::remove_dir(child.path());
+            }
+            let _ = fs::remove_dir(&cgroup);
+        }
+        left
+    }
+
+    /// Our own command line, for cleaning up: nothing is expected of it.
+    fn docker_free(&self, args: &[&str]) -> String {
+        let mut command = Command::new(binary());
+        command.args(args).envs(self.environment()).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+            .output()
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.daemon_log());
+        }
+        let left = self.tear_down();
+        assert!(left.is_empty() || std::thread::panicking(), "left over on the machine: {left:#?}");
+    }
+}
+
+impl Cli {
+    /// The program's path.
+    #[must_use]
+    pub fn program(self) -> PathBuf {
+        match self {
+            Self::Corten => binary(),
+            Self::Docker => PathBuf::from("docker"),
+        }
+    }
+}
+
+/// All processes of the machine with their command lines.
+fn processes() -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .collect()
+}
