@@ -1,0 +1,49 @@
+//! `cargo xtask test` and `cargo xtask ci`.
+
+use crate::run::{Result, cargo, exists, output, show};
+use crate::{machine, tidy};
+
+/// Installs what the tests need, builds the binary under test, and runs all tests (or those that `filter` names).
+pub fn test(filter: &[String]) -> Result {
+    machine::install(machine::FOR_TESTS)?;
+    let cargo = cargo();
+    // The e2e tests drive this binary; cargo does not know that they depend on it.
+    show(&cargo, &["build", "--package", "corten"])?;
+    let mut args = if exists("cargo-nextest") {
+        vec!["nextest", "run", "--workspace"]
+    } else {
+        vec!["test", "--workspace", "--"]
+    };
+    args.extend(filter.iter().map(String::as_str));
+    let result = show(&cargo, &args);
+    sweep()?;
+    result
+}
+
+/// Everything that must hold before a change lands.
+pub fn ci() -> Result {
+    let cargo = cargo();
+    show(&cargo, &["fmt", "--all", "--check"])?;
+    tidy::tidy()?;
+    show(&cargo, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    if !exists("cargo-deny") {
+        show(&cargo, &["install", "--locked", "--quiet", "cargo-deny"])?;
+    }
+    // Advisories need a database that is not among the package registries; they are checked by hand.
+    show(&cargo, &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
+    test(&[])
+}
+
+/// Fails if the tests left something on the machine.
+fn sweep() -> Result {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+    let left: Vec<&str> = mounts.lines().filter(|line| line.contains("/tmp/ct")).collect();
+    if !left.is_empty() {
+        return Err(format!("the tests left mounts behind:\n{}", left.join("\n")));
+    }
+    let cgroups = output("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "corten-test-*"])?;
+    if !cgroups.trim().is_empty() {
+        return Err(format!("the tests left cgroups behind:\n{cgroups}"));
+    }
+    Ok(())
+}
