@@ -1,0 +1,41 @@
+//! The one door from asynchronous code to calls that block: bounded, traced, timed.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+
+/// How many blocking calls run at once: more do not make two cores or one disk faster, and each costs a stack.
+const AT_ONCE: usize = 64;
+/// A call that takes longer is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(2);
+
+static DOOR: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Runs `call` where it may block, and waits for it. Dropping the future does not stop the call.
+pub async fn run<T, F>(what: &'static str, call: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let permit = DOOR.acquire().await.map_err(|e| Error::system("the engine is closed").with_source(e))?;
+    let joined = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let begun = Instant::now();
+        let result = call();
+        let took = begun.elapsed();
+        if took > SLOW {
+            tracing::warn!(what, took_ms = took.as_millis() as u64, "slow");
+        } else {
+            tracing::trace!(what, took_us = took.as_micros() as u64);
+        }
+        result
+    })
+    .await;
+    match joined {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => Err(Error::system(format!("a bug: {what} panicked"))),
+        Err(e) => Err(Error::new(crate::Kind::Cancelled, format!("{what} was given up")).with_source(e)),
+    }
+}

@@ -1,0 +1,26 @@
+//! What the engine is told when it is opened.
+
+use std::path::PathBuf;
+
+/// What the engine is told when it is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Where what lasts is kept (`/var/lib/corten`).
+    pub data_root: PathBuf,
+    /// Where what runs is kept (`/run/corten`).
+    pub exec_root: PathBuf,
+    /// The executable that is started beside every container.
+    pub supervisor: &'static [u8],
+    /// Registries (hosts or networks) that are spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub, tried first.
+    pub registry_mirrors: Vec<String>,
+    /// Layers downloaded at once.
+    pub max_concurrent_downloads: usize,
+    /// The cgroup that containers' cgroups are made in; `None` for the engine's own default.
+    pub cgroup_parent: Option<String>,
+    /// The size of `/dev/shm` where a container does not say.
+    pub default_shm_size_bytes: Option<i64>,
+    /// Whether the daemon logs more, for `info`.
+    pub debug: bool,
+}

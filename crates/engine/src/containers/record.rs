@@ -1,0 +1,159 @@
+//! What is remembered of a container: its desired state as it was asked for, made whole, and its life.
+
+use std::path::PathBuf;
+
+use api::container::{Config, HostConfig, MountPoint};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::containers::state::{Life, Rules};
+use crate::restart::Policy;
+
+/// A container's record. It is written whole: a few kilobytes, in one row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without a slash.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it was made from.
+    pub image: ImageRef,
+    /// What runs in it: the request over the image's configuration, merged.
+    pub config: Config,
+    /// How it stands on its host, defaults filled in.
+    pub host: HostConfig,
+    /// The program and its arguments (entrypoint and command).
+    pub args: Vec<String>,
+    /// What is mounted beside the root filesystem and the engine's own files.
+    pub mounts: Vec<MountRecord>,
+    /// How it is doing.
+    pub life: Life,
+}
+
+/// The image a container was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// As it was named in the request.
+    pub name: String,
+    /// The image's id: the digest of the index or manifest it was pulled as.
+    pub id: String,
+    /// The digest of the manifest of the platform that runs.
+    pub manifest: String,
+    /// Its size in bytes, and its media type.
+    pub manifest_size: u64,
+    /// The manifest's media type.
+    pub manifest_type: String,
+    /// `linux/amd64`, …
+    pub platform: String,
+}
+
+/// A mount as it is remembered: what the API shows, and what the plan needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MountRecord {
+    /// As the API shows it. `source` is the path on the host (a volume's `_data`), `destination` the path inside.
+    pub point: MountPoint,
+    /// What of it concerns the plan.
+    pub kind: MountKind,
+}
+
+/// What a mount is, for the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A path of the host.
+    Bind {
+        /// Whether mounts below the source come along.
+        recursive: bool,
+        /// Whether a missing source is made (as a directory), as `-v` does.
+        create: bool,
+        /// Whether read-only covers the mounts below, where that can be had.
+        read_only_recursive: bool,
+        /// Whether it is an error when mounts below cannot be made read-only.
+        read_only_force: bool,
+    },
+    /// A volume of the engine; `point.name` is its name.
+    Volume {
+        /// Whether the engine made it for this container alone.
+        anonymous: bool,
+        /// Whether the image's files at the destination are not copied into the empty volume.
+        no_copy: bool,
+        /// A path inside the volume; empty for all of it.
+        subpath: String,
+    },
+    /// A filesystem in memory, with its options for `mount(2)` as a comma-separated list.
+    Tmpfs {
+        /// The options.
+        options: String,
+    },
+}
+
+impl Record {
+    /// The rules its life follows.
+    pub fn rules(&self) -> Rules {
+        let policy = &self.host.restart_policy;
+        Rules {
+            policy: Policy::parse(&policy.name, policy.maximum_retry_count).unwrap_or_default(),
+            auto_remove: self.host.auto_remove,
+        }
+    }
+
+    /// The first twelve digits of the id, as people are shown it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// The host name inside.
+    pub fn hostname(&self) -> &str {
+        if self.config.hostname.is_empty() { self.short_id() } else { &self.config.hostname }
+    }
+}
+
+/// Where a container's files are on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// `<data-root>/containers/<id>`: logs, and the files below.
+    pub state: PathBuf,
+    /// `<exec-root>/c/<id>`: `config.json`, the supervisor's socket, `init`, `exit`; there while it runs.
+    pub run: PathBuf,
+}
+
+impl Paths {
+    /// `/etc/hostname` inside.
+    pub fn hostname(&self) -> PathBuf {
+        self.state.join("hostname")
+    }
+
+    /// `/etc/hosts` inside.
+    pub fn hosts(&self) -> PathBuf {
+        self.state.join("hosts")
+    }
+
+    /// `/etc/resolv.conf` inside.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.state.join("resolv.conf")
+    }
+
+    /// The directory of the log file.
+    pub fn log_dir(&self) -> PathBuf {
+        self.state.join("log")
+    }
+
+    /// The newest log file, in Docker's json-file format.
+    pub fn log(&self) -> PathBuf {
+        self.log_dir().join("json.log")
+    }
+}
+
+/// Who runs in a container: the numbers of its user and groups, found in its own files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+    /// The home directory, for `HOME`.
+    pub home: String,
+}
