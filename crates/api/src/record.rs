@@ -1,0 +1,19 @@
+//! The shape shared by all records of the API.
+
+/// Declares records whose fields have Go's names (`PascalCase` unless renamed) and take the default where the
+/// JSON has `null` or nothing. The fields of an `apart` section say themselves how they are read.
+macro_rules! record {
+    ($(
+        $(#[$meta:meta])*
+        pub struct $name:ident { $( $(#[$fmeta:meta])* pub $field:ident : $ty:ty , )* }
+        $(apart { $( $(#[$xmeta:meta])* pub $xfield:ident : $xty:ty , )* })?
+    )*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        pub struct $name {
+            $( #[serde(deserialize_with = "crate::null::or_default")] $(#[$fmeta])* pub $field: $ty, )*
+            $($( $(#[$xmeta])* pub $xfield: $xty, )*)?
+        }
+    )*};
+}
