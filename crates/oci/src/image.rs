@@ -103,7 +103,7 @@ pub enum Document {
     /// One platform.
     Manifest(Box<Manifest>),
     /// Several platforms.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// The fields by which a document's kind is told; what they hold does not matter here.
@@ -171,7 +171,7 @@ impl Document {
             return Err(Error::Ambiguous { reason: format!("sent as {given}, but it calls itself {own}") });
         }
         if is_index {
-            return Ok(Self::Index(serde_json::from_slice(bytes).map_err(json)?));
+            return Ok(Self::Index(Box::new(serde_json::from_slice(bytes).map_err(json)?)));
         }
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(json)?;
         if manifest.layers.len() > MAX_LAYERS {

@@ -4,27 +4,52 @@
 
 pub use oci_spec::runtime::*;
 
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 use crate::Error;
 
 /// The largest `config.json` that is read. Docker's own are about 20 kB; a list of ten thousand mounts fits.
 pub const MAX_SPEC_BYTES: u64 = 8 << 20;
 
 /// Reads a `config.json`.
+///
+/// `process.user` may be left out, as other runtimes allow: it is root then.
 pub fn parse_spec(bytes: &[u8]) -> Result<Spec, Error> {
-    parse(bytes, "config.json")
+    parse(bytes, "config.json", |document| fill_user(document.get_mut("process")))
 }
 
 /// Reads a `process` object, as `exec` is given one.
 pub fn parse_process(bytes: &[u8]) -> Result<Process, Error> {
-    parse(bytes, "process.json")
+    parse(bytes, "process.json", |document| fill_user(Some(document)))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, Error> {
+/// Reads the document; only if that fails it is read again as loose JSON, mended by `mend` and tried once more, so that
+/// complete documents, which are the rule, cost one pass.
+fn parse<T: DeserializeOwned>(bytes: &[u8], what: &'static str, mend: fn(&mut Value)) -> Result<T, Error> {
     let size = bytes.len() as u64;
     if size > MAX_SPEC_BYTES {
         return Err(Error::TooLarge { what, size, limit: MAX_SPEC_BYTES });
     }
-    serde_json::from_slice(bytes).map_err(|source| Error::Json { what, source })
+    let json = |source| Error::Json { what, source };
+    match serde_json::from_slice(bytes) {
+        Err(error) if error.is_data() => {
+            let mut document: Value = serde_json::from_slice(bytes).map_err(json)?;
+            mend(&mut document);
+            // The first error has a line and a column.
+            serde_json::from_value(document).map_err(|_| json(error))
+        }
+        other => other.map_err(json),
+    }
+}
+
+fn fill_user(process: Option<&mut Value>) {
+    let Some(Value::Object(process)) = process else { return };
+    let user = process.entry("user").or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(user) = user {
+        user.entry("uid").or_insert(Value::from(0));
+        user.entry("gid").or_insert(Value::from(0));
+    }
 }
 
 #[cfg(test)]
@@ -33,12 +58,13 @@ mod tests {
 
     #[test]
     fn the_smallest_configuration() {
-        let spec = parse_spec(
-            br#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["true"]}}"#,
-        )
-        .unwrap();
+        let spec = parse_spec(br#"{"ociVersion":"1.0.2","process":{"cwd":"/","args":["true"]}}"#).unwrap();
         assert_eq!(spec.version(), "1.0.2");
+        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+        let process = parse_process(br#"{"cwd":"/","user":{"uid":7}}"#).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (7, 0));
         assert_eq!(parse_spec(b"{").unwrap_err().to_string(), "invalid config.json");
+        assert!(parse_process(br#"{"cwd":7}"#).is_err());
         let large = vec![b' '; MAX_SPEC_BYTES as usize + 1];
         assert!(matches!(parse_spec(&large), Err(Error::TooLarge { .. })));
     }
