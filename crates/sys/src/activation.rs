@@ -1,5 +1,7 @@
 //! Sockets handed over by a service manager (`sd_listen_fds(3)`), and telling it that we are ready (`sd_notify(3)`).
 
+#![expect(unsafe_code, reason = "the descriptors handed over have to be taken into ownership")]
+
 use std::io;
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd, RawFd};
 
