@@ -1,5 +1,6 @@
 //! The containers' service: one file for each thing that can be done to a container.
 
+pub mod create;
 pub mod options;
 pub mod record;
 pub mod state;

@@ -9,6 +9,7 @@ pub mod execs;
 pub mod names;
 pub mod networks;
 pub mod restart;
+pub mod signals;
 pub mod system;
 
 use std::sync::Arc;

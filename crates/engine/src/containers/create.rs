@@ -1,0 +1,5 @@
+//! Making a container.
+
+pub mod merge;
+pub mod mounts;
+pub mod refuse;

@@ -1,0 +1,122 @@
+//! What runs in a container: the request over the image's own configuration.
+
+use api::container::Config;
+use api::image;
+
+use crate::error::{Error, Result};
+
+/// The request's configuration with what it leaves to the image filled in.
+pub fn over_image(asked: Config, image: &image::Config) -> Config {
+    let mut config = asked;
+    // A program of its own makes the image's arguments meaningless; an empty list of arguments takes the image's.
+    let own_entrypoint = config.entrypoint.is_some();
+    if config.entrypoint.as_deref() == Some(&[String::new()]) {
+        config.entrypoint = Some(Vec::new());
+    }
+    if !own_entrypoint {
+        config.entrypoint = (!image.entrypoint.is_empty()).then(|| image.entrypoint.clone());
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            config.cmd = (!image.cmd.is_empty()).then(|| image.cmd.clone());
+        }
+    }
+    for (field, default) in [
+        (&mut config.user, &image.user),
+        (&mut config.working_dir, &image.working_dir),
+        (&mut config.stop_signal, &image.stop_signal),
+    ] {
+        if field.is_empty() {
+            field.clone_from(default);
+        }
+    }
+    config.env = environment(&image.env, &config.env);
+    for (port, unit) in &image.exposed_ports {
+        config.exposed_ports.entry(port.clone()).or_insert(*unit);
+    }
+    for (path, unit) in &image.volumes {
+        config.volumes.entry(path.clone()).or_insert(*unit);
+    }
+    for (key, value) in &image.labels {
+        config.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if config.shell.is_empty() {
+        config.shell.clone_from(&image.shell);
+    }
+    if config.healthcheck.is_none() {
+        config.healthcheck.clone_from(&image.healthcheck);
+    }
+    config
+}
+
+/// The program and its arguments.
+pub fn arguments(config: &Config) -> Result<Vec<String>> {
+    let args: Vec<String> =
+        config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
+    match args.first() {
+        None => Err(Error::invalid("no command specified")),
+        Some(_) => Ok(args),
+    }
+}
+
+/// `over` replaces entries of `base` by name; a name without `=` takes the entry away.
+pub fn environment(base: &[String], over: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
+    let mut merged: Vec<String> = base.to_vec();
+    for entry in over {
+        let key = name(entry);
+        let place = merged.iter().position(|known| name(known) == key);
+        match (entry.contains('='), place) {
+            (true, Some(at)) => merged[at].clone_from(entry),
+            (true, None) => merged.push(entry.clone()),
+            (false, Some(at)) => {
+                merged.remove(at);
+            }
+            (false, None) => {}
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn image() -> image::Config {
+        image::Config {
+            entrypoint: words("/entry"),
+            cmd: words("serve --all"),
+            env: words("PATH=/bin A=1"),
+            user: "app".into(),
+            working_dir: "/srv".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn arguments_replace_the_images_arguments_and_a_program_both() {
+        let run = |asked: Config| arguments(&over_image(asked, &image())).unwrap().join(" ");
+        assert_eq!(run(Config::default()), "/entry serve --all");
+        assert_eq!(run(Config { cmd: Some(words("x")), ..Default::default() }), "/entry x");
+        assert_eq!(run(Config { entrypoint: Some(words("sh")), ..Default::default() }), "sh");
+        let reset =
+            Config { entrypoint: Some(vec![String::new()]), cmd: Some(words("ls")), ..Default::default() };
+        assert_eq!(run(reset), "ls");
+        let none =
+            over_image(Config { entrypoint: Some(vec![String::new()]), ..Default::default() }, &image());
+        assert_eq!(arguments(&none).unwrap_err().to_string(), "no command specified");
+    }
+
+    #[test]
+    fn the_environment_is_replaced_by_name() {
+        assert_eq!(
+            environment(&words("PATH=/bin A=1 B=2"), &words("A=3 C=4 B Z")),
+            words("PATH=/bin A=3 C=4")
+        );
+        let merged = over_image(Config { env: words("A=2"), ..Default::default() }, &image());
+        assert_eq!(merged.env, words("PATH=/bin A=2"));
+        assert_eq!((merged.user.as_str(), merged.working_dir.as_str()), ("app", "/srv"));
+    }
+}

@@ -1,0 +1,449 @@
+//! What a request may not ask for: what is wrong whatever the state, and what this engine does not have, by its name.
+
+use api::container::{Config, CreateRequest, HealthConfig, HostConfig, NetworkingConfig, Resources};
+use api::network::EndpointSettings;
+
+use crate::error::{Error, Result};
+use crate::restart::Policy;
+use crate::signals;
+
+/// Docker's lower bound: less does not hold the program that is started.
+const MEMORY_MIN_BYTES: i64 = 6 * 1024 * 1024;
+/// The kernel's bound on a host name.
+const HOSTNAME_MAX_BYTES: usize = 64;
+/// What the kernel takes as argument and environment strings is bounded too; this much is never right.
+const STRINGS_MAX_BYTES: usize = 4 << 20;
+/// The log options that are understood.
+const LOG_OPTIONS: &[&str] = &["max-size", "max-file", "labels", "env"];
+
+/// The runtimes there are.
+pub const RUNTIMES: &[&str] = &["", "corten"];
+
+/// Refuses what cannot be right or is not there; the first reason found is told.
+pub fn check(body: &CreateRequest, cpus: u32) -> Result<()> {
+    let host = body.host_config.clone().unwrap_or_default();
+    config(&body.config)?;
+    absent(&host)?;
+    modes(&host)?;
+    limits(&host.resources, cpus)?;
+    policy(&host)?;
+    logging(&host)?;
+    hosts_and_sysctls(&host)?;
+    network(&host, body.networking_config.as_ref())
+}
+
+fn unavailable<T>(what: &str) -> Result<T> {
+    Err(Error::not_implemented(format!("{what} not available yet")))
+}
+
+fn config(config: &Config) -> Result<()> {
+    let strings = || {
+        config
+            .env
+            .iter()
+            .chain(config.cmd.iter().flatten())
+            .chain(config.entrypoint.iter().flatten())
+            .chain([&config.user, &config.working_dir, &config.hostname, &config.domainname])
+    };
+    if strings().any(|s| s.contains('\0')) {
+        return Err(Error::invalid("invalid configuration: a string contains a NUL byte"));
+    }
+    if strings().map(|s| s.len()).sum::<usize>() > STRINGS_MAX_BYTES {
+        return Err(Error::invalid("invalid configuration: arguments and environment are too large"));
+    }
+    for entry in &config.env {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+        }
+    }
+    for (what, name) in [("hostname", &config.hostname), ("domainname", &config.domainname)] {
+        let odd = name.bytes().any(|c| !(c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')));
+        if name.len() > HOSTNAME_MAX_BYTES || odd || name.starts_with(['-', '.']) {
+            return Err(Error::invalid(format!("invalid {what}: {name}")));
+        }
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    if !config.stop_signal.is_empty() {
+        signals::parse(&config.stop_signal)?;
+    }
+    if !config.mac_address.is_empty() {
+        return unavailable("hardware addresses (MacAddress, --mac-address) are");
+    }
+    if config.healthcheck.as_ref().is_some_and(|h| !health_is_off(h)) {
+        return unavailable("health checks (Healthcheck, --health-cmd) are");
+    }
+    Ok(())
+}
+
+/// Whether a health check says that there is none.
+pub fn health_is_off(health: &HealthConfig) -> bool {
+    health.test.is_empty() && *health == HealthConfig::default()
+        || health.test.first().is_some_and(|word| word == "NONE")
+}
+
+/// Fields that this engine has nothing behind.
+fn absent(host: &HostConfig) -> Result<()> {
+    if host.publish_all_ports || host.port_bindings.values().flatten().any(|b| !b.is_empty()) {
+        return unavailable("published ports (PortBindings, -p, --publish, -P) are");
+    }
+    if !host.links.is_empty() {
+        return unavailable("links (Links, --link) are");
+    }
+    if !host.volumes_from.is_empty() {
+        return unavailable("volumes of other containers (VolumesFrom, --volumes-from) are");
+    }
+    if !matches!(host.volume_driver.as_str(), "" | "local") {
+        return unavailable("volume drivers other than local (VolumeDriver, --volume-driver) are");
+    }
+    if !host.cgroup.is_empty() {
+        return unavailable("cgroups of other containers (Cgroup) are");
+    }
+    if !host.storage_opt.is_empty() {
+        return unavailable("storage options (StorageOpt, --storage-opt) are");
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return unavailable("isolation technologies (Isolation, --isolation) are");
+    }
+    if !RUNTIMES.contains(&host.runtime.as_str()) {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if let Some(request) = host.resources.device_requests.first() {
+        return Err(Error::invalid(format!(
+            "could not select device driver \"{}\" with capabilities: [{}]",
+            request.driver,
+            request.capabilities.iter().map(|c| format!("[{}]", c.join(" "))).collect::<Vec<_>>().join(" ")
+        )));
+    }
+    let r = &host.resources;
+    for (set, what) in [
+        (r.cpu_count != 0, "CpuCount is"),
+        (r.cpu_percent != 0, "CpuPercent is"),
+        (r.io_maximum_iops != 0, "IOMaximumIOps is"),
+        (r.io_maximum_bandwidth != 0, "IOMaximumBandwidth is"),
+        (r.kernel_memory != 0, "a limit of kernel memory (KernelMemory, --kernel-memory) is"),
+        (r.kernel_memory_tcp != 0, "a limit of TCP buffers (KernelMemoryTCP) is"),
+        (r.cpu_realtime_period != 0, "real-time scheduling (CpuRealtimePeriod, --cpu-rt-period) is"),
+        (r.cpu_realtime_runtime != 0, "real-time scheduling (CpuRealtimeRuntime, --cpu-rt-runtime) is"),
+    ] {
+        if set {
+            return unavailable(what);
+        }
+    }
+    Ok(())
+}
+
+/// The namespaces' modes.
+fn modes(host: &HostConfig) -> Result<()> {
+    let check = |what: &str, mode: &str, known: &[&str]| {
+        if known.contains(&mode) {
+            Ok(())
+        } else if mode.starts_with("container:") {
+            unavailable(&format!("{what} namespaces of other containers ({mode}) are"))
+        } else {
+            Err(Error::invalid(format!("invalid {what} mode: {mode}")))
+        }
+    };
+    check("IPC", &host.ipc_mode, &["", "private", "shareable", "host"])?;
+    check("PID", &host.pid_mode, &["", "host"])?;
+    check("UTS", &host.uts_mode, &["", "host"])?;
+    check("user", &host.userns_mode, &["", "host"])?;
+    check("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"])?;
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    Ok(())
+}
+
+/// Limits that contradict themselves or the host. Also used where limits are changed.
+pub fn limits(r: &Resources, cpus: u32) -> Result<()> {
+    let refuse = |text: String| Err(Error::invalid(text));
+    if r.memory != 0 && r.memory < MEMORY_MIN_BYTES {
+        return refuse("Minimum memory limit allowed is 6MB".into());
+    }
+    if r.memory_swap > 0 && r.memory == 0 {
+        return refuse(
+            "You should always set the Memory limit when using Memoryswap limit, see usage".into(),
+        );
+    }
+    if r.memory_swap > 0 && r.memory_swap < r.memory {
+        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage".into());
+    }
+    if r.memory_swap < -1 {
+        return refuse(format!("Invalid value: {}, memory-swap cannot be less than -1", r.memory_swap));
+    }
+    if r.memory_swappiness.is_some_and(|s| !(-1..=100).contains(&s)) {
+        return refuse(format!(
+            "Invalid value: {}, valid memory swappiness range is 0-100",
+            r.memory_swappiness.unwrap_or_default()
+        ));
+    }
+    if r.memory_reservation != 0 && r.memory_reservation < MEMORY_MIN_BYTES {
+        return refuse("Minimum memory reservation allowed is 6MB".into());
+    }
+    if r.memory > 0 && r.memory_reservation > r.memory {
+        return refuse(
+            "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
+        );
+    }
+    if r.nano_cpus > 0 && (r.cpu_period > 0 || r.cpu_quota > 0) {
+        let other = if r.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
+        return refuse(format!("Conflicting options: Nano CPUs and {other} cannot both be set"));
+    }
+    if r.nano_cpus < 0 || r.nano_cpus > i64::from(cpus) * 1_000_000_000 {
+        return refuse(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        ));
+    }
+    if r.cpu_shares < 0 {
+        return refuse(format!("invalid CPU shares ({}): value must be a positive integer", r.cpu_shares));
+    }
+    if r.cpu_period != 0 && !(1_000..=1_000_000).contains(&r.cpu_period) {
+        return refuse(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".into(),
+        );
+    }
+    if r.cpu_quota > 0 && r.cpu_quota < 1_000 {
+        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)".into());
+    }
+    if r.blkio_weight != 0 && !(10..=1000).contains(&r.blkio_weight) {
+        return refuse("Range of blkio weight is from 10 to 1000".into());
+    }
+    if r.pids_limit.is_some_and(|n| n < -1) {
+        return refuse("pids limit cannot be less than -1".into());
+    }
+    for limit in &r.ulimits {
+        if limit.soft > limit.hard && limit.hard != -1 {
+            return refuse(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                limit.soft, limit.hard
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn policy(host: &HostConfig) -> Result<()> {
+    let policy = Policy::parse(&host.restart_policy.name, host.restart_policy.maximum_retry_count)
+        .map_err(Error::invalid)?;
+    if host.auto_remove && policy != Policy::No {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    Ok(())
+}
+
+fn logging(host: &HostConfig) -> Result<()> {
+    let log = &host.log_config;
+    if !matches!(log.driver.as_str(), "" | "json-file" | "none") {
+        return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", log.driver)));
+    }
+    for (key, value) in &log.config {
+        if !LOG_OPTIONS.contains(&key.as_str()) {
+            return Err(Error::invalid(format!("unknown log opt '{key}' for json-file log driver")));
+        }
+        let good = match key.as_str() {
+            "max-size" => size(value).is_some(),
+            "max-file" => value.parse::<u32>().is_ok_and(|n| n >= 1),
+            _ => true,
+        };
+        if !good {
+            return Err(Error::invalid(format!("invalid value for log opt '{key}': {value}")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a size as Docker's `units.RAMInBytes` does: a number with an optional `b`, `k`, `m`, `g`, `t` (with an
+/// optional `b` or `ib`); `-1` is no limit, given as 0.
+pub fn size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    if lower == "-1" {
+        return Some(0);
+    }
+    let digits = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "b" => 1u64,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(factor),
+        Err(_) => {
+            let value = number.parse::<f64>().ok()? * factor as f64;
+            (value.is_finite() && value >= 0.0 && value < 9e18).then_some(value as u64)
+        }
+    }
+}
+
+fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
+    for entry in &host.extra_hosts {
+        let Some((name, address)) = entry.split_once([':', '=']) else {
+            return Err(Error::invalid(format!("bad format for add-host: \"{entry}\"")));
+        };
+        if address == "host-gateway" {
+            return unavailable("host-gateway (ExtraHosts, --add-host) is");
+        }
+        let bare = address.trim_start_matches('[').trim_end_matches(']');
+        let odd = name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
+        if odd || bare.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
+        }
+    }
+    for server in &host.dns {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("invalid DNS address: \"{server}\"")));
+        }
+    }
+    let odd = |text: &String| text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if let Some(wrong) = host.dns_search.iter().chain(&host.dns_options).find(|text| odd(text)) {
+        return Err(Error::invalid(format!("invalid DNS search domain or option: \"{wrong}\"")));
+    }
+    Ok(())
+}
+
+/// The networks there are, until bridges exist.
+fn network(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<()> {
+    match host.network_mode.as_str() {
+        "" | "default" | "none" | "host" => {}
+        "bridge" => {
+            return Err(Error::not_implemented(
+                "bridge networks are not available yet (NetworkMode, --network bridge)",
+            )
+            .with_hint("use --network none or --network host"));
+        }
+        mode if mode.starts_with("container:") => {
+            return unavailable(&format!("network namespaces of other containers ({mode}) are"));
+        }
+        other => return Err(Error::not_found(format!("network {other} not found"))),
+    }
+    for (name, endpoint) in networking.iter().flat_map(|n| &n.endpoints_config) {
+        if !matches!(name.as_str(), "default" | "none" | "host") && *name != host.network_mode {
+            return match name.as_str() {
+                "bridge" => unavailable("bridge networks (EndpointsConfig, --network bridge) are"),
+                _ => Err(Error::not_found(format!("network {name} not found"))),
+            };
+        }
+        endpoint_settings(name, endpoint)?;
+    }
+    Ok(())
+}
+
+fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
+    let asked = [
+        (
+            endpoint.ipam_config.as_ref().is_some_and(|i| *i != Default::default()),
+            "addresses (IPAMConfig, --ip)",
+        ),
+        (!endpoint.links.is_empty(), "links (Links, --link)"),
+        (!endpoint.aliases.is_empty(), "aliases (Aliases, --network-alias)"),
+        (!endpoint.mac_address.is_empty(), "hardware addresses (MacAddress, --mac-address)"),
+        (!endpoint.driver_opts.is_empty(), "driver options (DriverOpts, --network driver-opt=…)"),
+        (endpoint.gw_priority != 0, "gateway priorities (GwPriority)"),
+    ];
+    match asked.iter().find(|(set, _)| *set) {
+        Some((_, what)) => unavailable(&format!("{what} on network {name} are")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use api::container::{PortBinding, RestartPolicy};
+
+    fn body(change: impl FnOnce(&mut Config, &mut HostConfig)) -> CreateRequest {
+        let mut body = CreateRequest { host_config: Some(HostConfig::default()), ..Default::default() };
+        let mut host = HostConfig::default();
+        change(&mut body.config, &mut host);
+        body.host_config = Some(host);
+        body
+    }
+
+    #[test]
+    fn what_the_docker_command_sends_without_flags_is_accepted() {
+        let json = r#"{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"AttachStdout":true,
+            "AttachStderr":true,"Tty":false,"OpenStdin":false,"StdinOnce":false,"Env":null,"Cmd":["true"],
+            "Image":"busybox","Volumes":{},"WorkingDir":"","Entrypoint":null,"OnBuild":null,"Labels":{},
+            "HostConfig":{"Binds":null,"LogConfig":{"Type":"","Config":{}},"NetworkMode":"default",
+            "PortBindings":{},"RestartPolicy":{"Name":"no","MaximumRetryCount":0},"MemorySwappiness":-1,
+            "ConsoleSize":[0,0],"BlkioWeightDevice":[],"Devices":[],"Ulimits":[],"PidsLimit":0,
+            "OomKillDisable":false,"MaskedPaths":null},
+            "NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,"MacAddress":""}}}}"#;
+        let body: CreateRequest = serde_json::from_str(json).unwrap();
+        check(&body, 2).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_its_name() {
+        let refused = |named: &str, change: fn(&mut Config, &mut HostConfig)| {
+            let error = check(&body(change), 2).unwrap_err();
+            assert!(error.to_string().contains(named), "{named}: {error}");
+        };
+        refused("PortBindings", |_, h| {
+            h.port_bindings.insert("80/tcp".into(), Some(vec![PortBinding::default()]));
+        });
+        refused("-P", |_, h| h.publish_all_ports = true);
+        refused("--network bridge", |_, h| h.network_mode = "bridge".into());
+        refused("network web not found", |_, h| h.network_mode = "web".into());
+        refused("container:x", |_, h| h.network_mode = "container:x".into());
+        refused("--link", |_, h| h.links = vec!["a:b".into()]);
+        refused("--volumes-from", |_, h| h.volumes_from = vec!["a".into()]);
+        refused("--health-cmd", |c, _| {
+            c.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..Default::default() });
+        });
+        refused("runtime name: crun", |_, h| h.runtime = "crun".into());
+        refused("no log driver named 'syslog'", |_, h| h.log_config.driver = "syslog".into());
+        refused("6MB", |_, h| h.resources.memory = 1024);
+        refused("range of CPUs is from 0.01 to 2.00", |_, h| h.resources.nano_cpus = 3_000_000_000);
+        refused("'AutoRemove' container with restart", |_, h| {
+            h.auto_remove = true;
+            h.restart_policy = RestartPolicy { name: "always".into(), maximum_retry_count: 0 };
+        });
+        refused("absolute path", |c, _| c.working_dir = "tmp".into());
+        refused("invalid environment variable: =x", |c, _| c.env = vec!["=x".into()]);
+        refused("invalid signal: FOO", |c, _| c.stop_signal = "FOO".into());
+        refused("NUL", |c, _| c.cmd = Some(vec!["a\0b".into()]));
+        refused("invalid hostname", |c, _| c.hostname = "-x".into());
+    }
+
+    #[test]
+    fn a_health_check_that_is_off_is_accepted() {
+        let body = body(|c, _| {
+            c.healthcheck = Some(HealthConfig { test: vec!["NONE".into()], ..Default::default() });
+        });
+        assert!(check(&body, 2).is_ok());
+        let error = check(
+            &CreateRequest {
+                host_config: Some(HostConfig { network_mode: "bridge".into(), ..Default::default() }),
+                ..Default::default()
+            },
+            2,
+        );
+        assert_eq!(error.unwrap_err().kind(), Kind::NotImplemented);
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("10m", 10 << 20), ("1.5k", 1536), ("20", 20), ("1GB", 1 << 30), ("-1", 0)] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "x", "1x", "1..5k", "-2", "99999999999t"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+}
