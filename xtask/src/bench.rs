@@ -1,8 +1,373 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench`: the promises of SPECIFICATION.md beside what is measured now, and the peers in the same run.
+//!
+//! It prints and never asserts: times on shared machines drift, ratios in one run hardly do.
 
-use crate::run::Result;
+mod measure;
+mod peers;
 
-/// placeholder
-pub fn bench(_names: &[String]) -> Result {
-    Err("later".into())
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use kit::Host;
+use kit::fixtures::{Entry, Image, Layer, Layout, Packing};
+use measure::{median_ms, memory_kb, run};
+use peers::{IMAGE, Peer};
+
+use crate::machine;
+use crate::run::{Result, cargo, root, show};
+
+/// How often short things are repeated.
+const TIMES: usize = 41;
+/// How many containers the crowd has.
+const CROWD: usize = 100;
+
+/// One line of the table.
+struct Row {
+    what: String,
+    promise: &'static str,
+    unit: &'static str,
+    values: Vec<(&'static str, f64)>,
+}
+
+/// Runs the benchmarks whose name contains one of `names`, or all.
+pub fn bench(names: &[String]) -> Result {
+    machine::install(machine::FOR_TESTS)?;
+    machine::install(machine::FOR_BENCH)?;
+    show(&cargo(), &["build", "--release", "--package", "corten"])?;
+    let binary = target_dir().join("release/corten");
+    // The tests' host runs the binary that is named here; this process has no other threads yet.
+    let status = Command::new(std::env::current_exe().map_err(|error| error.to_string())?)
+        .arg("bench-with")
+        .args(names)
+        .env("CORTEN_BIN", binary)
+        .status()
+        .map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err("a benchmark failed".to_owned()) }
+}
+
+/// The second half of [`bench`], with `CORTEN_BIN` in the environment.
+pub fn bench_with(names: &[String]) -> Result {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|given| name.contains(given.as_str()));
+    let peers = peers::start(directory.path())?;
+    let mut rows = Vec::new();
+    let all: [(&str, fn(&[Peer], &Path) -> Result<Vec<Row>>); 7] = [
+        ("run", bench_run),
+        ("client", bench_client),
+        ("exec", bench_exec),
+        ("runtime", bench_runtime),
+        ("crowd", bench_crowd),
+        ("memory", bench_memory),
+        ("logs", bench_logs),
+    ];
+    for (_, measure) in all.iter().filter(|(name, _)| wanted(name)) {
+        rows.extend(measure(&peers, directory.path())?);
+    }
+    if wanted("restart") {
+        rows.extend(bench_restart()?);
+    }
+    if wanted("pull") {
+        rows.extend(bench_pull(directory.path())?);
+    }
+    print(&rows);
+    Ok(())
+}
+
+fn target_dir() -> PathBuf {
+    let base = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    base.join("x86_64-unknown-linux-gnu")
+}
+
+/// Prints a table in Markdown, ready for SPECIFICATION.md.
+fn print(rows: &[Row]) {
+    println!("| what | promise | corten | peers (ratio of corten to them) |\n| --- | --- | --- | --- |");
+    for row in rows {
+        let own = row.values.iter().find(|(name, _)| *name == "corten").map_or(f64::NAN, |(_, value)| *value);
+        let peers = row.values.iter().filter(|(name, _)| *name != "corten");
+        let peers: Vec<String> = peers
+            .map(|(name, value)| format!("{name} {value:.1} {} ({:.2})", row.unit, own / value))
+            .collect();
+        println!("| {} | {} | {own:.1} {} | {} |", row.what, row.promise, row.unit, peers.join(", "));
+    }
+}
+
+/// The same command line on each engine.
+fn each(
+    peers: &[Peer],
+    what: impl Into<String>,
+    promise: &'static str,
+    mut measure: impl FnMut(&Peer) -> Result<f64>,
+) -> Result<Row> {
+    let values = peers.iter().map(|peer| Ok((peer.name(), measure(peer)?))).collect::<Result<Vec<_>>>()?;
+    Ok(Row { what: what.into(), promise, unit: "ms", values })
+}
+
+fn bench_run(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    let args = ["run", "--rm", "--network", "none", IMAGE, "true"];
+    let row = each(peers, "`run --rm --network none IMAGE true`, whole client process", "5.4 ms", |peer| {
+        median_ms(TIMES, || run(&mut peer.command(&args)))
+    })?;
+    Ok(vec![row])
+}
+
+fn bench_client(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for name in ["ps", "version"] {
+        let what = format!("`{name}`, client process");
+        rows.push(each(peers, what, "1 ms", |peer| median_ms(TIMES, || run(&mut peer.command(&[name]))))?);
+    }
+    Ok(rows)
+}
+
+fn bench_exec(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    let row = each(peers, "`exec` of `true`", "3.3 ms", |peer| {
+        run(&mut peer.command(&[
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--name",
+            "bench-exec",
+            IMAGE,
+            "sleep",
+            "1000",
+        ]))?;
+        let median = median_ms(TIMES, || run(&mut peer.command(&["exec", "bench-exec", "true"])));
+        run(&mut peer.command(&["rm", "-f", "bench-exec"]))?;
+        median
+    })?;
+    Ok(vec![row])
+}
+
+/// `runtime run` of one bundle, with each runtime's own idea of a default configuration replaced by ours.
+fn bench_runtime(_: &[Peer], directory: &Path) -> Result<Vec<Row>> {
+    let bundle = directory.join("bundle");
+    let io = |error: std::io::Error| error.to_string();
+    fs::create_dir_all(&bundle).map_err(io)?;
+    std::os::unix::fs::symlink(directory.join("rootfs"), bundle.join("rootfs")).map_err(io)?;
+    run(Command::new("crun").arg("spec").current_dir(&bundle))?;
+    let path = bundle.join("config.json");
+    let text = fs::read_to_string(&path).map_err(io)?;
+    let mut config: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = serde_json::json!(["/bin/true"]);
+    fs::write(&path, config.to_string()).map_err(io)?;
+    let corten = kit::binary();
+    let corten = corten.to_string_lossy();
+    let runtimes: [(&'static str, Vec<&str>); 3] =
+        [("corten", vec![&corten, "runtime"]), ("crun", vec!["crun"]), ("runc", vec!["runc"])];
+    let values = runtimes
+        .iter()
+        .map(|(name, program)| {
+            let mut number = 0;
+            let median = median_ms(TIMES, || {
+                number += 1;
+                let mut command = Command::new(program[0]);
+                command.args(&program[1..]).arg("--root").arg(directory.join("runtime"));
+                run(command.args(["run", "--bundle"]).arg(&bundle).arg(format!("{name}-{number}")))
+            })?;
+            Ok((*name, median))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(vec![Row {
+        what: "`runtime run` of a bundle".to_owned(),
+        promise: "at most crun's",
+        unit: "ms",
+        values,
+    }])
+}
+
+/// A hundred containers, started eight at a time and removed by one command.
+fn bench_crowd(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    let names: Vec<String> = (0..CROWD).map(|number| format!("crowd-{number}")).collect();
+    let mut removed = Vec::new();
+    let mut memory = Vec::new();
+    let started = each(peers, "100 containers started 8 at a time, no network", "0.6 s", |peer| {
+        let started = Instant::now();
+        let failed = std::sync::Mutex::new(None);
+        std::thread::scope(|scope| {
+            for lane in 0..8 {
+                let (names, failed) = (&names, &failed);
+                scope.spawn(move || {
+                    for name in names.iter().skip(lane).step_by(8) {
+                        let args = ["run", "-d", "--network", "none", "--name", name, IMAGE, "sleep", "1000"];
+                        if let Err(error) = run(&mut peer.command(&args))
+                            && let Ok(mut failed) = failed.lock()
+                        {
+                            *failed = Some(error);
+                        }
+                    }
+                });
+            }
+        });
+        if let Ok(Some(error)) = failed.into_inner() {
+            return Err(error);
+        }
+        let took = started.elapsed();
+        if let Peer::Corten(host) = peer {
+            memory = crowd_memory(host);
+        }
+        let mut args = vec!["rm", "-f"];
+        args.extend(names.iter().map(String::as_str));
+        // podman gives each its ten seconds to stop unless told otherwise.
+        if matches!(peer, Peer::Podman(_)) {
+            args.extend(["-t", "0"]);
+        }
+        removed.push((peer.name(), run(&mut peer.command(&args))?.as_secs_f64() * 1e3));
+        Ok(took.as_secs_f64() * 1e3)
+    })?;
+    let removed = Row {
+        what: "the same removed with one `rm -f`".to_owned(),
+        promise: "0.6 s",
+        unit: "ms",
+        values: removed,
+    };
+    let mut rows = vec![started, removed];
+    rows.extend(memory);
+    Ok(rows)
+}
+
+/// What each of our supervisors costs while all run.
+fn crowd_memory(host: &Host) -> Vec<Row> {
+    let pids = host.supervisors();
+    let mean = |file, field| {
+        let values: Vec<u64> = pids.iter().filter_map(|pid| memory_kb(*pid, file, field)).collect();
+        values.iter().sum::<u64>() as f64 / values.len().max(1) as f64
+    };
+    let row = |what: &str, promise, value| Row {
+        what: what.to_owned(),
+        promise,
+        unit: "kB",
+        values: vec![("corten", value)],
+    };
+    vec![
+        row("supervisor of a running container, RSS", "1 MB", mean("smaps_rollup", "Rss:")),
+        row(
+            "the same, private",
+            "0.5 MB",
+            mean("smaps_rollup", "Private_Dirty:") + mean("smaps_rollup", "Private_Clean:"),
+        ),
+        row("the same, PSS", "–", mean("smaps_rollup", "Pss:")),
+    ]
+}
+
+fn bench_memory(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    let values = peers.iter().filter_map(|peer| {
+        let pids = match peer {
+            Peer::Corten(host) => vec![host.daemon_pid()],
+            Peer::Docker(dockerd) => dockerd.pids(),
+            Peer::Podman(_) => return None,
+        };
+        let sum: u64 = pids.iter().filter_map(|pid| memory_kb(*pid, "status", "VmRSS:")).sum();
+        Some((peer.name(), sum as f64 / 1024.0))
+    });
+    let values = values.collect();
+    Ok(vec![Row {
+        what: "daemon after the runs above, RSS".to_owned(),
+        promise: "15 MB idle",
+        unit: "MB",
+        values,
+    }])
+}
+
+/// 200 MB of short lines written by a container, and read back.
+fn bench_logs(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    const BYTES: &str = "200000000";
+    let rate = |took: Duration| 200.0 / took.as_secs_f64();
+    let (mut written, mut read) = (Vec::new(), Vec::new());
+    for peer in peers {
+        let script = format!("yes 'a line as long as log lines are, more or less' | head -c {BYTES}");
+        let mut args = vec!["run", "--network", "none", "--name", "bench-logs"];
+        args.extend(match peer {
+            Peer::Podman(_) => ["--log-driver", "k8s-file"],
+            _ => ["--log-opt", "max-size=1g"],
+        });
+        args.extend(["-d", IMAGE, "sh", "-c", &script]);
+        let started = Instant::now();
+        run(&mut peer.command(&args))?;
+        run(&mut peer.command(&["wait", "bench-logs"]))?;
+        written.push((peer.name(), rate(started.elapsed())));
+        read.push((peer.name(), rate(run(&mut peer.command(&["logs", "bench-logs"]))?)));
+        run(&mut peer.command(&["rm", "-f", "bench-logs"]))?;
+    }
+    let row = |what: &str, values| Row { what: what.to_owned(), promise: "500 MB/s", unit: "MB/s", values };
+    Ok(vec![row("a container writing 200 MB of short log lines", written), row("reading them back", read)])
+}
+
+/// The daemon killed with a hundred containers running: how long until the next one answers, with all of them there.
+fn bench_restart() -> Result<Vec<Row>> {
+    let mut host = Host::new();
+    host.give(&kit::fixtures::busybox(), IMAGE);
+    for _ in 0..CROWD {
+        host.corten(["run", "-d", "--network", "none", IMAGE, "sleep", "1000"]).ok();
+    }
+    host.kill_daemon();
+    let started = Instant::now();
+    host.start_daemon();
+    let running = host.corten(["ps", "-q"]).ok().lines().count();
+    let took = started.elapsed();
+    if running != CROWD {
+        return Err(format!("{running} of {CROWD} containers were adopted"));
+    }
+    let values = vec![("corten", took.as_secs_f64() * 1e3)];
+    Ok(vec![Row {
+        what: "daemon killed with 100 running, until `ps` lists them".to_owned(),
+        promise: "1 s",
+        unit: "ms",
+        values,
+    }])
+}
+
+/// Layers of the large image; each is 100 MB of files.
+const LARGE_LAYERS: usize = 10;
+
+/// A hundred files of one megabyte that compress about three to one, as programs do; each layer's are other ones.
+fn large_layer(number: usize) -> Layer {
+    let mut state = number as u64 + 1;
+    let words: Vec<[u8; 8]> =
+        (0..4096).map(|n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 7)).to_le_bytes()).collect();
+    let entries: Vec<Entry> = (0..100)
+        .map(|file| {
+            let mut content = Vec::with_capacity(1 << 20);
+            while content.len() < 1 << 20 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                content.extend_from_slice(&words[(state >> 52) as usize]);
+                content.extend_from_slice(&[(state >> 40) as u8; 2]);
+            }
+            Entry::file(&format!("file-{number}-{file}"), content)
+        })
+        .collect();
+    Layer::new(&entries, Packing::Gzip)
+}
+
+/// A pull of 1 GB in 10 gzip layers from loopback, against `gzip -dc` of the same layers on one core.
+fn bench_pull(directory: &Path) -> Result<Vec<Row>> {
+    let registry = kit::registry::Registry::start();
+    let packed: Vec<Layer> = (0..LARGE_LAYERS).map(large_layer).collect();
+    let layers: Vec<PathBuf> =
+        (0..packed.len()).map(|number| directory.join(format!("layer-{number}.gz"))).collect();
+    for (path, layer) in layers.iter().zip(&packed) {
+        fs::write(path, &layer.bytes).map_err(|error| error.to_string())?;
+    }
+    let image = registry.push(&Layout::new(&[Image::new(packed, serde_json::json!({}))]), "bench-large");
+    let host = Host::new();
+    let corten = run(&mut Command::new(kit::binary()).envs(host.environment()).args(["pull", "-q", &image]))?;
+    let mut gzip = Duration::ZERO;
+    for layer in &layers {
+        gzip += run(Command::new("gzip").arg("-dc").arg(layer))?;
+    }
+    let mut values = vec![("corten", corten.as_secs_f64() * 1e3), ("gzip -dc", gzip.as_secs_f64() * 1e3)];
+    if crate::run::exists("podman") {
+        let peer = Peer::Podman(directory.join("podman"));
+        let took = run(&mut peer.command(&["pull", "-q", "--tls-verify=false", &image]))?;
+        values.push(("podman", took.as_secs_f64() * 1e3));
+    }
+    Ok(vec![Row {
+        what: "pull, 1 GB in 10 gzip layers, registry on loopback".to_owned(),
+        promise: "0.5 of `gzip -dc`",
+        unit: "ms",
+        values,
+    }])
 }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Some("ci") => test::ci(),
         Some("tidy") => tidy::tidy(),
         Some("bench") => bench::bench(rest),
+        Some("bench-with") => bench::bench_with(rest),
         Some("install") => {
             machine::install(machine::FOR_TESTS).and_then(|()| machine::install(machine::FOR_BENCH))
         }

@@ -123,7 +123,6 @@ impl Cmd {
     ///
     /// # Panics
     /// It fails.
-    #[must_use]
     pub fn ok(self) -> String {
         let output = self.run();
         output.expect_code(0);

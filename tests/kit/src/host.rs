@@ -16,6 +16,7 @@ pub struct Host {
     directory: TempDir,
     flags: Vec<String>,
     daemon: Option<Child>,
+    socket: PathBuf,
 }
 
 /// Which command line drives the engine.
@@ -74,7 +75,8 @@ impl Host {
     pub fn stopped(flags: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("ct").tempdir().expect("a temporary directory");
         fs::create_dir(directory.path().join("config")).expect("mkdir");
-        Self { directory, flags: flags.iter().map(ToString::to_string).collect(), daemon: None }
+        let socket = directory.path().join("corten.sock");
+        Self { directory, flags: flags.iter().map(ToString::to_string).collect(), daemon: None, socket }
     }
 
     /// Everything of this host is below.
@@ -98,7 +100,23 @@ impl Host {
     /// The engine's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.root().join("corten.sock")
+        self.socket.clone()
+    }
+
+    /// The unix socket that the flags name, where a test gives `--host` itself.
+    pub fn set_socket(&mut self, path: &Path) {
+        self.socket = path.to_path_buf();
+    }
+
+    /// A host whose engine runs and has the image `busybox`.
+    ///
+    /// # Panics
+    /// It cannot be pulled.
+    #[must_use]
+    pub fn with_busybox() -> Self {
+        let host = Self::new();
+        host.pull_busybox();
+        host
     }
 
     /// The name of the cgroup above all containers, in every hierarchy.

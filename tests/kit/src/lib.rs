@@ -5,8 +5,15 @@
 //! or cgroup is left on the machine.
 
 mod command;
+pub mod faulty;
+pub mod fixtures;
 mod host;
+mod images;
+pub mod http;
+pub mod registry;
+pub mod served;
 mod terminal;
+pub mod tokens;
 
 pub use command::{Cmd, Output, Running, wait_for};
 pub use host::{CLIS, Cli, Host, binary, skip};

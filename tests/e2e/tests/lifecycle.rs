@@ -1,0 +1,284 @@
+//! A container's life after its creation: start, stop, restart, kill, pause, wait, exec, logs, top, rename, rm, prune.
+
+use kit::{CLIS, Cli, Host, wait_for};
+use rustix::process::Signal;
+
+/// Starts a container in the background and gives its id.
+fn start(host: &Host, cli: Cli, flags: &[&str], script: &str) -> String {
+    let mut args = vec!["run", "-d", "--network", "none"];
+    args.extend(flags);
+    args.extend(["busybox", "sh", "-c", script]);
+    host.cli(cli, args).ok()
+}
+
+fn state(host: &Host, cli: Cli, id: &str, format: &str) -> String {
+    host.cli(cli, ["inspect", "-f", format, id]).ok()
+}
+
+#[test]
+fn create_start_stop_restart_remove() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id =
+            host.cli(cli, ["create", "--network", "none", "--name", "one", "busybox", "sleep", "1000"]).ok();
+        assert_eq!(id.len(), 64);
+        assert_eq!(state(&host, cli, "one", "{{.State.Status}} {{.Name}}"), "created /one");
+        assert_eq!(host.cli(cli, ["start", "one"]).ok(), "one");
+        assert_eq!(host.cli(cli, ["start", "one"]).ok(), "one");
+        let pid = state(&host, cli, "one", "{{.State.Pid}}");
+        assert!(std::path::Path::new("/proc").join(&pid).exists());
+        host.cli(cli, ["rm", "one"]).fails(1, "container is running");
+        assert_eq!(host.cli(cli, ["restart", "-t", "0", "one"]).ok(), "one");
+        assert_ne!(state(&host, cli, "one", "{{.State.Pid}}"), pid);
+        assert_eq!(host.cli(cli, ["stop", "-t", "0", "one"]).ok(), "one");
+        assert_eq!(
+            state(&host, cli, "one", "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"),
+            "exited 137 0"
+        );
+        assert_eq!(host.cli(cli, ["stop", "one"]).ok(), "one");
+        assert_eq!(host.cli(cli, ["rm", &id[..12]]).ok(), &id[..12]);
+        host.cli(cli, ["inspect", "one"]).fails(1, "one");
+        host.cli(cli, ["start", "one"]).fails(1, "No such container: one");
+        host.cli(cli, ["stop", "one"]).fails(1, "No such container: one");
+    }
+}
+
+#[test]
+fn names() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = host.cli(cli, ["create", "--network", "none", "--name", "taken", "busybox"]).ok();
+        let output = host.cli(cli, ["create", "--network", "none", "--name", "taken", "busybox"]).run();
+        assert!(
+            output.stderr.contains(&format!(
+                "Conflict. The container name \"/taken\" is already in use by container \"{id}\". You have to remove (or rename) \
+                 that container to be able to reuse that name."
+            )),
+            "{output}"
+        );
+        host.cli(cli, ["create", "--name", "b@d", "busybox"]).run();
+        assert_eq!(host.cli(cli, ["rename", "taken", "renamed"]).ok(), "");
+        assert_eq!(state(&host, cli, "renamed", "{{.Name}}"), "/renamed");
+        assert_eq!(host.cli(cli, ["rm", "renamed"]).ok(), "renamed");
+        let other = host.cli(cli, ["create", "--network", "none", "busybox"]).ok();
+        assert!(state(&host, cli, &other, "{{.Name}}").contains('_'));
+        assert_eq!(host.cli(cli, ["rm", &other]).ok(), other);
+    }
+}
+
+#[test]
+fn signals_and_their_exit_codes() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(
+            &host,
+            cli,
+            &[],
+            "trap 'exit 5' TERM; trap 'exit 6' HUP; echo ready; while true; do sleep 0.05; done",
+        );
+        wait_for("the trap", || host.cli(cli, ["logs", &id]).ok().contains("ready").then_some(()));
+        assert_eq!(host.cli(cli, ["stop", &id]).ok(), id);
+        assert_eq!(state(&host, cli, &id, "{{.State.ExitCode}}"), "5");
+        assert_eq!(host.cli(cli, ["start", &id]).ok(), id);
+        wait_for("the trap", || {
+            (host.cli(cli, ["logs", &id]).ok().matches("ready").count() == 2).then_some(())
+        });
+        assert_eq!(host.cli(cli, ["kill", "-s", "HUP", &id]).ok(), id);
+        assert_eq!(host.cli(cli, ["wait", &id]).ok(), "6");
+        host.cli(cli, ["kill", &id]).fails(1, "is not running");
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+    }
+}
+
+#[test]
+fn pause_and_unpause() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(&host, cli, &[], "while true; do date +%s%N; sleep 0.01; done");
+        assert_eq!(host.cli(cli, ["pause", &id]).ok(), id);
+        assert_eq!(
+            state(&host, cli, &id, "{{.State.Status}} {{.State.Paused}} {{.State.Running}}"),
+            "paused true true"
+        );
+        host.cli(cli, ["exec", &id, "true"]).fails(1, "is paused");
+        let before = host.cli(cli, ["logs", &id]).ok();
+        assert_eq!(host.cli(cli, ["logs", &id]).ok(), before);
+        assert_eq!(host.cli(cli, ["unpause", &id]).ok(), id);
+        wait_for("more output", || (host.cli(cli, ["logs", &id]).ok() != before).then_some(()));
+        assert_eq!(host.cli(cli, ["pause", &id]).ok(), id);
+        assert_eq!(host.cli(cli, ["rm", "-f", &id]).ok(), id);
+    }
+}
+
+#[test]
+fn exec() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(&host, cli, &["-e", "FROM=container", "-w", "/tmp"], "sleep 1000");
+        let sh = |flags: &[&str], script: &str| {
+            let mut args = vec!["exec"];
+            args.extend(flags);
+            args.extend([id.as_str(), "sh", "-c", script]);
+            host.cli(cli, args).run()
+        };
+        assert_eq!(sh(&[], "echo $FROM; pwd; echo err >&2").text(), "container\n/tmp");
+        assert_eq!(
+            sh(&["-e", "A=1", "-w", "/etc", "-u", "1000"], "echo $A; pwd; id -u").text(),
+            "1\n/etc\n1000"
+        );
+        sh(&[], "exit 9").expect_code(9);
+        let output = host.cli(cli, ["exec", "-i", &id, "cat"]).stdin("through").run();
+        assert_eq!(output.expect_code(0).stdout, "through");
+        let missing = host.cli(cli, ["exec", &id, "no-such-program"]).run();
+        assert!(
+            missing.stdout.clone().contains("executable file not found")
+                || missing.stderr.contains("executable file not found"),
+            "{missing}"
+        );
+        missing.expect_code(127);
+        assert_eq!(host.cli(cli, ["exec", "-d", &id, "touch", "/tmp/detached"]).ok(), "");
+        wait_for("the file", || (sh(&[], "test -e /tmp/detached").code == 0).then_some(()));
+        assert_eq!(sh(&[], "grep ^CapEff /proc/self/status | cut -f2").text(), "00000000a80425fb");
+        assert_eq!(
+            sh(&["--privileged"], "grep ^Seccomp: /proc/self/status | cut -f2").expect_code(0).text(),
+            "0"
+        );
+        assert_eq!(host.cli(cli, ["rm", "-f", &id]).ok(), id);
+        host.cli(cli, ["exec", &id, "true"]).fails(1, "No such container");
+    }
+}
+
+#[test]
+fn logs() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(&host, cli, &[], "for i in 1 2 3; do echo out $i; echo err $i >&2; done; printf torn");
+        assert_eq!(host.cli(cli, ["wait", &id]).ok(), "0");
+        let output = host.cli(cli, ["logs", &id]).run();
+        assert_eq!(output.stdout, "out 1\nout 2\nout 3\ntorn");
+        assert_eq!(output.stderr, "err 1\nerr 2\nerr 3\n");
+        let tail = host.cli(cli, ["logs", "--tail", "2", &id]).run();
+        assert_eq!(tail.stdout.lines().count() + tail.stderr.lines().count(), 2, "{tail}");
+        let stamped = host.cli(cli, ["logs", "-t", "--tail", "1", &id]).run();
+        let (time, _) = stamped.stdout.split_once(' ').unwrap_or_default();
+        assert!(time.ends_with('Z') && time.len() >= 20, "{stamped}");
+        assert_eq!(host.cli(cli, ["logs", "--since", "2100-01-01T00:00:00Z", &id]).ok(), "");
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+
+        let id = start(&host, cli, &[], "for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done");
+        assert_eq!(host.cli(cli, ["logs", "-f", &id]).ok(), "line 1\nline 2\nline 3\nline 4\nline 5");
+        assert_eq!(host.cli(cli, ["rm", "-f", &id]).ok(), id);
+    }
+}
+
+#[test]
+fn attach_and_signal_proxy() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(&host, cli, &["-i"], "read line; echo got $line; exit 4");
+        let output = host.cli(cli, ["attach", &id]).stdin("hello\n").run();
+        assert_eq!(output.stdout, "got hello\n", "{output}");
+        output.expect_code(4);
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+
+        let script = "trap 'echo caught; exit 7' INT; echo ready; while true; do sleep 0.05; done";
+        let args = ["run", "--name", "proxied", "--network", "none", "busybox", "sh", "-c", script];
+        let running = host.cli(cli, args).spawn();
+        wait_for("the trap", || {
+            host.corten(["logs", "proxied"]).run().stdout.contains("ready").then_some(())
+        });
+        running.signal(Signal::INT);
+        let output = running.wait();
+        assert_eq!(output.expect_code(7).stdout, "ready\ncaught\n");
+        assert_eq!(host.cli(cli, ["rm", "proxied"]).ok(), "proxied");
+    }
+}
+
+#[test]
+fn restart_policies() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let id = start(&host, cli, &["--restart", "on-failure:2"], "exit 3");
+        wait_for("the last restart", || {
+            (state(&host, cli, &id, "{{.RestartCount}} {{.State.Status}}") == "2 exited").then_some(())
+        });
+        assert_eq!(state(&host, cli, &id, "{{.State.ExitCode}}"), "3");
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+        let id = start(&host, cli, &["--restart", "always"], "sleep 0.05");
+        wait_for("some restarts", || {
+            state(&host, cli, &id, "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 2).then_some(())
+        });
+        assert_eq!(host.cli(cli, ["stop", "-t", "0", &id]).ok(), id);
+        let count = state(&host, cli, &id, "{{.RestartCount}} {{.State.Status}}");
+        assert!(count.ends_with("exited"), "{count}");
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+    }
+}
+
+#[test]
+fn ps_top_and_prune() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let running = start(&host, cli, &["--name", "running", "-l", "tier=web"], "sleep 1000");
+        let ended = start(&host, cli, &["--name", "ended"], "exit 1");
+        assert_eq!(host.cli(cli, ["wait", "ended"]).ok(), "1");
+        assert_eq!(host.cli(cli, ["ps", "-q"]).ok(), &running[..12]);
+        assert_eq!(host.cli(cli, ["ps", "-aq", "--no-trunc"]).ok(), format!("{ended}\n{running}"));
+        assert_eq!(
+            host.cli(cli, ["ps", "-a", "--filter", "status=exited", "--format", "{{.Names}}"]).ok(),
+            "ended"
+        );
+        assert_eq!(
+            host.cli(cli, ["ps", "--filter", "label=tier=web", "--format", "{{.Names}} {{.Labels}}"]).ok(),
+            "running tier=web"
+        );
+        let table = host.cli(cli, ["ps"]).ok();
+        assert!(table.starts_with("CONTAINER ID   IMAGE     COMMAND"), "{table}");
+        let top = host.cli(cli, ["top", "running"]).ok();
+        assert!(top.starts_with("UID") && top.contains("sleep 1000"), "{top}");
+        let pruned = host.cli(cli, ["container", "prune", "-f"]).ok();
+        assert!(pruned.contains(&ended) && !pruned.contains(&running), "{pruned}");
+        assert_eq!(host.cli(cli, ["rm", "-f", "running"]).ok(), "running");
+    }
+}
+
+#[test]
+fn several_clients_attach_and_lose_nothing() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let script = "read go; i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done";
+        let id = start(&host, cli, &["-i"], script);
+        let watchers: Vec<_> = (0..3).map(|_| host.cli(cli, ["attach", "--no-stdin", &id]).spawn()).collect();
+        // All three are attached once the supervisor holds their connections; the engine's own list of events says so.
+        wait_for("three attachments", || {
+            let seen = host
+                .corten([
+                    "events",
+                    "--since",
+                    "0",
+                    "--until",
+                    "1s",
+                    "--filter",
+                    &format!("container={id}"),
+                    "--filter",
+                    "event=attach",
+                    "--format",
+                    "{{.Action}}",
+                ])
+                .run();
+            (seen.stdout.lines().count() >= 3).then_some(())
+        });
+        let output = host.cli(cli, ["attach", &id]).stdin("go\n").run();
+        let expected: String = (0..20000).map(|n| format!("line {n}\n")).collect();
+        assert!(
+            output.stdout == expected,
+            "the first attached lost something: {} bytes",
+            output.stdout.len()
+        );
+        for watcher in watchers {
+            let output = watcher.wait();
+            assert!(output.stdout == expected, "a watcher lost something: {} bytes", output.stdout.len());
+        }
+        assert_eq!(host.cli(cli, ["rm", &id]).ok(), id);
+    }
+}

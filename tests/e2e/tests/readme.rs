@@ -1,0 +1,29 @@
+//! README.md's tour, run as it stands there.
+
+use kit::{Cmd, Host, binary};
+
+#[test]
+fn the_tour_is_true() {
+    let host = Host::with_busybox();
+    let readme = include_str!("../../../README.md");
+    let tour =
+        readme.split("<!-- tour").nth(1).expect("the tour").split("```console\n").nth(1).expect("its block");
+    let tour = tour.split("```").next().expect("its end");
+    let path = format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut steps = 0;
+    for step in format!("\n{tour}").split("\n$ ").skip(1) {
+        let (command, expected) = step.split_once('\n').unwrap_or((step, ""));
+        let mut cmd =
+            Cmd::new("sh").args(["-c", &format!("{command} 2>&1 | grep -v ^WARNING")]).env("PATH", &path);
+        for (name, value) in host.environment() {
+            cmd = cmd.env(name, value);
+        }
+        let output = cmd.run();
+        let squeeze = |text: &str| {
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(squeeze(&output.stdout), squeeze(expected), "`{command}` says: {output}");
+        steps += 1;
+    }
+    assert!(steps >= 10, "only {steps} steps were found");
+}

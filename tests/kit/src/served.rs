@@ -1,0 +1,61 @@
+//! Images served from memory: what a registry is to tests that want an image and not a registry.
+
+use std::collections::HashMap;
+
+use crate::fixtures::{self, Image};
+use crate::http::{Answer, Head, Server};
+
+/// A read-only registry over plain HTTP that has one tag, `latest`, of some images.
+#[derive(Debug)]
+pub struct Served {
+    server: Server,
+}
+
+struct Content {
+    /// By name.
+    manifests: HashMap<String, Vec<u8>>,
+    /// By digest.
+    blobs: HashMap<String, Vec<u8>>,
+}
+
+impl Served {
+    /// Serves these images by these names.
+    pub fn start(images: &[(&str, &Image)]) -> Self {
+        let mut content = Content { manifests: HashMap::new(), blobs: HashMap::new() };
+        for (name, image) in images {
+            let (manifest, config) = (image.manifest_bytes(), image.config_bytes());
+            content.blobs.insert(fixtures::digest(&manifest), manifest.clone());
+            content.blobs.insert(fixtures::digest(&config), config);
+            for layer in &image.layers {
+                content.blobs.insert(layer.digest(), layer.bytes.clone());
+            }
+            content.manifests.insert((*name).to_owned(), manifest);
+        }
+        Self { server: Server::start(move |head, _| content.answer(head)) }
+    }
+
+    /// `127.0.0.1:<port>`.
+    pub fn host(&self) -> String {
+        self.server.address().to_string()
+    }
+}
+
+impl Content {
+    fn answer(&self, head: &Head) -> Answer {
+        let unknown = || {
+            Answer::json(
+                404,
+                &serde_json::json!({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}),
+            )
+        };
+        let path = head.path().trim_start_matches("/v2/");
+        if let Some((name, target)) = path.rsplit_once("/manifests/") {
+            let found = if target == "latest" { self.manifests.get(name) } else { self.blobs.get(target) };
+            let Some(bytes) = found else { return unknown() };
+            return Answer::new(200, "application/vnd.oci.image.manifest.v1+json", bytes.clone())
+                .with("Docker-Content-Digest", &fixtures::digest(bytes));
+        }
+        let blob = path.rsplit_once("/blobs/").and_then(|(_, digest)| self.blobs.get(digest));
+        blob.map_or_else(unknown, |bytes| Answer::new(200, "application/octet-stream", bytes.clone()))
+    }
+}
