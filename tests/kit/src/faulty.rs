@@ -112,7 +112,7 @@ impl Faulty {
 
     /// Waits until `count` answers are held, for at most half a minute.
     pub fn wait_held(&self, count: u32) {
-        let (_, timeout) = self
+        let (_state, timeout) = self
             .shared
             .1
             .wait_timeout_while(self.lock(), Duration::from_secs(30), |state| state.held < count)

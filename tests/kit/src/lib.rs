@@ -8,7 +8,6 @@ mod command;
 pub mod faulty;
 pub mod fixtures;
 mod host;
-mod images;
 pub mod http;
 pub mod registry;
 pub mod served;

@@ -141,7 +141,7 @@ impl Registry {
 
     /// Puts an image there with skopeo, as `name` (`repository:tag`), and returns what to pull it by.
     pub fn push(&self, layout: &Layout, name: &str) -> String {
-        let digest = self.push_as(layout, name, &[]);
+        let digest = self.push_as(layout, name, &["--preserve-digests"]);
         assert_eq!(digest, layout.digest, "skopeo changed the image on its way");
         format!("{}/{name}", self.host())
     }
@@ -198,7 +198,9 @@ fn launch(dir: &Path) -> Child {
         .stdout(log.try_clone().expect("share the log"))
         .stderr(log)
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot start docker-registry (Debian's package of that name): {error}"))
+        .unwrap_or_else(|error| {
+            panic!("cannot start docker-registry (Debian's package of that name): {error}")
+        })
 }
 
 /// Ends what [`launch`] started.
@@ -215,7 +217,10 @@ fn is_up(dir: &Path, child: &mut Child, port: u16) -> bool {
         if log.contains("address already in use") {
             break;
         }
-        assert!(!log.contains("not found"), "docker-registry (Debian's package of that name) is missing: {log}");
+        assert!(
+            !log.contains("not found"),
+            "docker-registry (Debian's package of that name) is missing: {log}"
+        );
         if log.contains("listening on") && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return true;
         }

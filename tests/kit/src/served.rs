@@ -1,8 +1,11 @@
 //! Images served from memory: what a registry is to tests that want an image and not a registry.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
+use crate::Output;
 use crate::fixtures::{self, Image};
+use crate::host::Host;
 use crate::http::{Answer, Head, Server};
 
 /// A read-only registry over plain HTTP that has one tag, `latest`, of some images.
@@ -57,5 +60,46 @@ impl Content {
         }
         let blob = path.rsplit_once("/blobs/").and_then(|(_, digest)| self.blobs.get(digest));
         blob.map_or_else(unknown, |bytes| Answer::new(200, "application/octet-stream", bytes.clone()))
+    }
+}
+
+/// busybox, packed once a process.
+fn busybox() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(fixtures::busybox)
+}
+
+impl Host {
+    /// Gives the engine an image by this name (`name` or `name:tag`), pulled from a registry in memory.
+    ///
+    /// # Panics
+    /// It cannot be pulled or tagged.
+    pub fn give(&self, image: &Image, name: &str) {
+        let output = self.try_give(image, name);
+        assert_eq!(output.code, 0, "cannot pull {name}: {}", output.stderr);
+    }
+
+    /// The same for an image that may be refused: what the pull said.
+    ///
+    /// # Panics
+    /// It was pulled, and cannot be tagged.
+    #[must_use]
+    pub fn try_give(&self, image: &Image, name: &str) -> Output {
+        let served = Served::start(&[("fixture", image)]);
+        let pulled = format!("{}/fixture:latest", served.host());
+        let output = self.corten(["pull", "--quiet", &pulled]).run();
+        if output.code == 0 {
+            let _ = self.corten(["tag", &pulled, name]).ok();
+            let _ = self.corten(["rmi", &pulled]).ok();
+        }
+        output
+    }
+
+    /// Gives the engine the image `busybox`.
+    ///
+    /// # Panics
+    /// It cannot be pulled.
+    pub fn pull_busybox(&self) {
+        self.give(busybox(), "busybox");
     }
 }
