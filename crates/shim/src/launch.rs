@@ -1,6 +1,6 @@
 //! What a shim is told when it is started.
 
-use crate::wire::{Malformed, Reader, Size, Writer};
+use crate::wire::{Malformed, Reader, Size, Streams, Writer};
 
 /// How many descriptors of bind-mount sources a launch may bring: more mounts than any real container has, and well
 /// within a process's limit of open files.
@@ -32,7 +32,13 @@ pub struct Launch {
     /// For each descriptor that comes with the launch, in order, the index of the mount in `config.json` whose source
     /// it is.
     pub binds: Vec<u32>,
+    /// For each stream socket that comes after those, which streams it is attached to from the first byte on. Nothing
+    /// is said on it before: it carries what an attach connection carries after its `Ok`.
+    pub attach: Vec<Streams>,
 }
+
+/// How many attached sockets a launch may bring: the one of the client that runs the container, and a few more.
+pub const MAX_ATTACH: usize = 16;
 
 /// The root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -130,6 +136,10 @@ impl Launch {
         for index in &self.binds {
             w.u32(*index);
         }
+        w.count(self.attach.len());
+        for streams in &self.attach {
+            crate::wire::put_streams(w, *streams);
+        }
     }
 
     pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -154,6 +164,7 @@ impl Launch {
                 other => return Err(Malformed::Unknown(other)),
             },
             binds: Vec::new(),
+            attach: Vec::new(),
         };
         let binds = r.count(size_of::<u32>())?;
         if binds > MAX_BINDS {
@@ -161,6 +172,13 @@ impl Launch {
         }
         for _ in 0..binds {
             launch.binds.push(r.u32()?);
+        }
+        let attach = r.count(3)?;
+        if attach > MAX_ATTACH {
+            return Err(Malformed::Length(attach));
+        }
+        for _ in 0..attach {
+            launch.attach.push(crate::wire::get_streams(r)?);
         }
         Ok(launch)
     }

@@ -4,7 +4,7 @@
 mod codec;
 mod message;
 
-pub(crate) use message::{get_option, get_size, put_option, put_size};
+pub(crate) use message::{get_option, get_size, get_streams, put_option, put_size, put_streams};
 
 pub use codec::{Malformed, Reader, Writer};
 pub use message::{

@@ -294,9 +294,7 @@ impl Message {
             Self::ExecStart(id) | Self::ExecRemove(id) => w.text(id),
             Self::Attach { target, streams } => {
                 put_target(w, target);
-                w.bool(streams.stdin);
-                w.bool(streams.stdout);
-                w.bool(streams.stderr);
+                put_streams(w, *streams);
             }
             Self::Failed(failure) => {
                 w.u8(failure.stage as u8);
@@ -330,10 +328,7 @@ impl Message {
             6 => Self::ExecStart(r.text()?.to_owned()),
             7 => Self::ExecRemove(r.text()?.to_owned()),
             8 => Self::StatusRequest,
-            9 => Self::Attach {
-                target: get_target(r)?,
-                streams: Streams { stdin: r.bool()?, stdout: r.bool()?, stderr: r.bool()? },
-            },
+            9 => Self::Attach { target: get_target(r)?, streams: get_streams(r)? },
             64 => Self::Ok,
             65 => Self::Failed(Failure {
                 stage: Stage::decode(r.u8()?)?,
@@ -368,6 +363,16 @@ fn get_target(r: &mut Reader<'_>) -> Result<Target, Malformed> {
         1 => Ok(Target::Exec(r.text()?.to_owned())),
         other => Err(Malformed::Unknown(other)),
     }
+}
+
+pub(crate) fn put_streams(w: &mut Writer<'_>, streams: Streams) {
+    w.bool(streams.stdin);
+    w.bool(streams.stdout);
+    w.bool(streams.stderr);
+}
+
+pub(crate) fn get_streams(r: &mut Reader<'_>) -> Result<Streams, Malformed> {
+    Ok(Streams { stdin: r.bool()?, stdout: r.bool()?, stderr: r.bool()? })
 }
 
 pub(crate) fn put_size(w: &mut Writer<'_>, size: Size) {

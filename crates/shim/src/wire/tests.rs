@@ -19,6 +19,7 @@ fn launch() -> Launch {
         start_now: true,
         oom: Oom::V2("/sys/fs/cgroup/x".into()),
         binds: vec![3, 9],
+        attach: vec![Streams::ALL],
     }
 }
 

@@ -1,0 +1,204 @@
+//! The mount namespace of a container's supervisor, and the overlay in it.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    UnmountFlags,
+};
+
+use crate::launch::Overlay;
+
+/// The kernel takes one page of mount options from mount(2).
+const MAX_OPTIONS: usize = 4095;
+
+/// Moves this process into a mount namespace of its own, which hears of the host's mounts but not the other way round.
+pub fn enter() -> io::Result<()> {
+    sys::spawn::unshare_mounts()?;
+    Ok(rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?)
+}
+
+/// Mounts `overlay` at `target`, which is made if need be.
+pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
+    match rustix::fs::mkdir(target, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    if overlay.upper.is_none() && overlay.lower.len() == 1 {
+        return bind_read_only(&overlay.lower[0], target);
+    }
+    match by_descriptor(overlay, target) {
+        // Kernels before 6.7 do not know `lowerdir+`.
+        Err(Errno::INVAL) => by_short_paths(overlay, target),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// Takes the mount at `target` out of the tree; the kernel ends it with its last user.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(target, UnmountFlags::DETACH)?)
+}
+
+fn by_descriptor(overlay: &Overlay, target: &Path) -> Result<(), Errno> {
+    let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for dir in &overlay.lower {
+        rustix::mount::fsconfig_set_string(&fs, "lowerdir+", dir.as_str())?;
+    }
+    if let Some(upper) = &overlay.upper {
+        rustix::mount::fsconfig_set_string(&fs, "upperdir", upper.dir.as_str())?;
+        rustix::mount::fsconfig_set_string(&fs, "workdir", upper.work.as_str())?;
+    }
+    for option in &overlay.options {
+        match option.split_once('=') {
+            Some((key, value)) => rustix::mount::fsconfig_set_string(&fs, key, value)?,
+            None => rustix::mount::fsconfig_set_flag(&fs, option.as_str())?,
+        }
+    }
+    rustix::mount::fsconfig_set_string(&fs, "source", "overlay")?;
+    rustix::mount::fsconfig_create(&fs)?;
+    let read_only =
+        if overlay.upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, read_only)?;
+    rustix::mount::move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// One page of options holds more than a hundred layers when each is named by a descriptor, relative to the folder of
+/// them: `12:13:14`.
+fn by_short_paths(overlay: &Overlay, target: &Path) -> io::Result<()> {
+    let back = open_dir(Path::new("."))?;
+    rustix::process::chdir("/proc/self/fd")?;
+    let mounted = mount_relative(overlay, target);
+    rustix::process::fchdir(&back)?;
+    mounted
+}
+
+fn mount_relative(overlay: &Overlay, target: &Path) -> io::Result<()> {
+    let lower: Vec<OwnedFd> =
+        overlay.lower.iter().map(|dir| open_dir(Path::new(dir))).collect::<io::Result<_>>()?;
+    let mut options = String::from("lowerdir=");
+    for (index, fd) in lower.iter().enumerate() {
+        if index > 0 {
+            options.push(':');
+        }
+        options.push_str(&fd.as_raw_fd().to_string());
+    }
+    let mut opened = Vec::new();
+    let mut flags = MountFlags::RDONLY;
+    if let Some(upper) = &overlay.upper {
+        flags = MountFlags::empty();
+        for (key, dir) in [("upperdir", &upper.dir), ("workdir", &upper.work)] {
+            let fd = open_dir(Path::new(dir))?;
+            options.push_str(&format!(",{key}={}", fd.as_raw_fd()));
+            opened.push(fd);
+        }
+    }
+    for option in &overlay.options {
+        options.push(',');
+        options.push_str(option);
+    }
+    if options.len() > MAX_OPTIONS {
+        return Err(Errno::TOOBIG.into());
+    }
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    Ok(rustix::mount::mount("overlay", target, "overlay", flags, Some(options.as_c_str()))?)
+}
+
+/// An overlay needs two layers; one alone that is not to be written is shown as it is.
+fn bind_read_only(layer: &str, target: &Path) -> io::Result<()> {
+    rustix::mount::mount_bind(layer, target)?;
+    Ok(rustix::mount::mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "")?)
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::Upper;
+    use std::fs;
+
+    type Mounter = fn(&Overlay, &Path) -> io::Result<()>;
+
+    fn layers(dir: &Path, count: usize) -> Overlay {
+        let text = |p: std::path::PathBuf| p.to_str().expect("utf8").to_owned();
+        let mut lower = Vec::new();
+        for number in (0..count).rev() {
+            let layer = dir.join(format!("layer,{number}:x"));
+            fs::create_dir(&layer).expect("mkdir");
+            fs::write(layer.join("who"), number.to_string()).expect("write");
+            fs::write(layer.join(format!("only{number}")), "").expect("write");
+            lower.push(text(layer));
+        }
+        for name in ["upper", "work", "root"] {
+            fs::create_dir(dir.join(name)).expect("mkdir");
+        }
+        let upper = Some(Upper { dir: text(dir.join("upper")), work: text(dir.join("work")) });
+        Overlay { lower, upper, options: vec!["index=off".to_owned()] }
+    }
+
+    /// Runs in a thread of its own, as it changes what the thread sees.
+    fn in_namespace(test: fn(&Path)) {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: not root");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().to_owned();
+        let done = std::thread::spawn(move || {
+            enter().expect("namespace");
+            test(&path);
+        });
+        done.join().expect("the thread's own assertion");
+        assert!(
+            !fs::read_to_string("/proc/self/mounts")
+                .expect("mounts")
+                .contains(dir.path().to_str().expect("utf8"))
+        );
+    }
+
+    fn check(mounter: Mounter, dir: &Path, count: usize) {
+        let mut overlay = layers(dir, count);
+        let root = dir.join("root");
+        mounter(&overlay, &root).expect("mount");
+        assert_eq!(fs::read_to_string(root.join("who")).expect("read"), (count - 1).to_string());
+        assert!(root.join("only0").exists());
+        fs::write(root.join("new"), "x").expect("write");
+        assert!(dir.join("upper/new").exists());
+        unmount(&root).expect("unmount");
+        assert!(!root.join("who").exists());
+        overlay.upper = None;
+        overlay.options.clear();
+        mounter(&overlay, &root).expect("mount");
+        assert!(fs::write(root.join("new"), "x").is_err());
+        unmount(&root).expect("unmount");
+    }
+
+    #[test]
+    fn an_overlay_by_the_new_mount_api() {
+        in_namespace(|dir| check(|o, t| by_descriptor(o, t).map_err(io::Error::from), dir, 150));
+    }
+
+    #[test]
+    fn an_overlay_for_kernels_without_lowerdir_plus() {
+        in_namespace(|dir| check(by_short_paths, dir, 127));
+    }
+
+    #[test]
+    fn one_layer_alone_is_read_only() {
+        in_namespace(|dir| {
+            let mut overlay = layers(dir, 1);
+            overlay.upper = None;
+            let root = dir.join("root");
+            mount(&overlay, &root).expect("mount");
+            assert_eq!(fs::read_to_string(root.join("who")).expect("read"), "0");
+            assert!(fs::write(root.join("new"), "x").is_err());
+        });
+    }
+}
