@@ -1,0 +1,150 @@
+//! Directories that a layer uses but does not describe.
+//!
+//! An archive may contain `tmp/x` and no `tmp`. Unpacked by itself, the layer then has a `tmp` of default mode and
+//! owner, and overlay shows the attributes of the topmost directory: the sticky `tmp` of the layer below would be gone. For an
+//! image with such layers a small layer of our own goes on top, with nothing but these directories as the topmost layer that
+//! does describe them has them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use rusqlite::{OptionalExtension, params};
+use sys::fsx::{self, FileType, Stat};
+use sys::path::{Mode, Root};
+
+use crate::error::{At, Result};
+use crate::hash;
+use crate::layers::Layer;
+use crate::snapshots::copy_attributes;
+use crate::store::{Store, now_ns};
+
+impl Store {
+    /// The number of the layer that goes on top of `layers` (lowest first), if one is needed. Layers numbered so are
+    /// known by the digest of the diff ids below them.
+    pub(crate) fn directory_fix(&self, layers: &[Layer]) -> Result<Option<i64>> {
+        let implied = |layer: &Layer| layer.implied.iter().any(|path| !path.as_os_str().is_empty());
+        // The lowest layer's directories have nothing below them that could say otherwise.
+        if !layers.iter().skip(1).any(implied) {
+            return Ok(None);
+        }
+        let chain: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+        let key = format!("fix:{}", hash::digest(chain.join(" ").as_bytes()));
+        if let Some(id) = self.fix_by_key(&key)? {
+            return Ok(Some(id));
+        }
+        let wrong = self.wrong_directories(layers)?;
+        if wrong.is_empty() {
+            return Ok(None);
+        }
+        self.make_fix(&key, &wrong).map(Some)
+    }
+
+    fn fix_by_key(&self, key: &str) -> Result<Option<i64>> {
+        self.transaction(|tx| {
+            let mut statement = tx.sql.prepare_cached("SELECT id FROM layers WHERE diff_id = ?")?;
+            Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// The directories whose topmost layer does not describe them while one below does, with what that one says.
+    fn wrong_directories(&self, layers: &[Layer]) -> Result<BTreeMap<PathBuf, Stat>> {
+        let mut roots = Vec::new();
+        for layer in layers {
+            let path = self.layer_path(layer.id);
+            roots.push(Root::open(&path).at("open", &path)?);
+        }
+        let mut wrong = BTreeMap::new();
+        for path in layers.iter().skip(1).flat_map(|layer| &layer.implied) {
+            if path.as_os_str().is_empty() || wrong.contains_key(path) {
+                continue;
+            }
+            if let Some(stat) = described(layers, &roots, path) {
+                // The directories above are made on the way and need their attributes too.
+                for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+                    if let Some(stat) = described(layers, &roots, above).or_else(|| topmost(&roots, above)) {
+                        wrong.entry(above.to_owned()).or_insert(stat);
+                    }
+                }
+                wrong.insert(path.clone(), stat);
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn make_fix(&self, key: &str, directories: &BTreeMap<PathBuf, Stat>) -> Result<i64> {
+        let path = self.path("layers").join(format!("new-{}", self.unique()));
+        std::fs::create_dir(&path).at("make", &path)?;
+        let made = fill(&path, directories);
+        let added = made.and_then(|()| {
+            self.transaction(|tx| {
+                if let Some(id) = tx
+                    .sql
+                    .prepare_cached("SELECT id FROM layers WHERE diff_id = ?")?
+                    .query_row([key], |row| row.get(0))
+                    .optional()?
+                {
+                    tx.discard_after(path.clone());
+                    return Ok(id);
+                }
+                tx.sql.execute(
+                    "INSERT INTO layers (diff_id, entries, bytes, disk_bytes, implied, created_ns, unsynced_boot)
+                     VALUES (?, ?, 0, 0, x'', ?, ?)",
+                    params![key, i64::try_from(directories.len()).unwrap_or(0), now_ns(), self.boot()],
+                )?;
+                let id = tx.sql.last_insert_rowid();
+                let place = self.layer_path(id);
+                self.discard(&place)?;
+                std::fs::rename(&path, &place).at("make", &place)?;
+                Ok(id)
+            })
+        });
+        if added.is_err() {
+            self.discard(&path)?;
+        }
+        added
+    }
+}
+
+fn fill(path: &Path, directories: &BTreeMap<PathBuf, Stat>) -> Result<()> {
+    let root = Root::open(path).at("open", path)?;
+    for directory in directories.keys() {
+        root.mkdir_all(directory, Mode::from_raw_mode(0o755)).at("make", directory)?;
+    }
+    // From below: setting a directory's times comes after making what is in it.
+    for (directory, stat) in directories.iter().rev() {
+        let fd = root.open_dir(directory).at("open", directory)?;
+        copy_attributes(stat, fd).at("set the attributes of", directory)?;
+    }
+    Ok(())
+}
+
+/// What the topmost layer that describes the directory `path` says, if a higher one has it without describing it.
+fn described(layers: &[Layer], roots: &[Root], path: &Path) -> Option<Stat> {
+    let mut shadowed = false;
+    for (layer, root) in layers.iter().zip(roots).rev() {
+        let Ok(stat) = root.lstat(path) else { continue };
+        if fsx::kind(&stat) != FileType::Directory {
+            // Deleted or replaced here: what is below does not show.
+            return None;
+        }
+        if !layer.implied.iter().any(|implied| implied == path) {
+            return shadowed.then_some(stat);
+        }
+        shadowed = true;
+    }
+    None
+}
+
+fn topmost(roots: &[Root], path: &Path) -> Option<Stat> {
+    roots
+        .iter()
+        .rev()
+        .find_map(|root| root.lstat(path).ok())
+        .filter(|stat| fsx::kind(stat) == FileType::Directory)
+}
+
+/// Layers of this kind are not images' own.
+pub(crate) fn is_fix(diff_id: &str) -> bool {
+    Digest::parse(diff_id).is_err()
+}

@@ -1,0 +1,251 @@
+//! Garbage collection, and the clearing up after a process that died.
+//!
+//! What nothing refers to is found and forgotten in one transaction; then its files are moved away, and removed in
+//! the background. A process that dies in between leaves files without a row, never a row without files, and the
+//! next start (or collection) moves those away too.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+
+use oci::Digest;
+
+use crate::content::Class;
+use crate::error::{At, Result};
+use crate::fix;
+use crate::hash::Hasher;
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// What a collection has removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Blobs.
+    pub blobs: u64,
+    /// Unpacked layers.
+    pub layers: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Bytes of blobs and layers; what is on the disk for snapshots is not counted, which would need a walk.
+    pub bytes: u64,
+}
+
+/// What the store holds, from counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Unpacked layers.
+    pub layers: u64,
+    /// Bytes they occupy, each counted once.
+    pub layer_bytes: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+}
+
+impl Store {
+    /// Removes everything that no image, record or lease refers to.
+    pub fn gc(&self) -> Result<Collected> {
+        let mut collected = self.transaction(|tx| {
+            tx.expire_leases()?;
+            tx.sweep()
+        })?;
+        collected.bytes += self.expire_old_ingests()?;
+        Ok(collected)
+    }
+
+    /// What the store holds.
+    pub fn totals(&self) -> Result<Totals> {
+        self.transaction(|tx| {
+            let count = |sql: &str| -> Result<(u64, u64)> {
+                let (count, sum): (i64, i64) =
+                    tx.sql.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok((u64::try_from(count).unwrap_or(0), u64::try_from(sum).unwrap_or(0)))
+            };
+            let (blobs, blob_bytes) = count("SELECT count(*), coalesce(sum(size), 0) FROM blobs")?;
+            let (layers, layer_bytes) = count("SELECT count(*), coalesce(sum(disk_bytes), 0) FROM layers")?;
+            let (snapshots, _) = count("SELECT count(*), 0 FROM snapshots")?;
+            Ok(Totals { blobs, blob_bytes, layers, layer_bytes, snapshots })
+        })
+    }
+
+    /// Writes everything to the disk, and remembers that it is there. Worth a call when work has come to a rest, after a
+    /// pull: what was not written before a loss of power is checked after it, and fetched again where it was lost.
+    pub fn flush(&self) -> Result<()> {
+        let root = self.root_dir()?;
+        // Rows first: what comes after the list was made is not claimed to be written.
+        let unsynced = |table: &str| format!("SELECT rowid FROM {table} WHERE unsynced_boot IS NOT NULL");
+        let (blobs, layers) = self.transaction(|tx| {
+            let blobs: Vec<String> = tx
+                .sql
+                .prepare("SELECT digest FROM blobs WHERE unsynced_boot IS NOT NULL")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let layers: Vec<i64> = tx
+                .sql
+                .prepare(&unsynced("layers"))?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok((blobs, layers))
+        })?;
+        if blobs.is_empty() && layers.is_empty() {
+            return Ok(());
+        }
+        sys::fsx::sync_filesystem(&root).at("write", self.root())?;
+        self.transaction(|tx| {
+            for digest in &blobs {
+                tx.sql
+                    .prepare_cached("UPDATE blobs SET unsynced_boot = NULL WHERE digest = ?")?
+                    .execute([digest])?;
+            }
+            for id in &layers {
+                tx.sql
+                    .prepare_cached("UPDATE layers SET unsynced_boot = NULL WHERE id = ?")?
+                    .execute([id])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts right what an earlier process has left.
+    pub(crate) fn recover(&self) -> Result<()> {
+        self.check_unsynced()?;
+        let orphans = self.transaction(|tx| tx.orphans(self))?;
+        for path in orphans {
+            self.discard(&path)?;
+        }
+        Ok(())
+    }
+
+    /// After a reboot: what the earlier kernel may not have written. Blobs are read and checked, layers are given up, since
+    /// they can be made again of their blobs.
+    fn check_unsynced(&self) -> Result<()> {
+        let boot = self.boot().to_owned();
+        let doubtful: Vec<String> = self.transaction(|tx| {
+            tx.sql.execute(
+                "DELETE FROM layers WHERE unsynced_boot IS NOT NULL AND unsynced_boot <> ?",
+                [&boot],
+            )?;
+            let digests = tx
+                .sql
+                .prepare("SELECT digest FROM blobs WHERE unsynced_boot IS NOT NULL AND unsynced_boot <> ?")?
+                .query_map([&boot], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(digests)
+        })?;
+        for text in doubtful {
+            let whole = Digest::parse(&text).ok().filter(|digest| self.is_whole(digest));
+            self.transaction(|tx| {
+                let sql = if whole.is_some() {
+                    "UPDATE blobs SET unsynced_boot = NULL WHERE digest = ?"
+                } else {
+                    "DELETE FROM blobs WHERE digest = ?"
+                };
+                tx.sql.execute(sql, [&text])?;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self, digest: &Digest) -> bool {
+        use std::io::Read;
+        let Ok(mut file) = self.open_blob(digest) else { return false };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return hasher.finish().is_ok_and(|actual| actual == *digest),
+                Ok(length) => hasher.update(&buffer[..length]),
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Mark and sweep in the tables. References of dead owners count as none; a snapshot keeps its layers.
+    fn sweep(&self) -> Result<Collected> {
+        let mut collected = Collected::default();
+        let snapshots: Vec<String> = self
+            .sql
+            .prepare_cached(
+                "SELECT id FROM snapshots WHERE id NOT IN (SELECT target FROM refs WHERE kind = 'snapshot')",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in snapshots {
+            self.remove_snapshot(&id)?;
+            collected.snapshots += 1;
+        }
+        let layers: Vec<(i64, String, i64)> = self
+            .sql
+            .prepare_cached(
+                "SELECT id, diff_id, disk_bytes FROM layers
+                 WHERE diff_id NOT IN (SELECT target FROM refs WHERE kind = 'layer')
+                 AND id NOT IN (SELECT layer FROM snapshot_layers)",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<Result<_, _>>()?;
+        for (id, diff_id, bytes) in layers {
+            self.sql.prepare_cached("DELETE FROM layers WHERE id = ?")?.execute([id])?;
+            self.discard_after(self.store.layer_path(id));
+            if !fix::is_fix(&diff_id) {
+                collected.layers += 1;
+                collected.bytes += u64::try_from(bytes).unwrap_or(0);
+            }
+        }
+        let blobs: Vec<(String, i64)> = self
+            .sql
+            .prepare_cached("SELECT digest, size FROM blobs WHERE digest NOT IN (SELECT target FROM refs WHERE kind = 'blob')")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (digest, size) in blobs {
+            self.sql.prepare_cached("DELETE FROM blobs WHERE digest = ?")?.execute([&digest])?;
+            if let Ok(digest) = Digest::parse(&digest) {
+                self.discard_after(self.store.blob_path(&digest));
+            }
+            collected.blobs += 1;
+            collected.bytes += u64::try_from(size).unwrap_or(0);
+        }
+        Ok(collected)
+    }
+
+    /// Files and directories that no row speaks of. Only while nobody else uses the store: work in progress has no rows.
+    fn orphans(&self, store: &Store) -> Result<Vec<PathBuf>> {
+        let mut orphans = Vec::new();
+        let layers = self.column("SELECT CAST(id AS TEXT) FROM layers")?;
+        let snapshots = self.column("SELECT id FROM snapshots")?;
+        let blobs = self.column("SELECT digest FROM blobs")?;
+        for (directory, prefix, known) in [
+            ("layers", "", &layers),
+            ("snapshots", "", &snapshots),
+            ("content/blobs/sha256", "sha256:", &blobs),
+            ("content/blobs/sha384", "sha384:", &blobs),
+            ("content/blobs/sha512", "sha512:", &blobs),
+        ] {
+            let directory = store.path(directory);
+            for entry in fs::read_dir(&directory).at("list", &directory)? {
+                let entry = entry.at("list", &directory)?;
+                if !known.contains(&format!("{prefix}{}", entry.file_name().to_string_lossy())) {
+                    orphans.push(entry.path());
+                }
+            }
+        }
+        Ok(orphans)
+    }
+
+    fn column(&self, sql: &str) -> Result<HashSet<String>> {
+        let values = self.sql.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(values)
+    }
+}
+
+impl Class {
+    /// Whether content of this kind is read as a document, and so has to be small.
+    pub fn is_document(self) -> bool {
+        matches!(self, Self::Index | Self::Manifest | Self::Config)
+    }
+}

@@ -1,0 +1,335 @@
+//! Images: what was pulled or built, and the names it has.
+//!
+//! An image is called by the digest of its index or manifest exactly as it came. Sizes are kept with it, so that listing
+//! looks at no file.
+
+use std::collections::BTreeSet;
+
+use oci::Digest;
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::content::Class;
+use crate::error::{Error, Result};
+use crate::layers::IMAGE_LAYERS_MAX;
+use crate::store::now_ns;
+use crate::transaction::{Resource, Tx};
+
+const OWNER: &str = "image";
+
+/// Digits of an identifier that may be typed: fewer mean too many images, and look like names.
+const PREFIX_DIGITS_MAX: usize = 128;
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// The blob.
+    pub digest: Digest,
+    /// The blob's size.
+    pub size: u64,
+    /// The blob's media type.
+    pub media_type: String,
+    /// The digest of the uncompressed archive, by which the unpacked layer is called.
+    pub diff_id: Digest,
+}
+
+/// What an image is on one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformManifest {
+    /// The manifest.
+    pub digest: Digest,
+    /// The manifest's size.
+    pub size: u64,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// The platform, in the form `os/architecture[/variant]`.
+    pub platform: String,
+    /// The configuration.
+    pub config: Digest,
+    /// The configuration's size.
+    pub config_size: u64,
+    /// The layers, the lowest first.
+    pub layers: Vec<ImageLayer>,
+}
+
+impl PlatformManifest {
+    /// The diff ids, the lowest first: what [`crate::Store::prepare_snapshot`] wants.
+    pub fn diff_ids(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.diff_id.clone()).collect()
+    }
+
+    /// Bytes of manifest, configuration and layers as blobs.
+    pub fn content_size(&self) -> u64 {
+        self.size + self.config_size + self.layers.iter().map(|layer| layer.size).sum::<u64>()
+    }
+}
+
+/// An image to be put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewImage {
+    /// The digest of the index or manifest that was asked for.
+    pub id: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size.
+    pub size: u64,
+    /// The platforms that are here.
+    pub manifests: Vec<PlatformManifest>,
+    /// Blobs that belong to it besides those (attestations, nested indexes).
+    #[serde(default)]
+    pub other_blobs: Vec<Digest>,
+    /// The image that it was built on, where known.
+    #[serde(default)]
+    pub parent: Option<Digest>,
+}
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What it is.
+    pub image: NewImage,
+    /// Its names: canonical references such as `docker.io/library/debian:12` and
+    /// `docker.io/library/debian@sha256:…`, sorted.
+    pub names: Vec<String>,
+    /// When it came, in nanoseconds since 1970.
+    pub created_ns: i64,
+    /// When it or a name of it last changed, in nanoseconds since 1970.
+    pub updated_ns: i64,
+    /// Bytes that its unpacked layers occupy.
+    pub unpacked_bytes: u64,
+}
+
+impl Image {
+    /// Its identifier.
+    pub fn id(&self) -> &Digest {
+        &self.image.id
+    }
+
+    /// What it is on the platform called so.
+    pub fn on_platform(&self, platform: &str) -> Option<&PlatformManifest> {
+        self.image.manifests.iter().find(|manifest| manifest.platform == platform)
+    }
+}
+
+impl Tx<'_> {
+    /// Puts an image. One with the same identifier is extended: platforms that it has stay.
+    /// All blobs and layers must be here; the image keeps them.
+    pub fn put_image(&self, image: &NewImage) -> Result<()> {
+        let known = self.image(&image.id)?;
+        let mut merged = image.clone();
+        if let Some(known) = &known {
+            let have: BTreeSet<&Digest> = image.manifests.iter().map(|manifest| &manifest.digest).collect();
+            let stay = known.image.manifests.iter().filter(|manifest| !have.contains(&manifest.digest));
+            merged.manifests.extend(stay.cloned());
+            merged.other_blobs.extend(known.image.other_blobs.iter().cloned());
+            merged.other_blobs.sort();
+            merged.other_blobs.dedup();
+            merged.parent = merged.parent.or_else(|| known.image.parent.clone());
+        }
+        let resources = self.check_image(&merged)?;
+        let json = serde_json::to_string(&merged).map_err(|source| Error::CorruptRecord {
+            what: "image",
+            id: image.id.to_string(),
+            source,
+        })?;
+        self.sql
+            .prepare_cached(
+                "INSERT INTO images (id, json, created_ns, updated_ns) VALUES (?1, ?2, ?3, ?3)
+                 ON CONFLICT (id) DO UPDATE SET json = ?2, updated_ns = ?3",
+            )?
+            .execute(params![image.id.as_str(), json, now_ns()])?;
+        self.set_refs(OWNER, image.id.as_str(), &resources)
+    }
+
+    /// Everything the image consists of, which must be here and be one thing each.
+    fn check_image(&self, image: &NewImage) -> Result<Vec<Resource>> {
+        let mut blobs = vec![(&image.id, Class::of(&image.media_type))];
+        let mut layers = Vec::new();
+        for manifest in &image.manifests {
+            if manifest.layers.len() > IMAGE_LAYERS_MAX {
+                return Err(Error::Limit {
+                    what: "number of layers of an image",
+                    limit: IMAGE_LAYERS_MAX as u64,
+                });
+            }
+            blobs.push((&manifest.digest, Class::of(&manifest.media_type)));
+            blobs.push((&manifest.config, Class::Config));
+            for layer in &manifest.layers {
+                blobs.push((&layer.digest, Class::Layer));
+                layers.push(&layer.diff_id);
+            }
+        }
+        blobs.extend(image.other_blobs.iter().map(|digest| (digest, Class::Other)));
+        let mut resources = Vec::new();
+        for (digest, class) in blobs {
+            self.check_class(digest, class)?;
+            if self.blob_info(digest)?.is_none() {
+                return Err(Error::not_found("blob", digest.as_str()));
+            }
+            resources.push(Resource::Blob(digest.clone()));
+        }
+        for diff_id in layers {
+            if self.layer(diff_id)?.is_none() {
+                return Err(Error::not_found("layer", diff_id.as_str()));
+            }
+            resources.push(Resource::Layer(diff_id.clone()));
+        }
+        Ok(resources)
+    }
+
+    /// Gives an image a name; another image that had it loses it. Returns that one.
+    pub fn tag_image(&self, name: &str, id: &Digest) -> Result<Option<Digest>> {
+        if self.image(id)?.is_none() {
+            return Err(Error::not_found("image", id.as_str()));
+        }
+        let before = self.image_id_by_name(name)?;
+        let now = now_ns();
+        self.sql
+            .prepare_cached(
+                "INSERT INTO names (name, image, updated_ns) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (name) DO UPDATE SET image = ?2, updated_ns = ?3",
+            )?
+            .execute(params![name, id.as_str(), now])?;
+        self.sql
+            .prepare_cached("UPDATE images SET updated_ns = ? WHERE id = ?")?
+            .execute(params![now, id.as_str()])?;
+        Ok(before.filter(|before| before != id))
+    }
+
+    /// Takes a name away; the image that had it, if one had.
+    pub fn untag_image(&self, name: &str) -> Result<Option<Digest>> {
+        let before = self.image_id_by_name(name)?;
+        self.sql.prepare_cached("DELETE FROM names WHERE name = ?")?.execute([name])?;
+        Ok(before)
+    }
+
+    /// Removes an image and its names; whether there was one. Its blobs and layers are garbage then, unless something else
+    /// has them.
+    pub fn remove_image(&self, id: &Digest) -> Result<bool> {
+        self.sql.prepare_cached("DELETE FROM names WHERE image = ?")?.execute([id.as_str()])?;
+        self.clear_refs(OWNER, id.as_str())?;
+        Ok(self.sql.prepare_cached("DELETE FROM images WHERE id = ?")?.execute([id.as_str()])? > 0)
+    }
+
+    /// The identifier of the image with this name, a canonical reference.
+    pub fn image_id_by_name(&self, name: &str) -> Result<Option<Digest>> {
+        let id: Option<String> = self
+            .sql
+            .prepare_cached("SELECT image FROM names WHERE name = ?")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        Ok(id.and_then(|id| Digest::parse(&id).ok()))
+    }
+
+    /// The image with this name, a canonical reference.
+    pub fn image_by_name(&self, name: &str) -> Result<Option<Image>> {
+        match self.image_id_by_name(name)? {
+            Some(id) => self.image(&id),
+            None => Ok(None),
+        }
+    }
+
+    /// The image with this identifier.
+    pub fn image(&self, id: &Digest) -> Result<Option<Image>> {
+        let row: Option<(String, i64, i64)> = self
+            .sql
+            .prepare_cached("SELECT json, created_ns, updated_ns FROM images WHERE id = ?")?
+            .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        row.map(|(json, created_ns, updated_ns)| self.read_image(id.as_str(), &json, created_ns, updated_ns))
+            .transpose()
+    }
+
+    /// The image whose identifier begins with these hexadecimal digits (`sha256:` may stand before them). The identifiers of its
+    /// platforms' manifests and configurations count too: those are what other engines call an image by.
+    pub fn image_by_prefix(&self, prefix: &str) -> Result<Option<Image>> {
+        let digits = prefix.strip_prefix("sha256:").unwrap_or(prefix);
+        let hexadecimal = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if digits.is_empty() || digits.len() > PREFIX_DIGITS_MAX || !hexadecimal {
+            return Ok(None);
+        }
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id FROM images WHERE id >= 'sha256:' || ?1 AND id < 'sha256:' || ?1 || 'g' LIMIT 2",
+        )?;
+        let ids = statement.query_map([digits], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        match ids.as_slice() {
+            [] => self.image_by_part(digits, prefix),
+            [id] => Digest::parse(id).map_or(Ok(None), |id| self.image(&id)),
+            _ => Err(Error::Ambiguous { what: "image", id: prefix.to_owned() }),
+        }
+    }
+
+    fn image_by_part(&self, digits: &str, prefix: &str) -> Result<Option<Image>> {
+        let begins = |digest: &Digest| digest.hex().starts_with(digits);
+        let mut found = self.images()?.into_iter().filter(|image| {
+            image.image.manifests.iter().any(|manifest| begins(&manifest.digest) || begins(&manifest.config))
+        });
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(Error::Ambiguous { what: "image", id: prefix.to_owned() }),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// All images, the newest first.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id, json, created_ns, updated_ns FROM images ORDER BY created_ns DESC, id",
+        )?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        rows.iter()
+            .map(|(id, json, created, updated)| self.read_image(id, json, *created, *updated))
+            .collect()
+    }
+
+    /// Images without a name.
+    pub fn dangling_images(&self) -> Result<Vec<Image>> {
+        Ok(self.images()?.into_iter().filter(|image| image.names.is_empty()).collect())
+    }
+
+    /// Images that were made of this one: built on it, or with its layers below their own.
+    pub fn image_children(&self, id: &Digest) -> Result<Vec<Digest>> {
+        let Some(parent) = self.image(id)? else { return Ok(Vec::new()) };
+        let stacks: Vec<Vec<Digest>> =
+            parent.image.manifests.iter().map(PlatformManifest::diff_ids).collect();
+        let on_top = |child: &NewImage| {
+            child.manifests.iter().any(|manifest| {
+                let own = manifest.diff_ids();
+                stacks
+                    .iter()
+                    .any(|stack| !stack.is_empty() && own.len() > stack.len() && own.starts_with(stack))
+            })
+        };
+        let children = self.images()?.into_iter().filter(|child| child.id() != id);
+        Ok(children
+            .filter(|child| child.image.parent.as_ref() == Some(id) || on_top(&child.image))
+            .map(|child| child.image.id)
+            .collect())
+    }
+
+    fn read_image(&self, id: &str, json: &str, created_ns: i64, updated_ns: i64) -> Result<Image> {
+        let image: NewImage = serde_json::from_str(json).map_err(|source| Error::CorruptRecord {
+            what: "image",
+            id: id.to_owned(),
+            source,
+        })?;
+        let mut statement =
+            self.sql.prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
+        let names = statement.query_map([id], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
+        let mut statement = self.sql.prepare_cached(
+            "SELECT coalesce(sum(disk_bytes), 0) FROM layers WHERE diff_id IN
+             (SELECT target FROM refs WHERE owner_kind = 'image' AND owner = ? AND kind = 'layer')",
+        )?;
+        let unpacked: i64 = statement.query_row([id], |row| row.get(0))?;
+        Ok(Image {
+            image,
+            names,
+            created_ns,
+            updated_ns,
+            unpacked_bytes: u64::try_from(unpacked).unwrap_or(0),
+        })
+    }
+}

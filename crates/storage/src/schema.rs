@@ -1,0 +1,101 @@
+//! The metadata's tables, and their history.
+//!
+//! ```text
+//! blobs            what is in content/blobs            digest -> size, what it is, when
+//! layers           what is in layers/<id>              diff id -> id, sizes, implied directories
+//! snapshots        what is in snapshots/<id>           a container's upper directory
+//!   snapshot_layers                                    the layers under it, the lowest at position 0
+//! images           what was pulled or built            id = digest of index or manifest
+//!   names                                              canonical reference -> image
+//! records          the engine's own documents          (kind, id) -> name, json
+//! leases           work in progress                    until when
+//! refs             what keeps what alive               (image | record | lease) -> (blob | layer | snapshot)
+//! ```
+//! Garbage is what no row of `refs` leads to: see [`crate::gc`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::{Error, Result};
+
+/// The database's file in the data root.
+pub const FILE: &str = "meta.db";
+
+/// How long a statement waits for another process that reads the file (a backup, a curious administrator).
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Every step of the schema. A step that was released is never changed; a new one is added.
+const STEPS: &[&str] = &["
+    CREATE TABLE blobs (
+        digest TEXT PRIMARY KEY, size INTEGER NOT NULL, class TEXT NOT NULL,
+        diff_id TEXT, created_ns INTEGER NOT NULL, unsynced_boot TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE layers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, diff_id TEXT NOT NULL UNIQUE,
+        entries INTEGER NOT NULL, bytes INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,
+        implied BLOB NOT NULL, created_ns INTEGER NOT NULL, unsynced_boot TEXT
+    ) STRICT;
+    CREATE TABLE snapshots (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE snapshot_layers (
+        snapshot TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, layer INTEGER NOT NULL, PRIMARY KEY (snapshot, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX snapshot_layers_layer ON snapshot_layers (layer);
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY, json TEXT NOT NULL, created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE names (
+        name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images (id), updated_ns INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX names_image ON names (image);
+    CREATE TABLE records (
+        kind TEXT NOT NULL, id TEXT NOT NULL, name TEXT, json BLOB NOT NULL,
+        created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX records_name ON records (kind, name) WHERE name IS NOT NULL;
+    CREATE TABLE leases (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, expires_ns INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE refs (
+        owner_kind TEXT NOT NULL, owner TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+        PRIMARY KEY (owner_kind, owner, kind, target)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX refs_target ON refs (kind, target);
+"];
+
+/// Opens the database and brings it up to date.
+pub fn open(path: &Path) -> Result<Connection> {
+    let corrupt = |error: Error| match error {
+        Error::CorruptMetadata { source, .. } => Error::CorruptMetadata { path: path.to_owned(), source },
+        Error::ReadOnly { verb, .. } => Error::ReadOnly { verb, path: path.to_owned() },
+        other => other,
+    };
+    open_and_migrate(path).map_err(corrupt)
+}
+
+fn open_and_migrate(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let known = STEPS.len() as i64;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known {
+        return Err(Error::NewerMetadata { path: path.to_owned(), found, known });
+    }
+    if found < known {
+        let transaction = connection.transaction()?;
+        for step in &STEPS[usize::try_from(found).unwrap_or(0)..] {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", known)?;
+        transaction.commit()?;
+    }
+    // Reads the pages of the schema and the small tables; a thorough check of a large file would delay every start.
+    let _: Option<String> =
+        connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional()?;
+    Ok(connection)
+}

@@ -1,0 +1,130 @@
+//! Everything that is written to the metadata is written in a transaction: all of it, or nothing.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use rusqlite::params;
+
+use crate::error::Result;
+use crate::store::Store;
+
+/// A transaction under way. It sees its own writes; others see all of them once it is committed, or none.
+pub struct Tx<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) sql: rusqlite::Transaction<'a>,
+    discarded: RefCell<Vec<PathBuf>>,
+}
+
+impl std::fmt::Debug for Tx<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tx").finish_non_exhaustive()
+    }
+}
+
+/// How sure a commit is to survive a loss of power. All of them survive the death of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It may be lost with the last seconds before.
+    Relaxed,
+    /// It is on the disk when the call returns, and with it every commit before.
+    Full,
+}
+
+/// Something that garbage collection keeps as long as somebody refers to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// A blob.
+    Blob(oci::Digest),
+    /// An unpacked layer, by its diff id.
+    Layer(oci::Digest),
+    /// A snapshot, and with it the layers under it.
+    Snapshot(String),
+}
+
+impl Resource {
+    fn columns(&self) -> (&'static str, &str) {
+        match self {
+            Self::Blob(digest) => ("blob", digest.as_str()),
+            Self::Layer(digest) => ("layer", digest.as_str()),
+            Self::Snapshot(id) => ("snapshot", id),
+        }
+    }
+}
+
+impl Store {
+    /// Runs `work` in a transaction, and commits it if it succeeds. Keep it short: one runs at a time. Inside, use
+    /// what [`Tx`] offers: the store's own methods, and the end of a [`Lease`](crate::Lease), would wait for it for ever.
+    pub fn transaction<T>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+        self.transaction_with(Durability::Relaxed, work)
+    }
+
+    /// As [`Store::transaction`], with the commit on the disk when it returns: for what a user was told is done and cannot
+    /// be had again from elsewhere (names, volumes).
+    pub fn durable_transaction<T>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+        self.transaction_with(Durability::Full, work)
+    }
+
+    fn transaction_with<T>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection();
+        let full = durability == Durability::Full;
+        if full {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+        }
+        let run = || -> Result<(T, Vec<PathBuf>)> {
+            let tx = Tx { store: self, sql: connection.transaction()?, discarded: RefCell::default() };
+            let value = work(&tx)?;
+            let Tx { sql, discarded, .. } = tx;
+            sql.commit()?;
+            Ok((value, discarded.into_inner()))
+        };
+        let outcome = run();
+        if full {
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+        }
+        let (value, discarded) = outcome?;
+        // Still under the connection's lock: nobody can make something of the same name before the old is out of the way.
+        for path in discarded {
+            if let Err(error) = self.discard(&path) {
+                // The next garbage collection finds it without a row, and tries again.
+                tracing::warn!(%error, "left behind");
+            }
+        }
+        Ok(value)
+    }
+}
+
+impl Tx<'_> {
+    /// Throws `path` away once the transaction is committed.
+    pub(crate) fn discard_after(&self, path: PathBuf) {
+        self.discarded.borrow_mut().push(path);
+    }
+
+    /// Makes `owner` the keeper of exactly these.
+    pub(crate) fn set_refs(&self, owner_kind: &str, owner: &str, resources: &[Resource]) -> Result<()> {
+        self.clear_refs(owner_kind, owner)?;
+        resources.iter().try_for_each(|resource| self.add_ref(owner_kind, owner, resource))
+    }
+
+    /// Makes `owner` the keeper of one more.
+    pub(crate) fn add_ref(&self, owner_kind: &str, owner: &str, resource: &Resource) -> Result<()> {
+        let (kind, target) = resource.columns();
+        self.sql
+            .prepare_cached(
+                "INSERT OR IGNORE INTO refs (owner_kind, owner, kind, target) VALUES (?, ?, ?, ?)",
+            )?
+            .execute(params![owner_kind, owner, kind, target])?;
+        Ok(())
+    }
+
+    /// Makes `owner` the keeper of nothing.
+    pub(crate) fn clear_refs(&self, owner_kind: &str, owner: &str) -> Result<()> {
+        self.sql
+            .prepare_cached("DELETE FROM refs WHERE owner_kind = ? AND owner = ?")?
+            .execute(params![owner_kind, owner])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! One pass over a layer's bytes, spread over threads.
+//!
+//! ```text
+//!  caller                 "layer-inflate"                         "layer-apply"
+//!  write(bytes)  ----->   sha256 (the blob's digest)
+//!   | to the file         decompress             ------------>    sha256 (the diff id)
+//!   v                                                             untar into layers/new-…
+//!  content/ingest
+//! ```
+//! The arrows are bounded channels: a slow disk slows the download, and memory per layer stays at a few
+//! buffers. What an earlier try has left of the blob is read from the file first, by the second thread.
+
+mod feed;
+
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use flate2::bufread::MultiGzDecoder;
+use oci::{Algorithm, Digest};
+use sys::path::Root;
+
+use crate::apply::{self, Applied, Limits};
+use crate::error::{At, Error, Result};
+use crate::hash::Hasher;
+pub(crate) use feed::Piece;
+use feed::{Channel, Feed};
+
+/// Bytes of one buffer on its way to the last thread: large enough that switching threads costs nothing, small enough for
+/// the second-level cache.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Buffers on the way between two threads.
+const BUFFERS: usize = 4;
+
+/// What the threads need; most of it is SQLite's and zstd's, on the heap.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// The largest window a zstd layer may ask for, as a power of two: what `zstd` itself takes without being told otherwise.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// What a layer turned out to be.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The digest of the bytes as they came.
+    pub digest: Digest,
+    /// The digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// What was made.
+    pub applied: Applied,
+}
+
+/// The threads that unpack one layer.
+pub struct Pipeline {
+    feed: SyncSender<Piece>,
+    inflate: JoinHandle<Result<Digest>>,
+    apply: JoinHandle<Result<(Digest, Applied)>>,
+}
+
+/// What the threads start with.
+pub struct Start<'a> {
+    /// A file whose first bytes come before all that is sent.
+    pub file: &'a Path,
+    /// How many of its bytes.
+    pub file_bytes: u64,
+    /// The function of the blob's digest.
+    pub algorithm: Algorithm,
+    /// The directory to unpack into.
+    pub target: Root,
+    /// What the layer may be.
+    pub limits: Limits,
+}
+
+impl Pipeline {
+    /// Starts the threads.
+    pub fn start(start: Start<'_>) -> Result<Self> {
+        let (feed, pieces) = sync_channel(BUFFERS);
+        let (output, input) = sync_channel(BUFFERS);
+        let (used, spare) = sync_channel(BUFFERS + 1);
+        let source = Feed::new(start.file, start.file_bytes, pieces, Hasher::new(start.algorithm))?;
+        let limits = start.limits.clone();
+        let inflate = spawn("layer-inflate", move || {
+            let result = inflate(source, &limits, &output, &spare);
+            // The next thread has to know that this is not the archive's end.
+            match result {
+                Ok(digest) => {
+                    let _ = output.send(Piece::End);
+                    Ok(digest)
+                }
+                Err(error) => {
+                    let _ = output.send(Piece::Failed(error));
+                    Err(Error::Interrupted)
+                }
+            }
+        })?;
+        let (target, limits) = (start.target, start.limits);
+        let apply = spawn("layer-apply", move || {
+            let mut source = Channel::new(input, used, Hasher::new(Algorithm::Sha256));
+            let applied = apply::apply(&mut source, &target, &limits)?;
+            Ok((source.digest()?, applied))
+        })?;
+        Ok(Self { feed, inflate, apply })
+    }
+
+    /// Sends the next bytes; waits while the threads are behind. An error means that they have given up: [`Pipeline::finish`]
+    /// says why.
+    pub fn send(&self, bytes: &[u8]) -> Result<()> {
+        self.feed.send(Piece::Bytes(bytes.to_vec())).map_err(|_| Error::Interrupted)
+    }
+
+    /// All bytes have been sent: waits for the threads.
+    pub fn finish(self) -> Result<Unpacked> {
+        let _ = self.feed.send(Piece::End);
+        drop(self.feed);
+        let apply = join(self.apply);
+        let inflate = join(self.inflate);
+        let (diff_id, applied) = apply?;
+        Ok(Unpacked { digest: inflate?, diff_id, applied })
+    }
+
+    /// Gives up: the threads end without having finished.
+    pub fn abort(self) {
+        drop(self.feed);
+        let _ = join(self.apply);
+        let _ = join(self.inflate);
+    }
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work).at("start thread", name)
+}
+
+fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    // A panic is a bug in this crate; it has been reported by the thread, and is not to take the caller along.
+    thread.join().unwrap_or(Err(Error::Interrupted))
+}
+
+/// The second thread: decompresses what the feed gives, and hashes the feed.
+fn inflate(
+    mut feed: Feed,
+    limits: &Limits,
+    output: &SyncSender<Piece>,
+    spare: &Receiver<Vec<u8>>,
+) -> Result<Digest> {
+    let magic = feed.peek()?;
+    match magic {
+        [0x1f, 0x8b, ..] => pump(MultiGzDecoder::new(&mut feed), limits, output, spare)?,
+        // A frame of zstd, or one of those that carry no data and may stand before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut feed).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
+            pump(decoder, limits, output, spare)?;
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(unsupported("xz")),
+        [b'B', b'Z', b'h', ..] => return Err(unsupported("bzip2")),
+        _ => pump(&mut feed, limits, output, spare)?,
+    }
+    feed.finish()
+}
+
+fn unsupported(compression: &str) -> Error {
+    Error::UnsupportedMediaType { media_type: format!("tar compressed by {compression}") }
+}
+
+fn broken(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => own,
+        Err(error) => Error::layer(format!("cannot be decompressed: {error}")),
+    }
+}
+
+/// Reads all of `source` into buffers and sends them on.
+fn pump<R: Read + Consumed>(
+    mut source: R,
+    limits: &Limits,
+    output: &SyncSender<Piece>,
+    spare: &Receiver<Vec<u8>>,
+) -> Result<()> {
+    let mut total = 0u64;
+    loop {
+        let mut buffer = spare.try_recv().unwrap_or_else(|_| vec![0; BUFFER_BYTES]);
+        buffer.resize(BUFFER_BYTES, 0);
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match source.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        total += filled as u64;
+        check_size(total, source.consumed(), limits)?;
+        buffer.truncate(filled);
+        output.send(Piece::Bytes(buffer)).map_err(|_| Error::Interrupted)?;
+    }
+}
+
+fn check_size(total: u64, compressed: u64, limits: &Limits) -> Result<()> {
+    if total > limits.bytes_max {
+        return Err(Error::Limit { what: "uncompressed size of a layer", limit: limits.bytes_max });
+    }
+    if total > limits.ratio_from && total / limits.ratio_max > compressed {
+        return Err(Error::Limit { what: "compression ratio of a layer", limit: limits.ratio_max });
+    }
+    Ok(())
+}
+
+/// How many bytes a decoder has taken so far.
+trait Consumed {
+    fn consumed(&self) -> u64;
+}
+
+impl Consumed for &mut Feed {
+    fn consumed(&self) -> u64 {
+        Feed::consumed(self)
+    }
+}
+
+impl Consumed for MultiGzDecoder<&mut Feed> {
+    fn consumed(&self) -> u64 {
+        Feed::consumed(self.get_ref())
+    }
+}
+
+impl<R: BufRead + AsFeed> Consumed for zstd::stream::read::Decoder<'_, R> {
+    fn consumed(&self) -> u64 {
+        self.get_ref().as_feed().consumed()
+    }
+}
+
+trait AsFeed {
+    fn as_feed(&self) -> &Feed;
+}
+
+impl AsFeed for &mut Feed {
+    fn as_feed(&self) -> &Feed {
+        self
+    }
+}
+
+/// Gives a used buffer back, unless enough are on their way.
+fn give_back(used: &SyncSender<Vec<u8>>, buffer: Vec<u8>) {
+    match used.try_send(buffer) {
+        Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    }
+}
