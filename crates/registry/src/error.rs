@@ -121,20 +121,12 @@ pub enum Error {
         /// Its name.
         what: String,
     },
-    /// A layer could not be unpacked.
-    #[error("failed to register layer: {detail}")]
-    Layer {
-        /// Why, the chain of causes in one line.
-        detail: String,
-    },
-    /// The local store failed.
-    #[error("{detail}")]
-    Store {
-        /// Why, the chain of causes in one line.
-        detail: String,
-        /// Whether the file system is full.
-        full: bool,
-    },
+    /// A layer could not be taken in: it is damaged, breaks a limit, or the disk is full.
+    #[error("failed to register layer")]
+    Layer(#[source] Arc<storage::Error>),
+    /// The local store failed, or refuses a document.
+    #[error(transparent)]
+    Store(Arc<storage::Error>),
     /// Certificates or keys for a registry cannot be used.
     #[error("cannot use {}: {why}", path.display())]
     Certificates {
@@ -159,6 +151,12 @@ pub enum Error {
 impl From<oci::Error> for Error {
     fn from(error: oci::Error) -> Self {
         Self::Image(Arc::new(error))
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        Self::Store(Arc::new(error))
     }
 }
 

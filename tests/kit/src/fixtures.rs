@@ -441,6 +441,27 @@ pub fn noise_layer(bytes: usize, seed: u64) -> Layer {
     Layer::new(&[Entry::file(&format!("noise-{seed}"), noise)], Packing::Gzip)
 }
 
+/// An archive with one file of this many zeros, packed by zstd to next to nothing.
+pub fn zeros_packed(bytes: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_size(bytes);
+    set_path(&mut header, "zeros");
+    header.set_cksum();
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("zstd in memory");
+    encoder.write_all(header.as_bytes()).expect("zstd in memory");
+    let zeros = vec![0; 1 << 20];
+    let mut left = bytes.next_multiple_of(512) + 1024;
+    while left > 0 {
+        let piece = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+        encoder.write_all(&zeros[..piece]).expect("zstd in memory");
+        left -= piece as u64;
+    }
+    encoder.finish().expect("zstd in memory")
+}
+
 /// Where fixtures that take long to make are kept between runs.
 pub fn cache() -> PathBuf {
     let dir = std::env::var_os("CORTEN_TEST_CACHE")

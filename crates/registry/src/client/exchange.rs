@@ -69,7 +69,7 @@ pub(crate) async fn send(endpoint: &Endpoint, request: &Request) -> std::result:
         let next = next.ok_or_else(|| bad("the redirect's location is no URL"))?;
         match next.scheme() {
             "https" => {}
-            "http" if !(url.scheme() == "https" && !endpoint.is_plain()) => {}
+            "http" if url.scheme() == "http" || endpoint.is_plain() => {}
             other => return Err(bad(&format!("refusing to follow a redirect to {other}"))),
         }
         let same = next.scheme() == url.scheme()
