@@ -133,6 +133,16 @@ const EDGES: [u64; 22] = [
     0xffff_ffff,
 ];
 
+/// Values to try for a call's first argument: all edges where the profile looks at it.
+fn edges(name: &str) -> Vec<u64> {
+    match name {
+        "socket" | "personality" | "clone" => {
+            EDGES.into_iter().chain([1 << 32, 38 | 1 << 32, 0x1000_0000 | 1 << 32]).collect()
+        }
+        _ => vec![0, 0xffff_ffff],
+    }
+}
+
 /// The last number of an architecture that the rules name: above it the answer is ENOSYS.
 fn last_named(seccomp: &LinuxSeccomp, abi: Abi) -> u32 {
     let names = seccomp.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
@@ -144,30 +154,28 @@ fn the_default_profile_is_dockers() {
     let Some(json) = dockers_profile() else { return };
     let mut compared = 0_u32;
     for machine in [Machine::X86_64, Machine::Aarch64] {
-        for kernel in [(4, 7), (4, 8), (6, 18)] {
-            for capabilities in capability_sets() {
-                let conditions = Conditions { machine, kernel, capabilities };
-                let dockers = parse_profile(&json, &conditions).unwrap().unwrap();
-                let program = compile_for(machine, &default_profile(&conditions)).unwrap();
-                for &abi in abis(machine) {
-                    for (name, syscall) in syscalls::all() {
-                        let Some(number) = syscall.number(abi) else { continue };
-                        for first in EDGES.into_iter().chain(EDGES.map(|edge| edge | 1 << 32)) {
-                            let args = [first, 0, 0, 0, 0, 0];
-                            let ours = interpreter::run(&program, &Call { arch: abi.audit(), number, args });
-                            let expected = oracle::decide(&dockers, abi, name, &args);
-                            assert_eq!(
-                                ours, expected,
-                                "{abi:?} {name} {first:#x} {kernel:?} {capabilities:?}"
-                            );
-                            compared += 1;
-                        }
+        let sets = capability_sets().into_iter().map(|capabilities| ((6, 18), capabilities));
+        let old = [((4, 7), CapabilitySet::DEFAULT), ((4, 8), CapabilitySet::DEFAULT)];
+        for (kernel, capabilities) in sets.chain(old) {
+            let conditions = Conditions { machine, kernel, capabilities };
+            let dockers = parse_profile(&json, &conditions).unwrap().unwrap();
+            let program = compile_for(machine, &default_profile(&conditions)).unwrap();
+            for &abi in abis(machine) {
+                let oracle = oracle::Oracle::new(&dockers, abi);
+                for (name, syscall) in syscalls::all() {
+                    let Some(number) = syscall.number(abi) else { continue };
+                    for first in edges(name) {
+                        let args = [first, 0, 0, 0, 0, 0];
+                        let ours = interpreter::run(&program, &Call { arch: abi.audit(), number, args });
+                        let expected = oracle.decide(name, &args);
+                        assert_eq!(ours, expected, "{abi:?} {name} {first:#x} {kernel:?} {capabilities:?}");
+                        compared += 1;
                     }
                 }
             }
         }
     }
-    assert!(compared > 1_000_000);
+    assert!(compared > 50_000, "only {compared} decisions compared");
 }
 
 #[test]
@@ -195,14 +203,14 @@ fn compare_architecture(ours: &[Instruction], theirs: &[Instruction], dockers: &
         syscalls::all().filter_map(|(name, syscall)| Some((syscall.number(abi)?, (name, syscall)))).collect();
     let private = [0xf0001, 0xf0002, 0xf0003, 0xf0004, 0xf0005, 0xf0006];
     for number in (base..base + 700).chain(if abi == Abi::Arm { private } else { [base; 6] }) {
-        for first in EDGES.into_iter().chain([1 << 32, 38 | 1 << 32, 0x1000_0000 | 1 << 32]) {
+        let name = names.get(&number).map_or("?", |(name, _)| name);
+        for first in edges(name) {
             let call = |first| Call { arch: abi.audit(), number, args: [first, 0, 0, 0, 0, 0] };
             // Where only half of an argument is read, the question is what libseccomp says to that half.
             let narrow = names.get(&number).is_some_and(|(_, syscall)| syscall.narrow_arguments() & 1 != 0);
             let seen = if narrow { first & 0xffff_ffff } else { first };
             let expected = if number > last { ENOSYS } else { interpreter::run(theirs, &call(seen)) };
             let got = interpreter::run(ours, &call(first));
-            let name = names.get(&number).map_or("?", |(name, _)| name);
             if got != expected && NEWER_THAN_LIBSECCOMP.contains(&name) {
                 continue;
             }
@@ -256,7 +264,11 @@ fn custom_profiles_decide_as_libseccomp_makes_them() {
     for seccomp in profiles {
         let theirs = helper.compile(Machine::X86_64, &seccomp);
         let ours = compile_for(Machine::X86_64, &seccomp).unwrap();
-        for abi in [Abi::X86_64, Abi::X32, Abi::X86] {
+        // On 32-bit architectures libseccomp cuts the values that it compares with; here they keep their meaning.
+        let is_wide = |arg: &LinuxSeccompArg| u32::try_from(arg.value()).is_err();
+        let cuts = seccomp.syscalls().iter().flatten().any(|rule| rule.args().iter().flatten().any(is_wide));
+        let abis = if cuts { &[Abi::X86_64][..] } else { &[Abi::X86_64, Abi::X32, Abi::X86] };
+        for &abi in abis {
             for name in
                 ["lseek", "mmap", "bind", "shmget", "accept", "semop", "socket", "socketcall", "ipc", "read"]
             {
