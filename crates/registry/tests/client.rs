@@ -1,5 +1,7 @@
 //! The client against Debian's registry, and against one that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,7 +65,7 @@ fn user() -> Credentials {
 async fn manifests_and_blobs_of_a_real_registry() {
     let registry = Registry::start();
     let image = small();
-    let layout = Layout::new(&[image.clone()]);
+    let layout = Layout::new(std::slice::from_ref(&image));
     registry.push(&layout, "a/b:1");
     let digest = layout.digest.clone();
     let repository = open(&registry.host(), "a/b:1", Credentials::Anonymous).await;
@@ -168,10 +170,10 @@ async fn bearer_tokens_are_fetched_once_and_kept() {
     let access = Access::Token { username: "ann".into(), password: "s3cret".into() };
     let registry = Registry::with(Setup { access, tls: false });
     let image = small();
-    let layout = Layout::new(&[image.clone()]);
+    let layout = Layout::new(std::slice::from_ref(&image));
     registry.push(&layout, "private/x:1");
     let digest = layout.digest;
-    registry.push(&Layout::new(&[image.clone()]), "public/x:1");
+    registry.push(&Layout::new(std::slice::from_ref(&image)), "public/x:1");
     let tokens = registry.tokens().unwrap();
     let host = registry.host();
 
@@ -243,7 +245,7 @@ async fn half_a_pair_of_certificates_is_refused() {
 async fn broken_connections_are_resumed_where_they_broke() {
     let registry = Registry::start();
     let image = small();
-    registry.push(&Layout::new(&[image.clone()]), "x:1");
+    registry.push(&Layout::new(std::slice::from_ref(&image)), "x:1");
     let faulty = Faulty::start(&registry.host());
     let bytes = &image.layers[0].bytes;
     faulty.fault("/blobs/", Fault::CutAfter(100_000), 2);
@@ -292,7 +294,7 @@ async fn passing_errors_are_tried_again() {
 async fn lies_about_manifests_are_found_out() {
     let registry = Registry::start();
     let image = small();
-    let layout = Layout::new(&[image.clone()]);
+    let layout = Layout::new(std::slice::from_ref(&image));
     registry.push(&layout, "x:1");
     let digest = layout.digest;
     let faulty = Faulty::start(&registry.host());
@@ -325,7 +327,7 @@ async fn lies_about_manifests_are_found_out() {
 async fn lies_about_blobs_are_found_out() {
     let registry = Registry::start();
     let image = small();
-    registry.push(&Layout::new(&[image.clone()]), "x:1");
+    registry.push(&Layout::new(std::slice::from_ref(&image)), "x:1");
     let faulty = Faulty::start(&registry.host());
     let repository = open(&faulty.host(), "x", Credentials::Anonymous).await;
     let honest = layer(&image);
@@ -355,7 +357,7 @@ async fn redirects_do_not_carry_credentials_elsewhere() {
     let access = Access::Basic { username: "ann".into(), password: "s3cret".into() };
     let registry = Registry::with(Setup { access, tls: false });
     let image = Image::new(vec![Layer::new(&[Entry::file("f", "x")], Packing::Plain)], serde_json::json!({}));
-    registry.push(&Layout::new(&[image.clone()]), "x:1");
+    registry.push(&Layout::new(std::slice::from_ref(&image)), "x:1");
     let elsewhere = Faulty::alone();
     elsewhere.fault("/object", Fault::Instead(Answer::new(200, "x/y", image.layers[0].bytes.clone())), 1);
     let front = Faulty::start(&registry.host());
@@ -389,7 +391,7 @@ async fn tokens_are_not_fetched_over_other_schemes() {
 async fn a_silent_server_is_given_up() {
     let registry = Registry::start();
     let image = small();
-    registry.push(&Layout::new(&[image.clone()]), "x:1");
+    registry.push(&Layout::new(std::slice::from_ref(&image)), "x:1");
     let faulty = Faulty::start(&registry.host());
     faulty.fault("/blobs/", Fault::Hold(50_000), 100);
     let mut options = options();

@@ -1,5 +1,7 @@
 //! Pulls into a real store, from Debian's registry and from one that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
