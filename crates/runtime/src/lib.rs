@@ -1,1 +1,38 @@
 //! Turns an OCI bundle into a running, confined process, and signals, execs into, inspects and deletes it.
+//!
+//! ```text
+//! create ─ clones ─> inside (init: cgroup, mounts, root, identity, gate) ─ execve ─> the user's program
+//! exec   ─ clones ─> joins the namespaces of init ─────────────────────── execve ─> a further program
+//! lifecycle: state, kill, pause, delete, by what `state` recorded        command: the same as a command line
+//! ```
+//!
+//! Nothing of the container is trusted while it is set up: places inside its root are descriptors found by `openat2`, mounts are
+//! made detached and attached onto them, `/proc` and `/dev/null` are verified by what they are and not by what they are called.
+
+pub mod capabilities;
+pub mod cgroup;
+pub mod command;
+pub mod config;
+mod console;
+mod create;
+mod error;
+mod exec;
+pub mod features;
+mod hooks;
+mod identity;
+pub mod init;
+mod inside;
+pub mod lifecycle;
+mod masks;
+mod mounts;
+mod namespaces;
+mod nodes;
+mod program;
+pub mod seccomp;
+pub mod state;
+mod sysctl;
+mod wire;
+
+pub use create::{Create, Created, Gate, Stdio, create, start, started};
+pub use error::Error;
+pub use exec::{Exec, exec};

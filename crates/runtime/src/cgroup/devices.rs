@@ -1,0 +1,297 @@
+//! Which devices a container may use: the rules, and the program that decides by them on a host with version 2.
+
+use std::os::fd::AsFd;
+
+use oci::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use sys::bpf::Instruction;
+
+use crate::error::Error;
+
+/// May be read.
+const READ: u8 = 2;
+/// May be written.
+const WRITE: u8 = 4;
+/// A node may be made.
+const MKNOD: u8 = 1;
+
+/// One rule. The last one that fits decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    allow: bool,
+    /// `None` for both kinds.
+    block: Option<bool>,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
+impl Rule {
+    const fn default(block: bool, major: Option<u32>, minor: Option<u32>, access: u8) -> Self {
+        Self { allow: true, block: Some(block), major, minor, access }
+    }
+
+    /// Whether it says the same about all devices.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.block.is_none()
+            && self.major.is_none()
+            && self.minor.is_none()
+            && self.access == READ | WRITE | MKNOD
+    }
+
+    pub(crate) fn allows(&self) -> bool {
+        self.allow
+    }
+
+    /// As the files of version 1 take it: `c 1:3 rwm`.
+    pub(crate) fn text(&self) -> String {
+        if self.is_for_all() {
+            return "a".into();
+        }
+        let kind = match self.block {
+            Some(true) => 'b',
+            Some(false) => 'c',
+            None => 'a',
+        };
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        let access: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+            .into_iter()
+            .filter(|(bit, _)| self.access & bit != 0)
+            .map(|(_, letter)| letter)
+            .collect();
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+}
+
+/// What every container may do: make any node (opening is what counts), and use the devices that no program can do without.
+const DEFAULTS: [Rule; 11] = [
+    Rule::default(false, None, None, MKNOD),
+    Rule::default(true, None, None, MKNOD),
+    Rule::default(false, Some(1), Some(3), READ | WRITE | MKNOD), // null
+    Rule::default(false, Some(1), Some(5), READ | WRITE | MKNOD), // zero
+    Rule::default(false, Some(1), Some(7), READ | WRITE | MKNOD), // full
+    Rule::default(false, Some(1), Some(8), READ | WRITE | MKNOD), // random
+    Rule::default(false, Some(1), Some(9), READ | WRITE | MKNOD), // urandom
+    Rule::default(false, Some(5), Some(0), READ | WRITE | MKNOD), // tty
+    Rule::default(false, Some(5), Some(1), READ | WRITE | MKNOD), // console
+    Rule::default(false, Some(5), Some(2), READ | WRITE | MKNOD), // ptmx
+    Rule::default(false, Some(136), None, READ | WRITE | MKNOD),  // pts
+];
+
+/// Nothing is allowed, then the configuration's rules, then the defaults.
+pub(crate) fn rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
+    let all = READ | WRITE | MKNOD;
+    let mut rules = vec![Rule { allow: false, block: None, major: None, minor: None, access: all }];
+    for rule in configured {
+        rules.push(parse(rule)?);
+    }
+    // Rules before one about everything have no effect.
+    if let Some(last) = rules.iter().rposition(Rule::is_for_all) {
+        rules.drain(..last);
+    }
+    if !rules[0].allow {
+        rules.extend(DEFAULTS);
+    }
+    Ok(rules)
+}
+
+fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
+    let invalid = |what: &str| Error::Invalid(format!("linux.resources.devices: {what}"));
+    let block = match rule.typ() {
+        None | Some(LinuxDeviceType::A) => None,
+        Some(LinuxDeviceType::B) => Some(true),
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(false),
+        Some(LinuxDeviceType::P) => return Err(invalid("a FIFO is not a device")),
+    };
+    let number = |n: Option<i64>| match n {
+        None | Some(-1) => Ok(None),
+        Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid("a number out of range")),
+    };
+    let mut access = 0;
+    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            other => return Err(invalid(&format!("access {other:?}"))),
+        };
+    }
+    if access == 0 {
+        access = READ | WRITE | MKNOD;
+    }
+    Ok(Rule {
+        allow: rule.allow(),
+        block,
+        major: number(rule.major())?,
+        minor: number(rule.minor())?,
+        access,
+    })
+}
+
+/// Has the rules enforced on a group of version 2.
+pub(crate) fn attach(cgroup: impl AsFd, rules: &[Rule]) -> std::io::Result<()> {
+    let program = sys::bpf::load_device_program(&compile(rules))?;
+    sys::bpf::attach_device_program(cgroup, program)
+}
+
+const R0: u64 = 0;
+const R1: u64 = 1;
+const R2: u64 = 2;
+const R3: u64 = 3;
+const R4: u64 = 4;
+const R5: u64 = 5;
+const R6: u64 = 6;
+
+const LOAD_WORD: u64 = 0x61;
+const MOV_REGISTER: u64 = 0xbc;
+const MOV_NUMBER: u64 = 0xb7;
+const AND_NUMBER: u64 = 0x54;
+const SHIFT_RIGHT: u64 = 0x74;
+const JUMP_IF_NOT_EQUAL: u64 = 0x55;
+const JUMP_IF_EQUAL: u64 = 0x15;
+const EXIT: u64 = 0x95;
+
+fn instruction(code: u64, to: u64, from: u64, offset: i16, number: u32) -> Instruction {
+    code | to << 8 | from << 12 | u64::from(offset as u16) << 16 | u64::from(number) << 32
+}
+
+/// The program: 1 in R0 lets the access through, 0 does not. Rules are tried from the last to the first.
+///
+/// The context holds three words: access in the upper half of the first and the type in its lower half, major, minor.
+fn compile(rules: &[Rule]) -> Vec<Instruction> {
+    let mut program = vec![
+        instruction(LOAD_WORD, R2, R1, 0, 0),
+        instruction(MOV_REGISTER, R3, R2, 0, 0),
+        instruction(AND_NUMBER, R2, 0, 0, 0xffff), // R2: type
+        instruction(SHIFT_RIGHT, R3, 0, 0, 16),    // R3: access
+        instruction(LOAD_WORD, R4, R1, 4, 0),      // R4: major
+        instruction(LOAD_WORD, R5, R1, 8, 0),      // R5: minor
+    ];
+    for rule in rules.iter().rev() {
+        program.extend(compile_rule(rule));
+    }
+    program.push(instruction(MOV_NUMBER, R0, 0, 0, 0));
+    program.push(instruction(EXIT, 0, 0, 0, 0));
+    program
+}
+
+fn compile_rule(rule: &Rule) -> Vec<Instruction> {
+    const TYPE_BLOCK: u32 = 1;
+    const TYPE_CHAR: u32 = 2;
+    // Each test leaves the rule with a jump whose distance is put in once the length is known.
+    let mut tests: Vec<(Vec<Instruction>, u64, u64, u32)> = Vec::new();
+    if let Some(block) = rule.block {
+        tests.push((vec![], JUMP_IF_NOT_EQUAL, R2, if block { TYPE_BLOCK } else { TYPE_CHAR }));
+    }
+    let copy = instruction(MOV_REGISTER, R6, R3, 0, 0);
+    if rule.allow {
+        // Fits if nothing is asked for beyond what the rule allows.
+        let beyond = u32::from(!rule.access & (READ | WRITE | MKNOD));
+        if beyond != 0 {
+            let mask = instruction(AND_NUMBER, R6, 0, 0, beyond);
+            tests.push((vec![copy, mask], JUMP_IF_NOT_EQUAL, R6, 0));
+        }
+    } else {
+        // Fits if any of what is asked for is denied.
+        let mask = instruction(AND_NUMBER, R6, 0, 0, u32::from(rule.access));
+        tests.push((vec![copy, mask], JUMP_IF_EQUAL, R6, 0));
+    }
+    for (number, register) in [(rule.major, R4), (rule.minor, R5)] {
+        if let Some(number) = number {
+            tests.push((vec![], JUMP_IF_NOT_EQUAL, register, number));
+        }
+    }
+    let verdict = [instruction(MOV_NUMBER, R0, 0, 0, u32::from(rule.allow)), instruction(EXIT, 0, 0, 0, 0)];
+    let length: usize = tests.iter().map(|(before, ..)| before.len() + 1).sum::<usize>() + verdict.len();
+    let mut code = Vec::with_capacity(length);
+    for (before, jump, register, number) in tests {
+        code.extend(before);
+        let distance = length - code.len() - 1;
+        code.push(instruction(jump, register, 0, distance as i16, number));
+    }
+    code.extend(verdict);
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(json: serde_json::Value) -> Vec<LinuxDeviceCgroup> {
+        serde_json::from_value(json).unwrap()
+    }
+
+    /// Runs the program as the kernel would.
+    fn run(program: &[Instruction], kind: u32, access: u8, major: u32, minor: u32) -> u64 {
+        let context = [u32::from(access) << 16 | kind, major, minor];
+        let mut registers = [0u64; 11];
+        let mut at = 0usize;
+        loop {
+            let i = program[at];
+            let (code, to, from) = (i & 0xff, (i >> 8 & 0xf) as usize, (i >> 12 & 0xf) as usize);
+            let (offset, number) = ((i >> 16) as i16, (i >> 32) as u32);
+            at += 1;
+            match code {
+                LOAD_WORD => registers[to] = context[offset as usize / 4].into(),
+                MOV_REGISTER => registers[to] = registers[from] & 0xffff_ffff,
+                MOV_NUMBER => registers[to] = number.into(),
+                AND_NUMBER => registers[to] &= u64::from(number),
+                SHIFT_RIGHT => registers[to] = (registers[to] & 0xffff_ffff) >> number,
+                JUMP_IF_EQUAL if registers[to] == u64::from(number) => at += offset as usize,
+                JUMP_IF_NOT_EQUAL if registers[to] != u64::from(number) => at += offset as usize,
+                JUMP_IF_EQUAL | JUMP_IF_NOT_EQUAL => {}
+                EXIT => return registers[0],
+                other => panic!("unknown instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn without_rules_only_the_defaults_are_open() {
+        let program = compile(&rules(&[]).unwrap());
+        assert_eq!(run(&program, 2, READ | WRITE, 1, 3), 1, "null");
+        assert_eq!(run(&program, 2, MKNOD, 10, 200), 1, "any node may be made");
+        assert_eq!(run(&program, 2, READ, 10, 200), 0, "and not opened");
+        assert_eq!(run(&program, 1, READ, 8, 0), 0, "a disk");
+        assert_eq!(run(&program, 1, READ, 1, 3), 0, "the block device of the same numbers");
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_decides() {
+        let json = serde_json::json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "b", "major": 8, "access": "rw"},
+            {"allow": false, "type": "b", "major": 8, "minor": 1, "access": "w"},
+        ]);
+        let program = compile(&rules(&configured(json)).unwrap());
+        assert_eq!(run(&program, 1, READ | WRITE, 8, 0), 1);
+        assert_eq!(run(&program, 1, READ, 8, 1), 1);
+        assert_eq!(run(&program, 1, READ | WRITE, 8, 1), 0);
+    }
+
+    #[test]
+    fn a_privileged_container_has_all() {
+        let json = serde_json::json!([{"allow": false, "access": "rwm"}, {"allow": true, "access": "rwm"}]);
+        let rules = rules(&configured(json)).unwrap();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(run(&compile(&rules), 1, READ | WRITE | MKNOD, 8, 0), 1);
+    }
+
+    #[test]
+    fn texts_are_those_of_version_1() {
+        let json = serde_json::json!([{"allow": true, "type": "c", "major": 10, "access": "r"}]);
+        let rules = rules(&configured(json)).unwrap();
+        assert_eq!(rules[0].text(), "a");
+        assert_eq!(rules[1].text(), "c 10:* r");
+        let json = serde_json::json!([{"allow": true, "type": "c", "access": "x"}]);
+        super::rules(&configured(json)).unwrap_err();
+    }
+
+    #[test]
+    fn the_kernel_accepts_the_program() {
+        match sys::bpf::load_device_program(&compile(&rules(&[]).unwrap())) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(1) => println!("skipped: CAP_BPF"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

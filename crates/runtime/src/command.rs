@@ -1,0 +1,186 @@
+//! The command line of an OCI runtime, as runc has it: `create`, `start`, `state`, `kill`, `delete`, and what people use beside them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::config;
+use crate::error::{Context as _, Error};
+use crate::state;
+
+mod arguments;
+mod exec;
+mod inspect;
+mod manage;
+mod relay;
+mod run;
+mod sealed;
+mod signals;
+
+use arguments::{Arguments, Flag};
+
+/// Where containers are recorded unless `--root` says otherwise.
+const ROOT_DEFAULT: &str = "/run/corten/runtime";
+
+const USAGE: &str = "\
+Usage: runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+
+Commands:
+  create   make a container from a bundle
+  start    execute the program of a container that was made
+  run      make a container, start it, wait for it and delete it
+  exec     execute a further program in a container
+  state    show the state of a container
+  kill     send a signal to a container
+  pause    freeze the processes of a container
+  resume   let them go on
+  ps       list the processes of a container
+  list     list containers
+  delete   take away what is left of a container
+  spec     write an example of a configuration
+  features show what this runtime can do
+";
+
+const GLOBAL: &[Flag] = &[
+    Flag::value("root"),
+    Flag::value("log"),
+    Flag::value("log-format"),
+    Flag::switch("debug"),
+    Flag::switch("systemd-cgroup"),
+    Flag::value("rootless"),
+    Flag::switch("help").short('h'),
+    Flag::switch("version").short('v'),
+];
+
+/// What all commands share.
+#[derive(Debug)]
+struct Global {
+    root: PathBuf,
+    log: Option<PathBuf>,
+    json: bool,
+}
+
+impl Global {
+    /// The directory of the container `id`, whose name is checked.
+    fn state_dir(&self, id: &str) -> Result<PathBuf, Error> {
+        config::check_id(id)?;
+        Ok(self.root.join(id))
+    }
+
+    /// Makes the directory for a new container.
+    fn make_state_dir(&self, id: &str) -> Result<PathBuf, Error> {
+        let directory = self.state_dir(id)?;
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700);
+        let made = match builder.create(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                builder.recursive(true).create(&self.root).on("create", &self.root)?;
+                builder.recursive(false).create(&directory)
+            }
+            other => other,
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists(id.to_owned())),
+            other => other.on("create", &directory).map(|()| directory),
+        }
+    }
+}
+
+/// Runs the command that `arguments` (without the program's own name) stand for, and returns the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    let arguments: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
+    let mut global = Global { root: ROOT_DEFAULT.into(), log: None, json: false };
+    let result = match arguments {
+        Ok(arguments) => dispatch(&mut global, arguments),
+        Err(argument) => Err(Error::Invalid(format!("argument {argument:?} is not UTF-8"))),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&global, &error);
+            error.exit_code().into()
+        }
+    }
+}
+
+/// One line on standard error, and one in the log for the program that called us.
+fn report(global: &Global, error: &Error) {
+    let text = error.chain();
+    eprintln!("runtime: {text}");
+    let Some(path) = &global.log else { return };
+    let line = if global.json {
+        json!({"level": "error", "msg": text, "time": state::now()}).to_string()
+    } else {
+        format!("time={:?} level=error msg={text:?}", state::now())
+    };
+    let written =
+        fs::OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
+    if let Err(error) = written {
+        eprintln!("runtime: cannot write {}: {error}", path.display());
+    }
+}
+
+fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
+    let mut options = Arguments::parse(arguments, GLOBAL)?;
+    if options.take("help") {
+        print!("{USAGE}");
+        return Ok(0);
+    }
+    if options.take("version") {
+        let version = env!("CARGO_PKG_VERSION");
+        println!("corten runtime version {version}\nspec: {}", state::OCI_VERSION);
+        return Ok(0);
+    }
+    if let Some(root) = options.value("root") {
+        global.root = std::path::absolute(root).on("find", "the root directory")?;
+    }
+    global.log = options.value("log").map(PathBuf::from);
+    global.json = match options.value("log-format").as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(Error::Invalid(format!("unknown log format {other:?}"))),
+    };
+    if options.take("systemd-cgroup") {
+        return Err(Error::Unsupported("--systemd-cgroup".into()));
+    }
+    match options.value("rootless").as_deref() {
+        None | Some("false" | "auto") => {}
+        Some(other) => return Err(Error::Unsupported(format!("--rootless {other}"))),
+    }
+    let mut rest = options.rest().into_iter();
+    let Some(command) = rest.next() else {
+        eprint!("{USAGE}");
+        return Ok(1);
+    };
+    let rest: Vec<String> = rest.collect();
+    match command.as_str() {
+        "create" => run::create(global, rest),
+        "start" => run::start(global, rest),
+        "run" => run::run(global, rest),
+        "exec" => exec::exec(global, rest),
+        "state" => inspect::state(global, rest),
+        "list" => inspect::list(global, rest),
+        "ps" => inspect::ps(global, rest),
+        "spec" => inspect::spec(rest),
+        "features" => inspect::features(rest),
+        "kill" => manage::kill(global, rest),
+        "delete" => manage::delete(global, rest),
+        "pause" => manage::pause(global, rest),
+        "resume" => manage::resume(global, rest),
+        "help" => {
+            print!("{USAGE}");
+            Ok(0)
+        }
+        other => Err(Error::Invalid(format!("unknown command {other:?}"))),
+    }
+}
+
+/// Writes the number of a process where a caller wants it, complete or not at all.
+fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    sys::proc::replace_file(path, pid.to_string().as_bytes(), 0o644).on("write", path)
+}

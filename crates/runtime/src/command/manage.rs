@@ -1,0 +1,50 @@
+//! `kill`, `delete`, `pause` and `resume`.
+
+use super::arguments::{Arguments, Flag};
+use super::{Global, signals};
+use crate::error::{Context as _, Error};
+use crate::lifecycle::{self, Container};
+
+pub(super) fn kill(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    // The signal comes behind the id, and `--all` perhaps behind that.
+    let (switches, operands): (Vec<String>, Vec<String>) =
+        arguments.into_iter().partition(|a| a == "--all" || a == "-a");
+    let all = !switches.is_empty();
+    let operands = Arguments::parse(operands, &[])?.rest();
+    let (id, signal) = match operands.as_slice() {
+        [id] => (id, "TERM"),
+        [id, signal] => (id, signal.as_str()),
+        _ => return Err(Error::Invalid("a container id and at most one signal are needed".into())),
+    };
+    let signal = signals::number(signal)?;
+    Container::open(id, &global.state_dir(id)?)?.kill(signal, all)?;
+    Ok(0)
+}
+
+pub(super) fn delete(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    let mut options = Arguments::parse(arguments, &[Flag::switch("force").short('f')])?;
+    let force = options.take("force");
+    let id = options.only("container id")?;
+    let state_dir = global.state_dir(&id)?;
+    let removed = match Container::open(&id, &state_dir) {
+        Ok(container) => container.delete(&state_dir, force),
+        // Of one whose making was interrupted there may be a directory and no record.
+        Err(Error::NotFound(_)) if force => return lifecycle::delete_remains(&state_dir).map(|()| 0),
+        Err(error) => Err(error),
+    };
+    // A hook that fails comes last, and leaves nothing behind.
+    if !state_dir.join("state.json").exists() && state_dir.exists() {
+        std::fs::remove_dir(&state_dir).on("remove", &state_dir)?;
+    }
+    removed.map(|()| 0)
+}
+
+pub(super) fn pause(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    let id = Arguments::parse(arguments, &[])?.only("container id")?;
+    Container::open(&id, &global.state_dir(&id)?)?.pause().map(|()| 0)
+}
+
+pub(super) fn resume(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    let id = Arguments::parse(arguments, &[])?.only("container id")?;
+    Container::open(&id, &global.state_dir(&id)?)?.resume().map(|()| 0)
+}

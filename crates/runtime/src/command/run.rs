@@ -1,0 +1,201 @@
+//! `create`, `start` and `run`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::runtime::Spec;
+use sys::process::Child;
+use sys::signal::{self, SignalFd};
+use sys::socket;
+
+use super::arguments::{Arguments, Flag};
+use super::{Global, relay, sealed, write_pid_file};
+use crate::config;
+use crate::create::{self, Create, Created, Gate, Stdio};
+use crate::error::{Context as _, Error};
+use crate::lifecycle::Container;
+use crate::state::{self, Record};
+
+const FLAGS: &[Flag] = &[
+    Flag::value("bundle").short('b'),
+    Flag::value("console-socket"),
+    Flag::value("pid-file"),
+    Flag::value("preserve-fds"),
+    Flag::switch("no-pivot"),
+    Flag::switch("no-new-keyring"),
+    Flag::switch("no-subreaper"),
+    Flag::switch("detach").short('d'),
+    Flag::switch("keep"),
+];
+
+/// What `create` and `run` were asked for.
+struct Order {
+    id: String,
+    bundle: PathBuf,
+    spec: Spec,
+    console_socket: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    detach: bool,
+    keep: bool,
+}
+
+impl Order {
+    fn parse(arguments: Vec<String>) -> Result<Self, Error> {
+        let mut options = Arguments::parse(arguments, FLAGS)?;
+        for name in ["no-pivot", "no-new-keyring"] {
+            if options.take(name) {
+                return Err(Error::Unsupported(format!("--{name}")));
+            }
+        }
+        if options.value("preserve-fds").is_some_and(|n| n != "0") {
+            return Err(Error::Unsupported("--preserve-fds".into()));
+        }
+        let bundle = options.value("bundle").map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let bundle = std::fs::canonicalize(&bundle).on("find", &bundle)?;
+        Ok(Self {
+            spec: config::load(&bundle)?,
+            bundle,
+            console_socket: options.value("console-socket").map(PathBuf::from),
+            pid_file: options.value("pid-file").map(PathBuf::from),
+            detach: options.take("detach"),
+            keep: options.take("keep"),
+            id: options.only("container id")?,
+        })
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|p| p.terminal() == Some(true))
+    }
+
+    /// Makes the container in a new directory, of which nothing is left on failure.
+    fn create(&self, global: &Global, stdio: Stdio, gate: Gate) -> Result<(PathBuf, Created), Error> {
+        let state_dir = global.make_state_dir(&self.id)?;
+        let order = Create {
+            id: &self.id,
+            state_dir: &state_dir,
+            bundle: &self.bundle,
+            spec: &self.spec,
+            stdio,
+            bind_sources: Vec::new(),
+            gate,
+        };
+        let created = create::create(order).and_then(|created| {
+            write_pid_file(self.pid_file.as_deref(), created.pid)?;
+            Ok(created)
+        });
+        match created {
+            Ok(created) => Ok((state_dir, created)),
+            Err(error) => {
+                remove_directory(&state_dir)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn remove_directory(state_dir: &Path) -> Result<(), Error> {
+    state::clear(state_dir)?;
+    std::fs::remove_dir(state_dir).on("remove", state_dir)
+}
+
+/// Connects to the socket at which the caller waits for a terminal.
+pub(super) fn console(path: Option<&Path>, terminal: bool) -> Result<Option<OwnedFd>, Error> {
+    match (path, terminal) {
+        (None, false) => Ok(None),
+        (None, true) => Err(Error::Invalid(
+            "cannot allocate tty if runtime will detach without setting console socket".into(),
+        )),
+        (Some(_), false) => {
+            Err(Error::Invalid("cannot use console socket if runtime will not detach or allocate tty".into()))
+        }
+        (Some(path), true) => {
+            let absolute = std::path::absolute(path).on("find", path)?;
+            let (parent, name) = (absolute.parent(), absolute.file_name().and_then(|n| n.to_str()));
+            let (Some(parent), Some(name)) = (parent, name) else {
+                return Err(Error::Invalid(format!("console socket {path:?}")));
+            };
+            socket::connect(parent, name).on("connect to", path).map(Some)
+        }
+    }
+}
+
+pub(super) fn create(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    sealed::ensure()?;
+    let order = Order::parse(arguments)?;
+    let socket = console(order.console_socket.as_deref(), order.has_terminal())?;
+    let stdio = socket.map_or(Stdio::Inherit, Stdio::Console);
+    order.create(global, stdio, Gate::Listen).map(|_| 0)
+}
+
+pub(super) fn start(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    let id = Arguments::parse(arguments, &[])?.only("container id")?;
+    let state_dir = global.state_dir(&id)?;
+    // For the right words about one that is not there.
+    Record::load(&state_dir).map_err(|_| Error::NotFound(id))?;
+    create::start(&state_dir).map(|()| 0)
+}
+
+pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
+    sealed::ensure()?;
+    let order = Order::parse(arguments)?;
+    let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
+    let gate = Gate::Socket(theirs);
+    if order.detach {
+        let socket = console(order.console_socket.as_deref(), order.has_terminal())?;
+        let stdio = socket.map_or(Stdio::Inherit, Stdio::Console);
+        let (state_dir, created) = order.create(global, stdio, gate)?;
+        return match open(&ours, &state_dir) {
+            Ok(()) => Ok(0),
+            Err(error) => give_up(&order, &state_dir, created).and(Err(error)),
+        };
+    }
+    if order.console_socket.is_some() {
+        return console(order.console_socket.as_deref(), false).map(|_| 0);
+    }
+    // Before there is anything to signal, so that no signal ends us and leaves the container behind.
+    let signals = SignalFd::block(&all_signals()).on("block", "signals")?;
+    let (stdio, receiver) = stdio(order.has_terminal())?;
+    let (state_dir, created) = order.create(global, stdio, gate)?;
+    let relay = receiver.map(|socket| relay::Relay::receive(&socket)).transpose()?;
+    if let Err(error) = open(&ours, &state_dir) {
+        return give_up(&order, &state_dir, created).and(Err(error));
+    }
+    let child = Child { pid: created.pid, pidfd: created.pidfd };
+    let code = relay::attend(&child, &signals, relay)?;
+    if !order.keep {
+        delete(&order.id, &state_dir)?;
+    }
+    Ok(code)
+}
+
+/// Opens the gate, and does what is due once a container has been started.
+fn open(gate: &OwnedFd, state_dir: &Path) -> Result<(), Error> {
+    create::open_gate(gate)?;
+    create::started(state_dir)
+}
+
+/// The streams for a process that we attend, and the socket at which its terminal arrives.
+pub(super) fn stdio(terminal: bool) -> Result<(Stdio, Option<OwnedFd>), Error> {
+    if !terminal {
+        return Ok((Stdio::Inherit, None));
+    }
+    let (ours, theirs) = socket::stream_pair().on("create", "a socket")?;
+    Ok((Stdio::Console(theirs), Some(ours)))
+}
+
+pub(super) fn all_signals() -> Vec<i32> {
+    const LIBRARY: [i32; 2] = [32, 33];
+    (1..=signal::MAX).filter(|s| !LIBRARY.contains(s)).collect()
+}
+
+/// Takes away a container that could not be started.
+fn give_up(order: &Order, state_dir: &Path, created: Created) -> Result<(), Error> {
+    let _ = signal::send(created.pidfd.as_fd(), 9);
+    sys::process::wait(&created.pidfd).on("wait for", "the container's init")?;
+    delete(&order.id, state_dir)
+}
+
+fn delete(id: &str, state_dir: &Path) -> Result<(), Error> {
+    Container::open(id, state_dir)?.delete(state_dir, true)?;
+    remove_directory(state_dir)
+}

@@ -1,0 +1,225 @@
+//! The bundle's configuration: read, bounded, and refused where it asks for what is not there.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use oci::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
+
+use crate::error::{Context as _, Error};
+
+/// The longest `config.json` accepted: Docker's largest are around 100 kB.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// Mounts of one container: the kernel's own limit per namespace is 100,000, and each costs a few descriptors here.
+const MOUNTS_MAX: usize = 4096;
+
+/// The longest container id: it becomes a file name, with room for suffixes.
+const ID_BYTES_MAX: usize = 200;
+
+/// Reads `config.json` of `bundle`.
+pub fn load(bundle: &Path) -> Result<Spec, Error> {
+    let path = bundle.join("config.json");
+    let text = read(&path)?;
+    oci::runtime::parse_spec(&text).map_err(|error| invalid(&path, &error))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).on("open", path)?;
+    let mut text = Vec::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text).on("read", path)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(Error::Invalid(format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display())));
+    }
+    Ok(text)
+}
+
+fn invalid(path: &Path, error: &oci::Error) -> Error {
+    let cause = std::error::Error::source(error).map(|c| format!(": {c}")).unwrap_or_default();
+    Error::Invalid(format!("{}: {error}{cause}", path.display()))
+}
+
+/// Reads an OCI `process` object from `path`.
+pub fn load_process(path: &Path) -> Result<Process, Error> {
+    let text = read(path)?;
+    oci::runtime::parse_process(&text).map_err(|error| invalid(path, &error))
+}
+
+/// Checks that `id` can name a container.
+pub fn check_id(id: &str) -> Result<(), Error> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id.len() > ID_BYTES_MAX || id == "." || id == ".." || !id.chars().all(valid) {
+        return Err(Error::Invalid(format!("invalid container ID format: {id:?}")));
+    }
+    Ok(())
+}
+
+/// Checks what can be checked before anything is made.
+pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
+    if !spec.version().starts_with("1.") {
+        return Err(Error::Invalid(format!("unsupported ociVersion {:?}", spec.version())));
+    }
+    let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+    if root.path().as_os_str().is_empty() {
+        return Err(missing("root.path"));
+    }
+    check_process(spec.process().as_ref().ok_or_else(|| missing("process"))?)?;
+    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    check_linux(linux)?;
+    check_namespaces(spec, linux)?;
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    if mounts.len() > MOUNTS_MAX {
+        return Err(Error::Invalid(format!("more than {MOUNTS_MAX} mounts")));
+    }
+    mounts.iter().try_for_each(check_mount)
+}
+
+fn missing(what: &str) -> Error {
+    Error::Invalid(format!("config.json: {what} is missing"))
+}
+
+/// Checks a process, of a container or of an exec.
+pub(crate) fn check_process(process: &Process) -> Result<(), Error> {
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err(missing("process.args"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(Error::Invalid("Cwd must be an absolute path".into()));
+    }
+    let strings = process.args().iter().chain(process.env()).flatten();
+    if strings.into_iter().any(|s| s.contains('\0')) {
+        return Err(Error::Invalid("a NUL byte in process.args or process.env".into()));
+    }
+    // -1 means "leave as it is" to the kernel, so it would run as root.
+    let groups = process.user().additional_gids().iter().flatten();
+    if process.user().uid() == u32::MAX || groups.chain([&process.user().gid()]).any(|id| *id == u32::MAX) {
+        return Err(Error::Invalid(format!("invalid user or group id {}", u32::MAX)));
+    }
+    refuse("process.scheduler", process.scheduler().is_some())?;
+    refuse("process.execCPUAffinity", process.exec_cpu_affinity().is_some())?;
+    let mut seen = HashSet::new();
+    for limit in process.rlimits().iter().flatten() {
+        if !seen.insert(limit.typ().to_string()) {
+            return Err(Error::Invalid(format!("{} is given twice", limit.typ())));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(name: &str, given: bool) -> Result<(), Error> {
+    if given { Err(Error::Unsupported(name.into())) } else { Ok(()) }
+}
+
+fn check_linux(linux: &Linux) -> Result<(), Error> {
+    refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
+    refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
+    refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()))?;
+    refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()))?;
+    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()))?;
+    let rdma = linux.resources().as_ref().and_then(|r| r.rdma().as_ref());
+    refuse("linux.resources.rdma", rdma.is_some_and(|r| !r.is_empty()))
+}
+
+fn check_namespaces(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let mut seen = HashSet::new();
+    for namespace in namespaces {
+        if !seen.insert(namespace.typ()) {
+            return Err(Error::Invalid(format!("namespace {} is given twice", namespace.typ())));
+        }
+    }
+    let own = |typ| namespaces.iter().any(|n| n.typ() == typ);
+    let joined = |typ| namespaces.iter().any(|n| n.typ() == typ && n.path().is_some());
+    if !own(LinuxNamespaceType::Mount) {
+        return Err(Error::Unsupported("a container without a mount namespace".into()));
+    }
+    refuse("joining a mount namespace by path", joined(LinuxNamespaceType::Mount))?;
+    refuse("the time namespace", own(LinuxNamespaceType::Time))?;
+    let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
+    if (named(spec.hostname()) || named(spec.domainname())) && !own(LinuxNamespaceType::Uts) {
+        return Err(Error::Invalid("unable to set hostname without a private UTS namespace".into()));
+    }
+    let user = own(LinuxNamespaceType::User) && !joined(LinuxNamespaceType::User);
+    let maps = [linux.uid_mappings(), linux.gid_mappings()];
+    for (map, name) in maps.into_iter().zip(["uidMappings", "gidMappings"]) {
+        let map = map.as_deref().unwrap_or_default();
+        if user && !map.iter().any(|m| m.container_id() == 0 && m.size() > 0) {
+            return Err(Error::Invalid(format!("{name}: a new user namespace needs a mapping of id 0")));
+        }
+        if !map.is_empty() && !own(LinuxNamespaceType::User) {
+            return Err(Error::Invalid(format!("{name} without a user namespace")));
+        }
+    }
+    Ok(())
+}
+
+fn check_mount(mount: &Mount) -> Result<(), Error> {
+    let name = mount.destination().display();
+    if mount.destination().as_os_str().is_empty() {
+        return Err(missing("the destination of a mount"));
+    }
+    let mapped = mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty());
+    refuse(&format!("an id-mapped mount ({name})"), mapped)?;
+    for option in mount.options().iter().flatten() {
+        if matches!(option.as_str(), "idmap" | "ridmap" | "tmpcopyup" | "notmpcopyup") {
+            return Err(Error::Unsupported(format!("mount option {option:?} of {name}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
+        let mut value = serde_json::json!({
+            "ociVersion": "1.2.0",
+            "root": {"path": "rootfs"},
+            "process": {"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]},
+        });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        check(&spec(change)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_least_configuration_passes() {
+        check(&spec(|_| {})).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_its_name() {
+        let text = refusal(|v| v["linux"]["intelRdt"] = serde_json::json!({}));
+        assert_eq!(text, "linux.intelRdt is not supported");
+        let text = refusal(|v| v["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]));
+        assert_eq!(text, "a container without a mount namespace is not supported");
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        assert!(refusal(|v| v["process"]["cwd"] = "tmp".into()).contains("absolute"));
+        assert!(refusal(|v| v["process"]["args"] = serde_json::json!([])).contains("process.args"));
+        assert!(refusal(|v| v["process"]["user"]["uid"] = u32::MAX.into()).contains("invalid user"));
+        assert!(refusal(|v| v["hostname"] = "x".into()).contains("UTS"));
+        assert!(refusal(|v| v["ociVersion"] = "2.0.0".into()).contains("ociVersion"));
+        let twice = serde_json::json!([{"type": "mount"}, {"type": "mount"}]);
+        assert!(refusal(|v| v["linux"]["namespaces"] = twice).contains("twice"));
+        let user = serde_json::json!([{"type": "mount"}, {"type": "user"}]);
+        assert!(refusal(|v| v["linux"]["namespaces"] = user).contains("uidMappings"));
+    }
+
+    #[test]
+    fn ids_that_could_be_paths_are_refused() {
+        for id in ["", ".", "..", "a/b", "a b", "ü", &"x".repeat(201)] {
+            check_id(id).unwrap_err();
+        }
+        check_id("a-1_b+c.d").unwrap();
+    }
+}

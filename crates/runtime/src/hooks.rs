@@ -1,0 +1,82 @@
+//! Programs that the configuration wants run at points of a container's life, with its state on standard input.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use oci::runtime::Hook;
+use serde_json::json;
+
+use crate::error::{Context as _, Error};
+use crate::state::OCI_VERSION;
+
+/// The state that hooks, and the `state` command, show.
+pub(crate) fn state_json(id: &str, status: &str, pid: i32, bundle: &Path) -> serde_json::Value {
+    json!({"ociVersion": OCI_VERSION, "id": id, "status": status, "pid": pid, "bundle": bundle})
+}
+
+/// Runs the hooks in their order; the first that fails ends it.
+pub(crate) fn run(hooks: &[Hook], kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
+    hooks.iter().try_for_each(|hook| run_one(hook, kind, state))
+}
+
+fn run_one(hook: &Hook, kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
+    let path = hook.path();
+    let failed = |reason: String| Error::Invalid(format!("{kind} hook {}: {reason}", path.display()));
+    if !path.is_absolute() {
+        return Err(failed("the path is not absolute".into()));
+    }
+    let mut command = Command::new(path);
+    if let Some((name, arguments)) = hook.args().as_deref().and_then(<[String]>::split_first) {
+        command.arg0(name).args(arguments);
+    }
+    let environment = hook.env().iter().flatten().filter_map(|v| v.split_once('='));
+    command.env_clear().envs(environment).stdin(Stdio::piped());
+    let mut child = command.spawn().on("execute", path)?;
+    let pidfd = sys::process::pidfd(child.id() as i32).on("find", path)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A hook that does not read it is within its rights.
+        let _ = input.write_all(state.to_string().as_bytes());
+    }
+    let limit = hook.timeout().filter(|t| *t > 0).map(|t| Duration::from_secs(t as u64));
+    let milliseconds = limit.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    if !sys::process::wait_ended(&pidfd, milliseconds).on("wait for", path)? {
+        child.kill().on("kill", path)?;
+        child.wait().on("wait for", path)?;
+        return Err(failed("timed out".into()));
+    }
+    let status = child.wait().on("wait for", path)?;
+    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(json: serde_json::Value) -> Vec<Hook> {
+        vec![serde_json::from_value(json).unwrap()]
+    }
+
+    #[test]
+    fn a_hook_gets_the_state_and_its_environment_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let script = format!("cat > {0}; echo \" $0 $X $HOME\" >> {0}", out.display());
+        let hooks = hook(json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero"], "env": ["X=y"]}));
+        run(&hooks, "prestart", &state_json("c", "creating", 7, Path::new("/b"))).unwrap();
+        let text = std::fs::read_to_string(out).unwrap();
+        assert!(text.contains("\"status\":\"creating\"") && text.ends_with(" zero y \n"), "{text}");
+    }
+
+    #[test]
+    fn failure_and_time_are_reported() {
+        let state = json!({});
+        let text = run(&hook(json!({"path": "/bin/false"})), "poststop", &state).unwrap_err().to_string();
+        assert!(text.contains("poststop hook /bin/false"), "{text}");
+        let slow = hook(json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}));
+        assert!(run(&slow, "prestart", &state).unwrap_err().to_string().contains("timed out"));
+        run(&hook(json!({"path": "relative"})), "prestart", &state).unwrap_err();
+    }
+}

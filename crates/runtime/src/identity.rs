@@ -1,0 +1,243 @@
+//! Who a process is: user, groups, capabilities, label, filter; and where: working directory, umask, limits.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci::runtime::{IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Process};
+use sys::caps::Sets;
+use sys::fsx::{self, FileType, Mode};
+use sys::path::Root;
+use sys::proc::Proc;
+use sys::seccomp::Instruction;
+use sys::{caps, process, rlimit, seccomp};
+
+use crate::capabilities::CapabilitySet;
+use crate::error::{Context as _, Error};
+
+/// The mask of programs that do not say otherwise.
+const UMASK_DEFAULT: u32 = 0o022;
+
+/// A seccomp program, ready to be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) flags: u64,
+    pub(crate) instructions: Vec<Instruction>,
+}
+
+impl Filter {
+    /// Compiles the rules of a configuration.
+    pub(crate) fn compile(rules: &LinuxSeccomp) -> Result<Self, Error> {
+        let program = crate::seccomp::compile(rules).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
+            Error::Invalid(format!("linux.seccomp: {error}{cause}"))
+        })?;
+        if program.has_listener() {
+            return Err(Error::Unsupported("seccomp action SCMP_ACT_NOTIFY".into()));
+        }
+        Ok(Self { flags: program.flags(), instructions: program.to_vec() })
+    }
+
+    /// Bytes to keep beside the container, for processes that come later.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.flags.to_ne_bytes().to_vec();
+        for i in &self.instructions {
+            bytes.extend(i.code.to_ne_bytes());
+            bytes.extend([i.jt, i.jf]);
+            bytes.extend(i.k.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// What [`Filter::to_bytes`] gave.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first_chunk::<8>()?;
+        let (chunks, []) = rest.as_chunks::<8>() else { return None };
+        let instruction = |c: &[u8; 8]| Instruction {
+            code: u16::from_ne_bytes([c[0], c[1]]),
+            jt: c[2],
+            jf: c[3],
+            k: u32::from_ne_bytes([c[4], c[5], c[6], c[7]]),
+        };
+        let instructions = chunks.iter().map(instruction).collect();
+        Some(Self { flags: u64::from_ne_bytes(*flags), instructions })
+    }
+
+    /// Puts it in force for the calling process.
+    pub(crate) fn install(&self) -> Result<(), Error> {
+        seccomp::install(&self.instructions, self.flags).on("install", "the seccomp filter").map(drop)
+    }
+}
+
+/// Sets what only somebody outside has the right to set, for the process `pid` that waits to be started.
+pub(crate) fn set_from_outside(proc: &Proc, pid: i32, process: &Process) -> Result<(), Error> {
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string();
+        let number =
+            rlimit::number(&name).ok_or_else(|| Error::Invalid(format!("invalid rlimit type {name:?}")))?;
+        if limit.soft() > limit.hard() {
+            let (soft, hard) = (limit.soft(), limit.hard());
+            return Err(Error::Invalid(format!("{name}: soft limit {soft} is above hard limit {hard}")));
+        }
+        rlimit::set(pid, number, limit.soft(), limit.hard()).on("set", &name)?;
+    }
+    if let Some(score) = process.oom_score_adj() {
+        let file = format!("{pid}/oom_score_adj");
+        proc.write(&file, score.to_string()).on("write", format!("/proc/{file}"))?;
+    }
+    Ok(())
+}
+
+/// Becomes the user, with the rights, that the configuration says. The root directory is the container's.
+/// A filter that is returned is still to be installed, as the last thing before the program is executed.
+pub(crate) fn assume(
+    process: &Process,
+    filter: Option<Filter>,
+    proc: &Proc,
+) -> Result<Option<Filter>, Error> {
+    set_labels(process, proc)?;
+    set_scheduling(process)?;
+    let no_new_privileges = process.no_new_privileges() == Some(true);
+    let filter = if no_new_privileges {
+        process::set_no_new_privileges().on("set", "no_new_privs")?;
+        filter
+    } else {
+        // Without no-new-privileges installing it takes CAP_SYS_ADMIN, which is about to be dropped.
+        if let Some(filter) = filter {
+            filter.install()?;
+        }
+        None
+    };
+    let entered = enter_directory(process.cwd());
+    become_user(process)?;
+    match entered {
+        // The user may see what root may not, on a network filesystem.
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            enter_directory(process.cwd())?;
+        }
+        other => other?,
+    }
+    Ok(filter)
+}
+
+fn become_user(process: &Process) -> Result<(), Error> {
+    let configured = process.capabilities().as_ref();
+    let set = |pick: fn(&oci::runtime::LinuxCapabilities) -> &Option<oci::runtime::Capabilities>| {
+        configured.and_then(|c| pick(c).as_ref()).map_or(0, |c| CapabilitySet::from_spec(c).bits())
+    };
+    let (effective, permitted) = (set(|c| c.effective()), set(|c| c.permitted()));
+    let (bounding, inheritable) = (set(|c| c.bounding()), set(|c| c.inheritable()));
+    caps::limit_bounding(bounding).on("limit", "the bounding set")?;
+    let user = process.user();
+    process::set_keep_capabilities(true).on("keep", "capabilities")?;
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    process::set_groups(groups).on("set", "the supplementary groups")?;
+    process::set_group(user.gid()).on("become", format!("group {}", user.gid()))?;
+    process::set_user(user.uid()).on("become", format!("user {}", user.uid()))?;
+    process::set_keep_capabilities(false).on("keep", "capabilities")?;
+    // What the kernel does not know, or we do not have, cannot be given; runc leaves it out as well.
+    let own = caps::get().on("read", "the capabilities")?.permitted;
+    let permitted = permitted & own;
+    let sets = Sets { effective: effective & permitted, permitted, inheritable: inheritable & own };
+    caps::set(sets).on("set", "the capabilities")?;
+    caps::set_ambient(set(|c| c.ambient()) & sets.permitted & sets.inheritable)
+        .on("set", "the ambient set")?;
+    process::umask(user.umask().map_or(UMASK_DEFAULT, |mask| mask & 0o777));
+    Ok(())
+}
+
+/// Goes to the working directory, which is made if it is not there. No magic link is followed, so it is never one that
+/// an inherited descriptor leads to (CVE-2024-21626).
+fn enter_directory(path: &Path) -> Result<(), Error> {
+    let root = Root::open("/").on("open", "/")?;
+    let directory = match root.open_path(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            root.mkdir_all(path, Mode::from_raw_mode(0o755)).on("create", path)?
+        }
+        other => other.on("chdir to cwd", path)?,
+    };
+    process::change_dir_fd(&directory).on("chdir to cwd", path)?;
+    if !process::working_dir_is_reachable().on("find", path)? {
+        return Err(Error::Invalid(format!("cwd {} is outside of the container", path.display())));
+    }
+    Ok(())
+}
+
+fn set_labels(process: &Process, proc: &Proc) -> Result<(), Error> {
+    let label = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
+    if let Some(profile) = label(process.apparmor_profile()) {
+        let pid = proc.own_pid().on("read", "/proc/self")?;
+        let file = format!("{pid}/attr/apparmor/exec");
+        proc.write(&file, format!("exec {profile}")).on("write", format!("/proc/{file}"))?;
+    }
+    if let Some(label) = label(process.selinux_label()) {
+        let pid = proc.own_pid().on("read", "/proc/self")?;
+        let file = format!("{pid}/attr/exec");
+        proc.write(&file, label).on("write", format!("/proc/{file}"))?;
+    }
+    Ok(())
+}
+
+fn set_scheduling(process: &Process) -> Result<(), Error> {
+    let Some(priority) = process.io_priority() else { return Ok(()) };
+    let class = match priority.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
+    };
+    let level = u32::try_from(priority.priority()).ok().filter(|level| *level < 8);
+    let level = level.ok_or_else(|| Error::Invalid("process.ioPriority is not between 0 and 7".into()))?;
+    process::set_io_priority(class, level).on("set", "the I/O priority")
+}
+
+/// Sets the execution domain.
+pub(crate) fn set_personality(personality: &LinuxPersonality) -> Result<(), Error> {
+    const PER_LINUX: u64 = 0;
+    const PER_LINUX32: u64 = 8;
+    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::Unsupported("linux.personality.flags".into()));
+    }
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    };
+    process::set_personality(domain).on("set", "the personality")
+}
+
+/// Gives the standard streams to the process's user, so that `/dev/stdout` can be opened again by name.
+pub(crate) fn own_stdio(uid: u32) -> Result<(), Error> {
+    for number in 0..3 {
+        let Ok(stream) = process::stdio(number) else { continue };
+        let stat = fsx::stat(&stream).on("inspect", "a standard stream")?;
+        let null = fsx::makedev(1, 3);
+        let is_null = fsx::kind(&stat) == FileType::CharacterDevice && stat.st_rdev == null;
+        if stat.st_uid == uid || is_null {
+            continue;
+        }
+        // On a read-only filesystem, or without the right (a user namespace), it stays as it is.
+        let _ = fsx::chown(&stream, uid, stat.st_gid);
+    }
+    Ok(())
+}
+
+/// Makes three descriptors the standard streams.
+pub(crate) fn use_stdio(streams: [OwnedFd; 3]) -> Result<(), Error> {
+    for (stream, number) in streams.iter().zip(0u8..) {
+        process::become_stdio(stream.as_fd(), number).on("use", "a standard stream")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_survives_being_kept() {
+        let instructions = vec![Instruction { code: 6, jt: 1, jf: 2, k: 0x7fff_0000 }];
+        let filter = Filter { flags: 4, instructions };
+        assert_eq!(Filter::from_bytes(&filter.to_bytes()), Some(filter));
+        assert_eq!(Filter::from_bytes(&[0; 9]), None);
+        assert_eq!(Filter::from_bytes(&[0; 3]), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! Init: what the new process does between its birth and the execution of the user's program.
+//!
+//! It reads straight down: cgroup, user, namespaces, mounts, root, terminal, identity, gate, program. It runs with the creator's
+//! memory, as a copy, and still sees the host's files until it has changed the root.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use oci::runtime::{Linux, Process, Spec};
+use sys::mount::{self, Change, Propagation};
+use sys::path::Root;
+use sys::proc::Proc;
+use sys::{keyring, namespace, net, process, socket, spawn};
+
+use crate::cgroup::Entry;
+use crate::console::Console;
+use crate::create::Stdio;
+use crate::error::{Context as _, Error};
+use crate::identity::{self, Filter};
+use crate::masks::{self, Cover};
+use crate::mounts::{self, Prepared};
+use crate::namespaces::Namespaces;
+use crate::program::Program;
+use crate::wire::{self, Message};
+use crate::{hooks, nodes, sysctl};
+
+/// Where init waits for the word to go on.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// At a connection.
+    Connected(OwnedFd),
+    /// For a connection.
+    Listening(OwnedFd),
+}
+
+impl Waiting {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Connected(fd) | Self::Listening(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// All that init takes with it.
+#[derive(Debug)]
+pub(crate) struct Inside<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) bundle: &'a Path,
+    pub(crate) spec: &'a Spec,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) root_tree: OwnedFd,
+    pub(crate) mounts: Vec<Prepared>,
+    pub(crate) cgroup: Entry,
+    /// The host's procfs, verified: whatever the container has at `/proc`, the kernel is told what it is told there.
+    pub(crate) proc: Proc,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) stdio: Stdio,
+    pub(crate) sync: OwnedFd,
+    pub(crate) waiting: Waiting,
+}
+
+/// Init's life. It ends as the user's program, or with an error told to the creator.
+pub(crate) fn main(inside: Inside<'_>) -> ! {
+    let Ok(sync) = inside.sync.try_clone() else { process::exit(1) };
+    match set_up(inside, &sync) {
+        Err(error) => wire::send_failure(&sync, &error),
+        // The last thing the creator hears; from here on it is the starter who is told.
+        Ok((ready, waiting)) => {
+            let announced = wire::send(&sync, wire::READY);
+            drop(sync);
+            if announced.is_ok() {
+                wait_and_execute(ready, waiting);
+            }
+        }
+    }
+    process::exit(1)
+}
+
+/// What is left to do once the word is given.
+pub(crate) struct Ready {
+    program: Program,
+    filter: Option<Filter>,
+    start_hooks: Vec<oci::runtime::Hook>,
+    state: serde_json::Value,
+}
+
+fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting), Error> {
+    let spec = inside.spec;
+    let missing = || Error::Invalid("config.json is incomplete".into());
+    let linux = spec.linux().as_ref().ok_or_else(missing)?;
+    let process = spec.process().as_ref().ok_or_else(missing)?;
+    sys::signal::reset();
+    // What the creator's caller had open and did not mark must not reach the program.
+    process::close_on_exec_from(3).on("mark", "descriptors")?;
+    process::umask(0);
+    // First of all, so that whatever is done on the container's behalf is counted as its own.
+    inside.cgroup.join()?;
+    become_root_of_user_namespace(&inside)?;
+    enter_namespaces(&inside, spec)?;
+    // A session of its own before the terminal, and a keyring of its own: the caller's is not the container's.
+    process::new_session().on("start", "a session")?;
+    let name = CString::new(format!("_ses.{}", inside.id)).map_err(|_| missing())?;
+    new_keyring(&name)?;
+    let console = build_root(&mut inside, linux, process)?;
+    if let Some(personality) = linux.personality() {
+        identity::set_personality(personality)?;
+    }
+    take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
+    let filter = identity::assume(process, inside.filter.take(), &inside.proc)?;
+    // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.
+    let (id, bundle) = (inside.id, inside.bundle);
+    let Inside { waiting, namespaces, root_tree, mounts, cgroup, proc, sync, .. } = inside;
+    drop((namespaces, root_tree, mounts, cgroup, proc, sync));
+    spawn::keep_only([reporting.as_fd(), waiting.fd()]);
+    let program = Program::find(process)?;
+    let start_hooks = spec.hooks().as_ref().and_then(|h| h.start_container().clone()).unwrap_or_default();
+    let state = hooks::state_json(id, "created", process::id(), bundle);
+    Ok((Ready { program, filter, start_hooks, state }, waiting))
+}
+
+/// A session keyring that is not the caller's.
+pub(crate) fn new_keyring(name: &CString) -> Result<(), Error> {
+    const ENOSYS: i32 = 38;
+    match keyring::new_session(name) {
+        // A kernel without keyrings has none to share either.
+        Err(error) if error.raw_os_error() == Some(ENOSYS) => Ok(()),
+        other => other.on("create", "a session keyring"),
+    }
+}
+
+fn become_root_of_user_namespace(inside: &Inside<'_>) -> Result<(), Error> {
+    let kinds = inside.namespaces.all();
+    if kinds & namespace::USER == 0 {
+        return Ok(());
+    }
+    if inside.namespaces.new & namespace::USER != 0 {
+        wire::send(&inside.sync, wire::NEEDS_MAPS)?;
+        if wire::receive(&inside.sync)? != Message::Step(wire::HAS_MAPS) {
+            return Err(Error::Setup { text: "the creator has gone".into() });
+        }
+    }
+    process::set_groups(&[]).on("set", "the supplementary groups")?;
+    process::set_group(0).on("become", "group 0 of the user namespace")?;
+    process::set_user(0).on("become", "user 0 of the user namespace")?;
+    // Changing user made it dumpable to others of that user.
+    process::set_dumpable(false).on("hide", "this process")
+}
+
+fn enter_namespaces(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
+    for joined in &inside.namespaces.joined {
+        // These two were joined by whoever cloned us.
+        if joined.kind & (namespace::USER | namespace::PID) == 0 {
+            namespace::join(&joined.fd, joined.kind).on("join", &joined.path)?;
+        }
+    }
+    let new = inside.namespaces.new;
+    if new & namespace::CGROUP != 0 {
+        namespace::unshare(namespace::CGROUP).on("unshare", "the cgroup namespace")?;
+    }
+    if new & namespace::NETWORK != 0 {
+        net::loopback_up().on("bring up", "the loopback device")?;
+    }
+    if let Some(name) = spec.hostname().as_ref().filter(|n| !n.is_empty()) {
+        namespace::set_host_name(name).on("set", "the host name")?;
+    }
+    if let Some(name) = spec.domainname().as_ref().filter(|n| !n.is_empty()) {
+        namespace::set_domain_name(name).on("set", "the domain name")?;
+    }
+    Ok(())
+}
+
+/// Mounts the container's root and all that belongs into it, and makes it the root of this process.
+fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Result<Option<Console>, Error> {
+    let spec = inside.spec;
+    // Nothing mounted from here on is seen by the host.
+    let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+    mount::change_everything(slave).on("set the propagation of", "/")?;
+    let host = Root::open("/").on("open", "/")?;
+    let mut cover = Cover::new()?;
+    mount::attach(&inside.root_tree, &host).on("mount", "the root filesystem")?;
+    let tree = inside.root_tree.try_clone().on("use", "the root filesystem")?;
+    let root = Root::from_fd(tree);
+    for prepared in std::mem::take(&mut inside.mounts) {
+        mounts::attach(&root, prepared)?;
+    }
+    let user_namespace = inside.namespaces.all() & namespace::USER != 0;
+    let configured = spec.mounts().as_deref().unwrap_or_default();
+    nodes::fill(&root, configured, linux.devices().as_deref().unwrap_or_default(), user_namespace)?;
+    let console = match &inside.stdio {
+        Stdio::Console(socket) => {
+            let console = Console::open(&root, process, socket)?;
+            console.bind(&root)?;
+            Some(console)
+        }
+        Stdio::Inherit | Stdio::Fds(_) => None,
+    };
+    if let Some(parameters) = linux.sysctl() {
+        sysctl::set(&inside.proc, parameters)?;
+    }
+    run_setup_hooks(inside)?;
+    for path in linux.readonly_paths().iter().flatten() {
+        masks::make_read_only(&root, Path::new(path))?;
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        cover.hide(&root, Path::new(path))?;
+    }
+    change_root(&root, linux, spec)?;
+    Ok(console)
+}
+
+/// The hooks before the root is changed: of the creator, and our own.
+fn run_setup_hooks(inside: &Inside<'_>) -> Result<(), Error> {
+    let Some(configured) = inside.spec.hooks() else { return Ok(()) };
+    wire::send(&inside.sync, wire::NEEDS_HOOKS)?;
+    if wire::receive(&inside.sync)? != Message::Step(wire::HAD_HOOKS) {
+        return Err(Error::Setup { text: "the creator has gone".into() });
+    }
+    let state = hooks::state_json(inside.id, "creating", process::id(), inside.bundle);
+    hooks::run(configured.create_container().as_deref().unwrap_or_default(), "createContainer", &state)
+}
+
+fn change_root(root: &Root, linux: &Linux, spec: &Spec) -> Result<(), Error> {
+    process::change_dir_fd(root).on("enter", "the root filesystem")?;
+    mount::pivot_here().on("pivot to", "the root filesystem")?;
+    // The old root now lies on top of the new one; taking it away leaves no way back.
+    mount::detach_here().on("unmount", "the old root")?;
+    process::change_dir("/").on("enter", "/")?;
+    if let Some(name) = linux.rootfs_propagation().as_ref().filter(|n| !n.is_empty()) {
+        let (name, recursive) = match name.strip_prefix('r') {
+            Some(rest) => (rest, true),
+            None => (name.as_str(), false),
+        };
+        let propagation = mounts::propagation(name)
+            .ok_or_else(|| Error::Invalid(format!("linux.rootfsPropagation {name:?}")))?;
+        let change = Change { propagation: Some(propagation), ..Change::default() };
+        mount::change(root, recursive, change).on("set the propagation of", "/")?;
+    }
+    if spec.root().as_ref().is_some_and(|r| r.readonly() == Some(true)) {
+        let change = Change { set: mount::RDONLY, ..Change::default() };
+        mount::change(root, false, change).on("make read-only", "/")?;
+    }
+    Ok(())
+}
+
+/// Makes the standard streams what they are to be.
+pub(crate) fn take_stdio(stdio: Stdio, console: Option<Console>, process: &Process) -> Result<(), Error> {
+    if let Some(console) = console {
+        return console.take();
+    }
+    if let Stdio::Fds(streams) = stdio {
+        identity::use_stdio(streams)?;
+    }
+    identity::own_stdio(process.user().uid())
+}
+
+impl Ready {
+    /// For a process that joins a container: there are no hooks for it.
+    pub(crate) fn without_hooks(program: Program, filter: Option<Filter>) -> Self {
+        Self { program, filter, start_hooks: Vec::new(), state: serde_json::Value::Null }
+    }
+}
+
+/// Waits for the word, and becomes the program; or tells whoever gave the word why not, and ends.
+pub(crate) fn wait_and_execute(ready: Ready, waiting: Waiting) -> ! {
+    let socket = match waiting {
+        Waiting::Connected(socket) => socket,
+        Waiting::Listening(listener) => match accept(&listener) {
+            Ok(socket) => socket,
+            Err(_) => process::exit(1),
+        },
+    };
+    // Without the word there is nobody to start for: the container has been given up.
+    if process::wait_ended(&socket, -1).is_err() || !matches!(wire::receive(&socket), Ok(Message::Step(_))) {
+        process::exit(1);
+    }
+    let Err(error) = execute(ready);
+    wire::send_failure(&socket, &error);
+    process::exit(error.exit_code().into())
+}
+
+fn accept(listener: &OwnedFd) -> Result<OwnedFd, Error> {
+    loop {
+        process::wait_ended(listener, -1).on("wait at", "the start socket")?;
+        if let Some(socket) = socket::accept(listener).on("accept at", "the start socket")? {
+            return Ok(socket);
+        }
+    }
+}
+
+fn execute(ready: Ready) -> Result<Infallible, Error> {
+    hooks::run(&ready.start_hooks, "startContainer", &ready.state)?;
+    if let Some(filter) = &ready.filter {
+        filter.install()?;
+    }
+    Err(ready.program.execute())
+}

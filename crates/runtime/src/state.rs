@@ -1,0 +1,207 @@
+//! What is recorded of a container beside it: `init` names its first process for good, `state.json` what later
+//! commands need, `seccomp` the compiled filter, and `start` is the socket at which init waits to be started.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use oci::runtime::Hook;
+use serde::{Deserialize, Serialize};
+use sys::proc::Proc;
+
+use crate::error::{Context as _, Error};
+use crate::identity::Filter;
+
+const INIT: &str = "init";
+const STATE: &str = "state.json";
+const SECCOMP: &str = "seccomp";
+/// The name of the socket at which init waits.
+pub(crate) const START: &str = "start";
+
+/// The version of the specification that the state is written by.
+pub(crate) const OCI_VERSION: &str = "1.2.1";
+
+/// A process that cannot be mistaken for another: numbers are used again, start times are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Init {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started, in clock ticks since boot.
+    pub start: u64,
+}
+
+impl Init {
+    /// Reads what was recorded in `state_dir`.
+    pub fn load(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join(INIT);
+        let line = fs::read_to_string(&path).on("read", &path)?;
+        let value =
+            |key: &str| line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let pid = value("pid").and_then(|v| v.parse().ok());
+        let start = value("start").and_then(|v| v.parse().ok());
+        match (pid, start) {
+            (Some(pid), Some(start)) => Ok(Self { pid, start }),
+            _ => Err(Error::Invalid(format!("{} does not name a process", path.display()))),
+        }
+    }
+
+    pub(crate) fn store(&self, state_dir: &Path) -> Result<(), Error> {
+        let path = state_dir.join(INIT);
+        let line = format!("pid={} start={}\n", self.pid, self.start);
+        sys::proc::replace_file(&path, line.as_bytes(), 0o600).on("write", path)
+    }
+
+    /// A descriptor of the process, if it is still there and still the same; `None` also for one that has ended and
+    /// was not reaped.
+    pub fn find(&self, proc: &Proc) -> Result<Option<OwnedFd>, Error> {
+        // The descriptor first: the checks after it are then about the process it holds.
+        let pidfd = match sys::process::pidfd(self.pid) {
+            Err(error) if is_no_process(&error) => return Ok(None),
+            other => other.on("find", format!("process {}", self.pid))?,
+        };
+        let same = match proc.start_time(self.pid) {
+            Err(error) if is_no_process(&error) => return Ok(None),
+            other => other.on("inspect", format!("process {}", self.pid))? == self.start,
+        };
+        let ended = sys::process::wait_ended(&pidfd, 0).on("inspect", format!("process {}", self.pid))?;
+        Ok(Some(pidfd).filter(|_| same && !ended))
+    }
+}
+
+fn is_no_process(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
+}
+
+/// What later commands need to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The container's name.
+    pub id: String,
+    /// Where its configuration was.
+    pub bundle: PathBuf,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Its cgroup, counted from the root of the hierarchies.
+    pub cgroup: PathBuf,
+    /// The kinds of namespaces in which it is apart from the host (`CLONE_NEW*`).
+    pub namespaces: u64,
+    /// Its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Programs to run when it has been deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+    /// Programs to run when it has been started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+}
+
+impl Record {
+    /// Reads what was recorded in `state_dir`.
+    pub fn load(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join(STATE);
+        let text = fs::read(&path).on("read", &path)?;
+        serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
+    }
+
+    pub(crate) fn store(&self, state_dir: &Path) -> Result<(), Error> {
+        let path = state_dir.join(STATE);
+        let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.clone(), source })?;
+        sys::proc::replace_file(&path, &text, 0o600).on("write", path)
+    }
+}
+
+/// Keeps the filter for processes that come later.
+pub(crate) fn store_filter(state_dir: &Path, filter: &Filter) -> Result<(), Error> {
+    let path = state_dir.join(SECCOMP);
+    sys::proc::replace_file(&path, &filter.to_bytes(), 0o600).on("write", path)
+}
+
+/// The container's filter, if it has one.
+pub(crate) fn load_filter(state_dir: &Path) -> Result<Option<Filter>, Error> {
+    let path = state_dir.join(SECCOMP);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.on("read", &path)?,
+    };
+    let damaged = || Error::Invalid(format!("{} is damaged", path.display()));
+    Filter::from_bytes(&bytes).ok_or_else(damaged).map(Some)
+}
+
+/// Removes all that this crate wrote into `state_dir`; what is not there is not an error.
+pub fn clear(state_dir: &Path) -> Result<(), Error> {
+    for name in [START, SECCOMP, STATE, INIT] {
+        let path = state_dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).on("remove", path),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The time as RFC 3339 writes it, in UTC.
+pub(crate) fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    timestamp(since.as_secs(), since.subsec_nanos())
+}
+
+fn timestamp(seconds: u64, nanoseconds: u32) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years are counted from March, so that the leap day is the last of one; an era is 400 of them.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}.{nanoseconds:09}Z", second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        assert_eq!(timestamp(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(timestamp(951_782_400, 5), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(timestamp(1_767_225_599, 0), "2025-12-31T23:59:59.000000000Z");
+        assert_eq!(timestamp(1_767_225_600, 0), "2026-01-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn an_ended_or_other_process_is_not_found() {
+        let proc = Proc::open().unwrap();
+        let pid = std::process::id() as i32;
+        let start = proc.start_time(pid).unwrap();
+        assert!(Init { pid, start }.find(&proc).unwrap().is_some());
+        assert!(Init { pid, start: start + 1 }.find(&proc).unwrap().is_none());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        let start = proc.start_time(pid).unwrap();
+        let pidfd = sys::process::pidfd(pid).unwrap();
+        assert!(sys::process::wait_ended(&pidfd, 10_000).unwrap());
+        assert!(Init { pid, start }.find(&proc).unwrap().is_none(), "a zombie");
+        child.wait().unwrap();
+        assert!(Init { pid, start }.find(&proc).unwrap().is_none());
+    }
+
+    #[test]
+    fn init_is_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let init = Init { pid: 42, start: 4711 };
+        init.store(directory.path()).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("init")).unwrap(), "pid=42 start=4711\n");
+        assert_eq!(Init::load(directory.path()).unwrap(), init);
+        fs::write(directory.path().join("init"), "pid=x").unwrap();
+        Init::load(directory.path()).unwrap_err();
+    }
+}

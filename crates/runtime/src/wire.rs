@@ -1,0 +1,126 @@
+//! What a container's init and those outside say to each other.
+//!
+//! ```text
+//! creator                      init                            starter
+//!    |<---- 'U' ---------------| in a new user namespace          |
+//!    |----- 'u' -------------->| it has its id maps               |
+//!    |<---- 'H' ---------------| mounted, hooks to be run         |
+//!    |----- 'h' -------------->|                                  |
+//!    |<---- 'R' ---------------| ready (the socket is closed)     |
+//!    |                         |<---------------- one byte -------|
+//!    |                         | execve                           |
+//!    |                         |----- end, or 'E' code text ----->|
+//! ```
+//!
+//! At each point init may send `E`, an exit code and a text, and end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use sys::socket;
+
+use crate::error::{Context as _, Error, FAILED};
+
+pub(crate) const NEEDS_MAPS: u8 = b'U';
+pub(crate) const HAS_MAPS: u8 = b'u';
+pub(crate) const NEEDS_HOOKS: u8 = b'H';
+pub(crate) const HAD_HOOKS: u8 = b'h';
+pub(crate) const READY: u8 = b'R';
+pub(crate) const GO: u8 = b'G';
+const FAILURE: u8 = b'E';
+
+/// The longest message: a failure's text with a path or two in it.
+const MESSAGE_BYTES_MAX: usize = 8192;
+
+/// What was received.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// One of the bytes above.
+    Step(u8),
+    /// The other side has failed.
+    Failure { code: u8, text: String },
+    /// The other side has closed the socket: it has ended, or executed a program.
+    End,
+}
+
+impl Message {
+    fn parse(message: &[u8]) -> Self {
+        match message {
+            [] => Self::End,
+            [FAILURE, code, text @ ..] => {
+                Self::Failure { code: *code, text: String::from_utf8_lossy(text).into_owned() }
+            }
+            [FAILURE] => Self::Failure { code: FAILED, text: "unknown failure".into() },
+            [step, ..] => Self::Step(*step),
+        }
+    }
+}
+
+/// Receives one message of a packet socket.
+pub(crate) fn receive(socket: &OwnedFd) -> Result<Message, Error> {
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    match socket::recv_fds(socket, &mut buffer, &mut Vec::new()) {
+        Ok(length) => Ok(Message::parse(&buffer[..length])),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Message::End),
+        Err(error) => Err(error).on("receive from", "the container's init"),
+    }
+}
+
+/// Receives what is there until the end of a stream, as one message.
+pub(crate) fn receive_all(socket: &OwnedFd) -> Result<Message, Error> {
+    let mut message = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        match socket::recv_fds(socket, &mut buffer, &mut Vec::new()) {
+            Ok(0) => return Ok(Message::parse(&message)),
+            Ok(length) if message.len() + length <= MESSAGE_BYTES_MAX => message.extend(&buffer[..length]),
+            Ok(_) => return Ok(Message::parse(&message)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Ok(Message::parse(&message));
+            }
+            Err(error) => return Err(error).on("receive from", "the container's init"),
+        }
+    }
+}
+
+/// Sends one byte.
+pub(crate) fn send(socket: impl AsFd, step: u8) -> Result<(), Error> {
+    socket::send(socket, &[step]).on("send to", "the other side").map(drop)
+}
+
+/// Reports an error. That nobody listens any more is no further error.
+pub(crate) fn send_failure(socket: impl AsFd, error: &Error) {
+    let mut message = vec![FAILURE, error.exit_code()];
+    message.extend(error.chain().bytes().take(MESSAGE_BYTES_MAX - 2));
+    let _ = socket::send(socket, &message);
+}
+
+/// The error that a failure message stands for.
+pub(crate) fn failure(code: u8, text: String) -> Error {
+    if code == FAILED { Error::Setup { text } } else { Error::Program { code, text } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_arrives_with_its_code() {
+        let (left, right) = socket::packet_pair().unwrap();
+        send_failure(&left, &Error::Program { code: 127, text: "exec: gone".into() });
+        assert_eq!(receive(&right).unwrap(), Message::Failure { code: 127, text: "exec: gone".into() });
+        send(&left, READY).unwrap();
+        assert_eq!(receive(&right).unwrap(), Message::Step(READY));
+        drop(left);
+        assert_eq!(receive(&right).unwrap(), Message::End);
+    }
+
+    #[test]
+    fn a_stream_is_read_to_its_end() {
+        let (left, right) = socket::stream_pair().unwrap();
+        send_failure(&left, &Error::Setup { text: "x".repeat(3000) });
+        drop(left);
+        let Message::Failure { code: FAILED, text } = receive_all(&right).unwrap() else { panic!() };
+        assert_eq!(text.len(), 3000);
+    }
+}

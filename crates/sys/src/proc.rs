@@ -1,0 +1,124 @@
+//! Files of `/proc`, reached so that nothing else can be in their place.
+//!
+//! An attacker who has a say in a mount namespace can put another filesystem, or a link, where a file of procfs is
+//! expected, and so divert what is written (a label, an id map, a sysctl) into another file. Here the root of
+//! procfs is opened once and verified, every path is resolved below it without leaving the filesystem or following a
+//! link, and each file is verified again before it is written.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::mount;
+
+/// Inode number of the root of every instance of procfs.
+const PROC_ROOT_INODE: u64 = 1;
+
+/// The content of a file of procfs is refused beyond this: none that we read is larger.
+const CONTENT_BYTES_MAX: u64 = 1 << 20;
+
+/// A verified procfs.
+#[derive(Debug)]
+pub struct Proc {
+    root: OwnedFd,
+}
+
+impl AsFd for Proc {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+impl Proc {
+    /// The procfs at `/proc`.
+    pub fn open() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Self::verified(retry_on_intr(|| rustix::fs::openat(CWD, c"/proc", flags, Mode::empty()))?)
+    }
+
+    /// A directory that is said to be the root of a procfs.
+    pub fn verified(root: OwnedFd) -> io::Result<Self> {
+        if mount::magic(&root)? != mount::PROC || rustix::fs::fstat(&root)?.st_ino != PROC_ROOT_INODE {
+            return Err(io::Error::other("not a procfs"));
+        }
+        Ok(Self { root })
+    }
+
+    /// Opens `rel`, which is no link and lies on this very filesystem.
+    pub fn open_at(&self, rel: impl AsRef<Path>, oflags: OFlags) -> io::Result<OwnedFd> {
+        let fd = open_beneath(self.root.as_fd(), rel.as_ref(), oflags)?;
+        if mount::magic(&fd)? != mount::PROC {
+            return Err(io::Error::other("not a file of procfs"));
+        }
+        Ok(fd)
+    }
+
+    /// Writes `content` to the file `rel` in one call.
+    pub fn write(&self, rel: impl AsRef<Path>, content: impl AsRef<[u8]>) -> io::Result<()> {
+        let fd = self.open_at(rel, OFlags::WRONLY)?;
+        write_once(&fd, content.as_ref())
+    }
+
+    /// The content of the file `rel`.
+    pub fn read(&self, rel: impl AsRef<Path>) -> io::Result<String> {
+        let fd = self.open_at(rel, OFlags::RDONLY)?;
+        let mut content = String::new();
+        File::from(fd).take(CONTENT_BYTES_MAX).read_to_string(&mut content)?;
+        Ok(content)
+    }
+
+    /// The caller's number in the PID namespace that this procfs shows.
+    pub fn own_pid(&self) -> io::Result<i32> {
+        let target = rustix::fs::readlinkat(&self.root, c"self", Vec::new())?;
+        target.to_str().ok().and_then(|pid| pid.parse().ok()).ok_or_else(|| Errno::INVAL.into())
+    }
+
+    /// When process `pid` was started, in clock ticks since boot: with the number, what makes a process unmistakable.
+    pub fn start_time(&self, pid: i32) -> io::Result<u64> {
+        const FIELD: usize = 22;
+        let stat = self.read(format!("{pid}/stat"))?;
+        // The second field is the program's name in brackets, and may itself contain brackets and spaces.
+        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.split(' ').nth(FIELD - 3))
+            .and_then(|field| field.parse().ok())
+            .ok_or_else(|| Errno::INVAL.into())
+    }
+
+    /// The state letter of process `pid`: `Z` for one that has ended and was not reaped.
+    pub fn state(&self, pid: i32) -> io::Result<char> {
+        let stat = self.read(format!("{pid}/stat"))?;
+        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.chars().next()).ok_or_else(|| Errno::INVAL.into())
+    }
+}
+
+/// Opens `rel` below `dir` without following any link and without entering another filesystem.
+pub fn open_beneath(dir: BorrowedFd<'_>, rel: &Path, oflags: OFlags) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = oflags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(retry_on_intr(|| rustix::fs::openat2(dir, rel, flags, Mode::empty(), how))?)
+}
+
+/// Writes `content` in one call, as the kernel's files want it.
+pub fn write_once(fd: impl AsFd, content: &[u8]) -> io::Result<()> {
+    let written = retry_on_intr(|| rustix::io::write(fd.as_fd(), content))?;
+    if written == content.len() { Ok(()) } else { Err(Errno::IO.into()) }
+}
+
+/// Whether `path`, of the host, exists.
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    rustix::fs::accessat(CWD, path.as_ref(), Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
+/// Replaces the file at `path`, of the host, by one with this content: a reader sees the old or the new, never a part.
+pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(CWD, &temporary, flags, Mode::from_raw_mode(mode))?);
+    file.write_all(content)?;
+    Ok(rustix::fs::rename(&temporary, path)?)
+}
