@@ -175,7 +175,7 @@ impl Store {
         added
     }
 
-    /// Begins to write a blob, or goes on with it. Where it is already here, [`Error::Exists`]; where somebody else is
+    /// Begins to write a blob, or goes on with it. Where it is already here, [`Error::Exists`], and the lease keeps it; where somebody else is
     /// writing it, [`Error::Busy`].
     pub fn ingest(&self, lease: &Lease, expected: Expected) -> Result<Ingest> {
         let raw = RawIngest::open(self, lease, expected)?;
@@ -308,15 +308,17 @@ impl RawIngest {
     pub(crate) fn open(store: &Store, lease: &Lease, expected: Expected) -> Result<Self> {
         let digest = &expected.digest;
         let claim = store.claim(digest.as_str()).ok_or_else(|| Error::Busy { digest: digest.clone() })?;
-        store.transaction(|tx| {
+        let known = store.transaction(|tx| {
             tx.check_class(digest, Class::of(&expected.media_type))?;
             tx.hold(lease, &Resource::Blob(digest.clone()))?;
-            match tx.blob_info(digest)? {
-                Some(known) if known.size != expected.size => Err(size_mismatch(&expected, known.size)),
-                Some(_) => Err(Error::Exists { what: "blob", id: digest.to_string(), holder: None }),
-                None => Ok(()),
-            }
+            tx.blob_info(digest)
         })?;
+        match known {
+            Some(known) if known.size != expected.size => return Err(size_mismatch(&expected, known.size)),
+            // It is kept by the lease from here on.
+            Some(_) => return Err(Error::Exists { what: "blob", id: digest.to_string(), holder: None }),
+            None => {}
+        }
         let directory = store.ingest_path(digest);
         match fs::create_dir(&directory) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -48,10 +48,12 @@ pub struct Totals {
 impl Store {
     /// Removes everything that no image, record or lease refers to.
     pub fn gc(&self) -> Result<Collected> {
+        let ended = self.ended_leases().clone();
         let mut collected = self.transaction(|tx| {
-            tx.expire_leases()?;
+            tx.expire_leases(&ended)?;
             tx.sweep()
         })?;
+        self.ended_leases().retain(|id| !ended.contains(id));
         collected.bytes += self.expire_old_ingests()?;
         Ok(collected)
     }

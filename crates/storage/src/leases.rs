@@ -49,8 +49,15 @@ impl Tx<'_> {
         self.add_ref(OWNER, &lease.owner(), resource)
     }
 
-    /// Ends leases whose time is over.
-    pub(crate) fn expire_leases(&self) -> Result<()> {
+    fn end_lease(&self, id: i64) -> Result<()> {
+        self.clear_refs(OWNER, &id.to_string())?;
+        self.sql.prepare_cached("DELETE FROM leases WHERE id = ?")?.execute([id])?;
+        Ok(())
+    }
+
+    /// Ends leases whose time is over, and those whose end could not be written when it came.
+    pub(crate) fn expire_leases(&self, ended: &[i64]) -> Result<()> {
+        ended.iter().try_for_each(|id| self.end_lease(*id))?;
         let now = now_ns();
         self.sql.execute(
             "DELETE FROM refs WHERE owner_kind = ?1 AND owner IN
@@ -64,13 +71,10 @@ impl Tx<'_> {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let ended = self.store.transaction(|tx| {
-            tx.clear_refs(OWNER, &self.owner())?;
-            tx.sql.execute("DELETE FROM leases WHERE id = ?", [self.id])?;
-            Ok(())
-        });
-        if let Err(error) = ended {
-            tracing::warn!(%error, "lease lasts until its time is over");
+        if let Err(error) = self.store.transaction(|tx| tx.end_lease(self.id)) {
+            // On a full disk, say. The next collection makes up for it.
+            tracing::debug!(%error, "lease ends later");
+            self.store.ended_leases().push(self.id);
         }
     }
 }

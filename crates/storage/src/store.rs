@@ -21,6 +21,10 @@ use crate::schema;
 /// Nothing of the store is for others: layers hold set-user-id programs of foreign systems.
 const PRIVATE: u32 = 0o700;
 
+/// How long a lock may outlive its owner: a child that was being started when the owner was killed has a copy of the
+/// descriptor until it executes its program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// A content-addressed store in a directory. Cheap to clone; all clones are the same store. Calls block: on the
 /// disk, and on each other for the length of a transaction.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ struct Inner {
     writing: Mutex<HashSet<String>>,
     written: Condvar,
     counter: AtomicU64,
+    /// Leases that ended while the metadata could not be written.
+    ended_leases: Mutex<Vec<i64>>,
     reaper: Reaper,
     // Last, so that it is released last.
     _lock: Lock,
@@ -58,8 +64,7 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o711).create(root).at("make", root)?;
         let root = fs::canonicalize(root).at("find", root)?;
         let lock_path = root.join("lock");
-        let lock = Lock::try_exclusive(&lock_path).at("open", &lock_path)?;
-        let Some(lock) = lock else { return Err(Error::Locked { path: root }) };
+        let lock = lock(&lock_path)?.ok_or_else(|| Error::Locked { path: root.clone() })?;
         let blobs = Path::new("content/blobs");
         let mut directories: Vec<PathBuf> =
             ["content", "content/ingest", "layers", "snapshots", "trash"].map(PathBuf::from).into();
@@ -83,6 +88,7 @@ impl Store {
                 writing: Mutex::default(),
                 written: Condvar::new(),
                 counter: AtomicU64::new(0),
+                ended_leases: Mutex::default(),
                 root,
                 _lock: lock,
             }),
@@ -118,6 +124,10 @@ impl Store {
     pub(crate) fn unique(&self) -> String {
         let count = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         format!("{}-{}-{count}", now_ns(), std::process::id())
+    }
+
+    pub(crate) fn ended_leases(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.inner.ended_leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -196,6 +206,18 @@ fn private_directory(path: &Path) -> Result<()> {
             Ok(())
         }
         other => other.at("make", path),
+    }
+}
+
+/// Takes the lock on the data root; `None` if somebody has it.
+fn lock(path: &Path) -> Result<Option<Lock>> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let lock = Lock::try_exclusive(path).at("open", path)?;
+        if lock.is_some() || Instant::now() > deadline {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PATIENCE / 20);
     }
 }
 
