@@ -1,0 +1,226 @@
+//! `POST /images/create`: a pull, told line by line as Docker tells it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::stream::{Progress, ProgressDetail};
+use futures_util::Stream;
+use oci::{Digest, Platform, Reference};
+use registry::pull::{Event, Pulled, Step};
+use registry::{Credentials, Puller, Request};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use super::{Images, Shared, find, hello, show};
+use crate::blocking;
+use crate::error::Result;
+use crate::events::Subject;
+
+/// Lines on their way to a client: what the steps of the most layers an image may have need. Counts of bytes are left out
+/// when the queue is half full, steps never.
+const LINES: usize = 8192;
+
+/// What to pull.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// The image, with a tag or a digest.
+    pub reference: Reference,
+    /// The platform, where the user names one.
+    pub platform: Option<Platform>,
+    /// Who the user is to the registry.
+    pub credentials: Credentials,
+}
+
+/// A pull that goes on while this is held. Its lines come as a stream; an error is the last of it.
+#[derive(Debug)]
+pub struct Pulling {
+    lines: mpsc::Receiver<Result<Progress>>,
+    task: JoinHandle<()>,
+}
+
+impl Pulling {
+    /// The next line. An error that comes first is one that no line was told before: an answer's status can say it.
+    pub async fn next(&mut self) -> Option<Result<Progress>> {
+        self.lines.recv().await
+    }
+}
+
+impl Stream for Pulling {
+    type Item = Result<Progress>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.lines.poll_recv(context)
+    }
+}
+
+impl Drop for Pulling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Images {
+    /// Pulls an image. Dropping what is returned gives the pull up, unless others wait for the same layers.
+    pub fn pull(&self, options: PullOptions) -> Pulling {
+        let (sender, lines) = mpsc::channel(LINES);
+        let pull = Pull {
+            shared: self.shared.clone(),
+            puller: self.puller.clone(),
+            tasks: self.tasks.clone(),
+            options,
+            lines: sender,
+        };
+        let task = self.tasks.spawn(async move {
+            if let Err(error) = pull.run().await {
+                let _ = pull.lines.send(Err(error)).await;
+            }
+        });
+        Pulling { lines, task }
+    }
+}
+
+/// One pull.
+struct Pull {
+    shared: Arc<Shared>,
+    puller: Puller,
+    tasks: TaskTracker,
+    options: PullOptions,
+    lines: mpsc::Sender<Result<Progress>>,
+}
+
+impl Pull {
+    async fn run(&self) -> Result<()> {
+        let reference = &self.options.reference;
+        let name = stored_name(reference);
+        let (shared, wanted) = (self.shared.clone(), name.clone());
+        let before = blocking::run("look for an image", move || {
+            Ok(shared.store.transaction(|tx| tx.image_by_name(&wanted))?)
+        })
+        .await?;
+        let (pulled, id, fetched) = if hello::is_wanted(reference) {
+            let (shared, lines) = (self.shared.clone(), self.lines.clone());
+            let (head, wanted) = (self.head(), self.options.platform.clone());
+            let pulled = blocking::run("make the embedded image", move || {
+                hello::put(&shared.store, wanted.as_ref(), &|event| tell(&lines, &head, event))
+            })
+            .await?;
+            let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
+            (pulled, id, fetched)
+        } else {
+            let request = Request {
+                reference: reference.clone(),
+                platform: self.options.platform.clone(),
+                credentials: self.options.credentials.clone(),
+                known: before.as_ref().map(|image| image.id().clone()),
+            };
+            let head = self.head();
+            let pulled =
+                self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?;
+            let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
+            (pulled, id, fetched)
+        };
+        let manifest = pulled.image.manifests.first().map(|manifest| manifest.digest.clone());
+        let had = before.is_some_and(|image| {
+            *image.id() == id && image.image.manifests.iter().any(|here| Some(&here.digest) == manifest.as_ref())
+        });
+        self.record(pulled, name, had).await?;
+        let status = |status: String| Progress { status, ..Default::default() };
+        let shown = reference.familiar();
+        self.line(status(format!("Digest: {id}"))).await;
+        self.line(status(match fetched || !had {
+            true => format!("Status: Downloaded newer image for {shown}"),
+            false => format!("Status: Image is up to date for {shown}"),
+        }))
+        .await;
+        Ok(())
+    }
+
+    /// Makes the image visible, and gives up the lease.
+    async fn record(&self, pulled: Pulled, name: String, had: bool) -> Result<()> {
+        let (shared, reference) = (self.shared.clone(), self.options.reference.clone());
+        blocking::run("record an image", move || {
+            let Pulled { image, lease, .. } = pulled;
+            if !had {
+                shared.store.durable_transaction(|tx| {
+                    tx.put_image(&image)?;
+                    tx.tag_image(&name, &image.id)
+                })?;
+            }
+            drop(lease);
+            let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
+            shared.events.emit(Subject::Image, "pull", &reference.familiar(), attributes);
+            Ok(())
+        })
+        .await?;
+        let store = self.shared.store.clone();
+        self.tasks.spawn(async move {
+            let flushed = blocking::run("write an image to the disk", move || Ok(store.flush()?)).await;
+            if let Err(error) = flushed {
+                tracing::warn!(error = error.chain(), "an image may be lost if the machine loses power now");
+            }
+        });
+        Ok(())
+    }
+
+    /// The first line: what is pulled from where.
+    fn head(&self) -> Progress {
+        let reference = &self.options.reference;
+        Progress {
+            id: reference.target().to_owned(),
+            status: format!("Pulling from {}", reference.path()),
+            ..Default::default()
+        }
+    }
+
+    async fn line(&self, line: Progress) {
+        let _ = self.lines.send(Ok(line)).await;
+    }
+}
+
+/// The name under which a pulled image is kept: a digest says more than a tag beside it.
+fn stored_name(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => find::by_digest(reference, digest).to_string(),
+        None => reference.to_string(),
+    }
+}
+
+/// Tells what happens, if there is room.
+fn tell(lines: &mpsc::Sender<Result<Progress>>, head: &Progress, event: Event) {
+    match event {
+        Event::Found(_) => {
+            let _ = lines.try_send(Ok(head.clone()));
+        }
+        Event::Layer(_, Step::Downloading { .. }) if lines.capacity() < LINES / 2 => {}
+        Event::Layer(layer, step) => {
+            let _ = lines.try_send(Ok(layer_line(&layer, step)));
+        }
+    }
+}
+
+fn layer_line(layer: &Digest, step: Step) -> Progress {
+    let counted = |current, total| ProgressDetail {
+        current: show::signed(current),
+        total: show::signed(total),
+        ..Default::default()
+    };
+    let (status, detail) = match step {
+        Step::Exists => ("Already exists", ProgressDetail::default()),
+        Step::Pending => ("Pulling fs layer", ProgressDetail::default()),
+        Step::Waiting => ("Waiting", ProgressDetail::default()),
+        Step::Downloading { current, total } => ("Downloading", counted(current, total)),
+        Step::Verifying => ("Verifying Checksum", ProgressDetail::default()),
+        Step::Downloaded => ("Download complete", ProgressDetail::default()),
+        Step::Extracting { current, total } => ("Extracting", counted(current, total)),
+        Step::Complete => ("Pull complete", ProgressDetail::default()),
+    };
+    Progress {
+        id: layer.short().to_owned(),
+        status: status.to_owned(),
+        progress_detail: Some(detail),
+        ..Default::default()
+    }
+}
