@@ -52,7 +52,7 @@ record! {
         #[serde(skip_serializing_if = "crate::null::is_default")]
         pub mac_address: String,
         /// Dockerfile steps of images built on this one.
-        #[serde(serialize_with = "crate::null::if_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         pub on_build: Vec<String>,
         /// The labels.
         pub labels: BTreeMap<String, String>,

@@ -1,0 +1,187 @@
+//! One client's connection: HTTP until a call takes the bare stream over.
+
+pub(crate) mod hangup;
+pub(crate) mod hijack;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::query::{self, Query};
+use crate::reply::Reply;
+use crate::router;
+use api::ApiVersion;
+use axum::body::Body;
+use engine::Engine;
+use futures_util::FutureExt as _;
+use hijack::{Client, Hijack};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a client may take for a request's headers, and leave a connection idle. Clients that keep connections open
+/// make new ones when they find one closed.
+const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What a client can be connected by.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The socket, on which it is seen that the client has gone even while nothing is sent.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+}
+
+impl Transport for tokio::net::UnixStream {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
+impl Transport for tokio::net::TcpStream {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
+impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.get_ref().0.socket()
+    }
+}
+
+/// Serves one client until it leaves or, after `shutdown`, until its call is answered. Returns when all work begun
+/// for it has ended too.
+pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let hijack = Hijack::default();
+    let service = {
+        let (tasks, hijack, shutdown) = (tasks.clone(), hijack.clone(), shutdown.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let context = Context {
+                engine: Arc::clone(&engine),
+                tasks: tasks.clone(),
+                hijack: hijack.clone(),
+                shutdown: shutdown.clone(),
+            };
+            let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
+                Box::pin(async move { Ok(context.answer(request).await) });
+            answer
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut ending = false;
+    let job = loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                break None;
+            }
+            job = hijack.wanted() => break Some(job),
+            () = shutdown.cancelled(), if !ending => {
+                ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    match job {
+        None => drop(connection),
+        Some(job) => {
+            if let Some(parts) = connection.into_parts() {
+                job.run(Client::new(parts.io.into_inner(), parts.read_buf)).await;
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// What all calls on a connection share.
+struct Context {
+    engine: Arc<Engine>,
+    tasks: TaskTracker,
+    hijack: Hijack,
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Answers one request, whatever happens.
+    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = match self.call(request) {
+            Err(failure) => Err(failure),
+            Ok(call) => AssertUnwindSafe(router::route(call)).catch_unwind().await.unwrap_or_else(|_| {
+                Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the call failed unexpectedly"))
+            }),
+        };
+        let mut response = answer.unwrap_or_else(|failure| failure.response());
+        Reply::introduce(&mut response);
+        tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), "answered");
+        response
+    }
+
+    /// Takes a request apart.
+    fn call(self, request: Request<Incoming>) -> Result<Call, Failure> {
+        let (parts, body) = request.into_parts();
+        let path = query::decode(parts.uri.path(), false)?;
+        let query = Query::parse(parts.uri.query().unwrap_or(""))?;
+        let (version, path) = split_version(&path)?;
+        Ok(Call {
+            engine: self.engine,
+            version,
+            path: path.to_owned(),
+            query,
+            parts,
+            body,
+            hijack: self.hijack,
+            shutdown: self.shutdown,
+            tasks: self.tasks,
+        })
+    }
+}
+
+/// Takes the prefix `/v1.47` off a path. Without one the newest version is meant.
+fn split_version(path: &str) -> Result<(ApiVersion, &str), Failure> {
+    let Some(rest) = path.strip_prefix("/v") else { return Ok((api::version::MAX, path)) };
+    let (first, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // `/volumes` and `/version` begin with a v too.
+    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Ok((api::version::MAX, path));
+    }
+    let version: ApiVersion = first.parse()?;
+    Ok((version.supported()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_taken_off_paths() {
+        let split = |path| split_version(path).map(|(version, rest)| (version.to_string(), rest));
+        assert_eq!(split("/v1.24/info").unwrap(), ("1.24".into(), "/info"));
+        assert_eq!(split("/v1.47").unwrap(), ("1.47".into(), ""));
+        assert_eq!(split("/volumes").unwrap(), ("1.56".into(), "/volumes"));
+        assert_eq!(split("/version").unwrap(), ("1.56".into(), "/version"));
+        assert_eq!(split("/vx/info").unwrap(), ("1.56".into(), "/vx/info"));
+        assert_eq!(
+            split("/v1.99/info").unwrap_err().message,
+            "client version 1.99 is too new. Maximum supported API version is 1.56"
+        );
+        assert_eq!(split("/v1.2.3/info").unwrap_err().status, 400);
+        assert_eq!(split("/v1./info").unwrap_err().status, 400);
+    }
+}

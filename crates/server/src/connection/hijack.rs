@@ -1,0 +1,132 @@
+//! A call takes the connection over: after its answer's head the stream belongs to it, both ways.
+//!
+//! Clients ask for it with `Upgrade: tcp` and get status 101. Old ones do not ask and get status 200 with a body that
+//! ends with the connection; HTTP libraries do not have that form, so both are written here.
+
+use super::Transport;
+use super::hangup::Hangup;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
+
+/// What is done with the stream.
+type Work = Box<dyn FnOnce(Client) -> BoxFuture<'static, ()> + Send>;
+
+/// Where a call leaves its wish to take the connection over.
+#[derive(Clone, Default)]
+pub(crate) struct Hijack {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    job: Mutex<Option<Job>>,
+    left: Notify,
+}
+
+/// A call's wish: the answer's head, and what follows.
+pub(crate) struct Job {
+    head: String,
+    work: Work,
+}
+
+impl Hijack {
+    /// Takes the connection over. Does not return: the call ends here, the work goes on.
+    pub(crate) async fn take<F>(&self, upgrade: bool, content_type: &str, work: F) -> crate::reply::Answer
+    where
+        F: FnOnce(Client) -> BoxFuture<'static, ()> + Send + 'static,
+    {
+        let head = if upgrade {
+            format!(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            )
+        } else {
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
+        };
+        let head = format!(
+            "{head}{}: {}\r\n{}: false\r\n{}: linux\r\nServer: Corten/{} (linux)\r\n\r\n",
+            api::system::ping::API_VERSION,
+            api::version::MAX,
+            api::system::ping::EXPERIMENTAL,
+            api::system::ping::OS_TYPE,
+            env!("CARGO_PKG_VERSION"),
+        );
+        let job = Job { head, work: Box::new(work) };
+        *self.shared.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        self.shared.left.notify_one();
+        std::future::pending().await
+    }
+
+    /// Waits until a call wants the connection.
+    pub(super) async fn wanted(&self) -> Job {
+        loop {
+            if let Some(job) = self.shared.job.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return job;
+            }
+            self.shared.left.notified().await;
+        }
+    }
+}
+
+impl Job {
+    /// Sends the head and does the work.
+    pub(super) async fn run(self, mut client: Client) {
+        match client.write_all(self.head.as_bytes()).await {
+            Ok(()) => (self.work)(client).await,
+            Err(error) => tracing::debug!(%error, "the client left before its stream began"),
+        }
+    }
+}
+
+/// A client whose connection was taken over.
+pub(crate) struct Client {
+    stream: Box<dyn Transport>,
+    early: Bytes,
+    /// Tells when it has gone.
+    pub hangup: Arc<Hangup>,
+}
+
+impl Client {
+    /// The client at a stream, with what it has sent already.
+    pub(super) fn new(stream: impl Transport, early: Bytes) -> Self {
+        let hangup = Arc::new(Hangup::new(stream.socket()));
+        Self { stream: Box::new(stream), early, hangup }
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(out.remaining());
+            out.put_slice(&self.early.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

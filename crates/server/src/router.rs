@@ -1,0 +1,86 @@
+//! Which route answers which path. Images' names contain slashes, so paths are matched by their segments.
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::reply::Answer;
+use crate::routes::{absent, containers, exec, networks, system};
+use hyper::Method;
+
+/// Answers a call.
+pub(crate) async fn route(call: Call) -> Answer {
+    let path = call.path.clone();
+    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
+    let method = call.parts.method.clone();
+    match segments[0] {
+        "containers" => containers(call, &method, &segments[1..]).await,
+        "exec" => exec(call, &method, &segments[1..]).await,
+        "images" => Err(Failure::absent("images")),
+        "volumes" => Err(Failure::absent("volumes")),
+        "networks" => networks(call, &method, &segments[1..]).await,
+        _ => system(call, &method, &segments).await,
+    }
+}
+
+async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("GET" | "HEAD", ["_ping"]) => system::ping(&call),
+        ("GET", ["version"]) => system::version(call).await,
+        ("GET", ["info"]) => system::info(call).await,
+        ("GET", ["events"]) => system::events(call).await,
+        ("GET", ["system", "df"]) => system::disk_usage(call).await,
+        (_, _) => absent::route(method, segments),
+    }
+}
+
+async fn containers(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("GET", ["json"]) => containers::list(call).await,
+        ("POST", ["create"]) => containers::create(call).await,
+        ("POST", ["prune"]) => containers::prune(call).await,
+        ("GET", [id, "json"]) => containers::inspect(call, id).await,
+        ("GET", [id, "top"]) => containers::top(call, id).await,
+        ("GET", [id, "logs"]) => containers::logs(call, id).await,
+        ("POST", [id, "start"]) => containers::start(call, id).await,
+        ("POST", [id, "stop"]) => containers::stop(call, id).await,
+        ("POST", [id, "restart"]) => containers::restart(call, id).await,
+        ("POST", [id, "kill"]) => containers::kill(call, id).await,
+        ("POST", [id, "pause"]) => containers::pause(call, id).await,
+        ("POST", [id, "unpause"]) => containers::unpause(call, id).await,
+        ("POST", [id, "wait"]) => containers::wait(call, id).await,
+        ("POST", [id, "resize"]) => containers::resize(call, id).await,
+        ("POST", [id, "rename"]) => containers::rename(call, id).await,
+        ("POST", [id, "update"]) => containers::update(call, id).await,
+        ("POST", [id, "attach"]) => containers::attach(call, id).await,
+        ("GET", [id, "attach", "ws"]) => containers::attach_websocket(call, id).await,
+        ("POST", [id, "exec"]) => exec::create(call, id).await,
+        ("DELETE", [id]) => containers::remove(call, id).await,
+        ("GET" | "HEAD" | "PUT", [_, "archive"]) => Err(Failure::absent("copying files (archive)")),
+        ("GET", [_, "stats"]) => Err(Failure::absent("container stats")),
+        ("GET", [_, "changes"]) => Err(Failure::absent("container diff (changes)")),
+        ("GET", [_, "export"]) => Err(Failure::absent("container export")),
+        (_, [_, "checkpoints", ..]) => Err(Failure::absent("checkpoints")),
+        _ => Err(Failure::page_not_found()),
+    }
+}
+
+async fn exec(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("POST", [id, "start"]) => exec::start(call, id).await,
+        ("POST", [id, "resize"]) => exec::resize(call, id).await,
+        ("GET", [id, "json"]) => exec::inspect(call, id).await,
+        _ => Err(Failure::page_not_found()),
+    }
+}
+
+async fn networks(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("GET", []) => networks::list(call).await,
+        ("POST", ["create"]) => Err(Failure::absent("network create")),
+        ("POST", ["prune"]) => networks::prune(&call),
+        ("GET", [id]) => networks::inspect(call, id).await,
+        ("DELETE", [id]) => networks::remove(call, id).await,
+        ("POST", [_, "connect"]) => Err(Failure::absent("network connect")),
+        ("POST", [_, "disconnect"]) => Err(Failure::absent("network disconnect")),
+        _ => Err(Failure::page_not_found()),
+    }
+}

@@ -1,0 +1,154 @@
+//! The engine itself: `_ping`, `version`, `info`, `events`, `system/df`.
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::reply::{Answer, Reply};
+use crate::versions::{self, Resource};
+use api::event::{Actor, Message};
+use api::system::{DiskUsage, ping};
+use axum::body::Body;
+use bytes::Bytes;
+use engine::events::{FILTER_KEYS, Heard, Listener, Query};
+use hyper::{HeaderMap, Response, header};
+use std::collections::BTreeMap;
+
+/// Filters of things that this engine does not have; nothing matches them.
+const FILTER_KEYS_OF_SWARM: [&str; 5] = ["config", "node", "plugin", "secret", "service"];
+/// What begins each text of a JSON text sequence (RFC 7464).
+const RECORD_SEPARATOR: u8 = 0x1e;
+
+pub(crate) fn ping(call: &Call) -> Answer {
+    let body = if call.parts.method == hyper::Method::HEAD { Body::empty() } else { Body::from("OK") };
+    let mut response: Response<Body> = Reply::of_type("text/plain; charset=utf-8", body);
+    let headers: &mut HeaderMap = response.headers_mut();
+    let mut put = |name: &'static str, value: &'static str| {
+        if let Ok(name) = header::HeaderName::try_from(name) {
+            headers.insert(name, header::HeaderValue::from_static(value));
+        }
+    };
+    put("Cache-Control", "no-cache, no-store, must-revalidate");
+    put("Pragma", "no-cache");
+    // The classic builder's route refuses by name; clients that are told of BuildKit would fail without a reason.
+    put(ping::BUILDER_VERSION, "1");
+    put(ping::SWARM, "inactive");
+    Ok(response)
+}
+
+pub(crate) async fn version(call: Call) -> Answer {
+    versions::json(call.version, Resource::Version, &call.engine.system().version().await?)
+}
+
+pub(crate) async fn info(call: Call) -> Answer {
+    versions::json(call.version, Resource::Info, &call.engine.system().info().await?)
+}
+
+pub(crate) async fn disk_usage(call: Call) -> Answer {
+    let wanted: Vec<&str> = call.query.all("type").collect();
+    if let Some(unknown) =
+        wanted.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(kind))
+    {
+        return Err(Failure::invalid(format!("unknown object type: {unknown}")));
+    }
+    // Before 1.52 every thing was listed, always.
+    let verbose = call.version.before(52) || call.query.flag("verbose");
+    let mut usage = call.engine.system().disk_usage(verbose).await?;
+    select(&mut usage, &wanted);
+    versions::json(call.version, Resource::DiskUsage, &usage)
+}
+
+/// Leaves what was asked for; all where nothing was.
+fn select(usage: &mut DiskUsage, wanted: &[&str]) {
+    let dropped = |kind: &str| !wanted.is_empty() && !wanted.contains(&kind);
+    if dropped("container") {
+        usage.container_usage = None;
+    }
+    if dropped("image") {
+        usage.image_usage = None;
+    }
+    if dropped("volume") {
+        usage.volume_usage = None;
+    }
+    if dropped("build-cache") {
+        usage.build_cache_usage = None;
+    }
+}
+
+/// How events are written.
+#[derive(Clone, Copy)]
+struct Format {
+    content_type: &'static str,
+    separated: bool,
+}
+
+/// From 1.52 on a client may choose.
+fn format(call: &Call) -> Format {
+    let accept = if call.version.from(52) { call.header("accept") } else { "" };
+    let names =
+        |wanted: &str| accept.split(',').any(|one| one.split(';').next().unwrap_or("").trim() == wanted);
+    if names("application/jsonl") {
+        Format { content_type: "application/jsonl", separated: false }
+    } else if names("application/x-ndjson") {
+        Format { content_type: "application/x-ndjson", separated: false }
+    } else if names("application/json-seq") {
+        Format { content_type: "application/json-seq", separated: true }
+    } else {
+        Format { content_type: "application/json", separated: false }
+    }
+}
+
+pub(crate) async fn events(call: Call) -> Answer {
+    let time = |name| -> Result<Option<jiff::Timestamp>, Failure> {
+        let at = call.query.time(name)?;
+        at.map(|at| {
+            jiff::Timestamp::from_nanosecond(at.into()).map_err(|error| Failure::invalid(error.to_string()))
+        })
+        .transpose()
+    };
+    let (since, until) = (time("since")?, time("until")?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        return Err(Failure::invalid(format!(
+            "`since` time ({since}) cannot be after `until` time ({until})"
+        )));
+    }
+    let filters = call.query.filters()?;
+    let known: Vec<&str> = FILTER_KEYS.iter().copied().chain(FILTER_KEYS_OF_SWARM).collect();
+    filters.validate(&known)?;
+    let listener = call.engine.events().listen(Query { since, until, filters });
+    let format = format(&call);
+    let state = (listener, call.shutdown.clone(), call.version, format.separated);
+    Reply::stream(
+        format.content_type,
+        futures_util::stream::unfold(state, |(mut listener, shutdown, version, separated)| async move {
+            let message = tokio::select! {
+                message = heard(&mut listener) => message?,
+                () = shutdown.cancelled() => return None,
+            };
+            let line = Reply::encode(&versions::convert(version, Resource::Event, &message));
+            let line = if separated { [&[RECORD_SEPARATOR][..], &line].concat() } else { line };
+            Some((Ok(Bytes::from(line)), (listener, shutdown, version, separated)))
+        }),
+    )
+}
+
+/// The next event; that some were lost is one too.
+async fn heard(listener: &mut Listener) -> Option<Message> {
+    Some(match listener.next().await? {
+        Heard::Event(event) => event.message(),
+        Heard::Lagged(lost) => {
+            let now = api::timestamp::now();
+            Message {
+                kind: "daemon".to_owned(),
+                action: "lag".to_owned(),
+                actor: Actor {
+                    id: String::new(),
+                    attributes: BTreeMap::from([("lost".to_owned(), lost.to_string())]),
+                },
+                scope: "local".to_owned(),
+                time: now / 1_000_000_000,
+                time_nano: now,
+            }
+        }
+    })
+}
