@@ -13,18 +13,23 @@
 //! ```
 //! Garbage is what no row of `refs` leads to: see [`crate::gc`].
 
+use std::fs::Permissions;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 
 /// The database's file in the data root.
 pub const FILE: &str = "meta.db";
 
 /// How long a statement waits for another process that reads the file (a backup, a curious administrator).
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Pages that the log may grow by before they are moved into the database: a megabyte.
+const WAL_PAGES: i64 = 256;
 
 /// Every step of the schema. A step that was released is never changed; a new one is added.
 const STEPS: &[&str] = &["
@@ -75,12 +80,24 @@ pub fn open(path: &Path) -> Result<Connection> {
     open_and_migrate(path).map_err(corrupt)
 }
 
+/// Gives the log's room back to a full disk.
+pub fn shrink(connection: &Connection) {
+    let shrunk = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    if let Err(error) = shrunk {
+        tracing::debug!(%error, "the log of the metadata stays as long as it is");
+    }
+}
+
 fn open_and_migrate(path: &Path) -> Result<Connection> {
+    // The log and its index get the permissions that the database has when they are made.
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600))).at("open", path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     let known = STEPS.len() as i64;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > known {

@@ -77,8 +77,6 @@ impl Store {
             private_directory(&root.join(directory))?;
         }
         let database = schema::open(&root.join(schema::FILE))?;
-        fs::set_permissions(root.join(schema::FILE), Permissions::from_mode(0o600))
-            .at("protect", root.join(schema::FILE))?;
         let store = Self {
             inner: Arc::new(Inner {
                 reaper: Reaper::start(root.join("trash"))?,

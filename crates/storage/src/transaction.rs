@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use rusqlite::params;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::schema;
 use crate::store::Store;
 
 /// A transaction under way. It sees its own writes; others see all of them once it is committed, or none.
@@ -82,6 +83,9 @@ impl Store {
             Ok((value, discarded.into_inner()))
         };
         let outcome = run();
+        if matches!(outcome, Err(Error::NoSpace { .. })) {
+            schema::shrink(&connection);
+        }
         if full {
             connection.pragma_update(None, "synchronous", "NORMAL")?;
         }

@@ -74,7 +74,9 @@ fn a_data_root_has_one_owner_and_is_private() {
         let mode = fs::metadata(world.root().join(below)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{below}");
     }
-    assert_eq!(fs::metadata(world.root().join("meta.db")).unwrap().mode() & 0o777, 0o600);
+    for file in ["meta.db", "meta.db-wal", "meta.db-shm", "lock"] {
+        assert_eq!(fs::metadata(world.root().join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
+    }
     drop(store);
     world.open();
 }
