@@ -1,0 +1,183 @@
+//! The tree of commands: one verb, one file; groups are folders.
+
+pub mod complete;
+pub mod container;
+pub mod context;
+pub mod image;
+pub mod inspect;
+pub mod network;
+pub mod system;
+pub mod volume;
+
+use crate::command::Command;
+
+/// Docker's commands that are not here yet: refused by name, so that nobody takes them for a slip of the finger.
+pub const NOT_YET: &[&str] = &[
+    "build", "builder", "buildx", "checkpoint", "commit", "config", "cp", "diff", "export", "import", "load", "login",
+    "logout", "manifest", "node", "plugin", "port", "push", "save", "search", "secret", "service", "stack", "stats", "swarm",
+    "trust", "update", "connect", "disconnect",
+];
+
+/// The root of the tree.
+#[must_use]
+pub fn root() -> &'static Command {
+    &ROOT
+}
+
+static ROOT: Command = Command {
+    usage: "[OPTIONS] COMMAND",
+    ..Command::group("", "A container engine that does Docker's job", &[
+        &container::GROUP,
+        &image::GROUP,
+        &volume::GROUP,
+        &network::GROUP,
+        &context::GROUP,
+        &system::GROUP,
+        &container::run::COMMAND,
+        &container::create::COMMAND,
+        &container::start::COMMAND,
+        &container::stop::STOP,
+        &container::stop::RESTART,
+        &container::stop::KILL,
+        &container::stop::PAUSE,
+        &container::stop::UNPAUSE,
+        &container::wait::COMMAND,
+        &container::attach::COMMAND,
+        &container::exec::COMMAND,
+        &container::logs::COMMAND,
+        &PS,
+        &container::remove::COMMAND,
+        &container::top::COMMAND,
+        &container::rename::COMMAND,
+        &inspect::COMMAND,
+        &system::events::COMMAND,
+        &IMAGES,
+        &image::pull::COMMAND,
+        &image::tag::COMMAND,
+        &RMI,
+        &image::history::COMMAND,
+        &system::version::COMMAND,
+        &system::info::COMMAND,
+        &complete::SCRIPT,
+        &complete::ASK,
+    ])
+};
+
+static PS: Command = Command { name: "ps", aliases: &[], ..container::list::COMMAND };
+static IMAGES: Command = Command { name: "images", aliases: &[], ..image::list::COMMAND };
+static RMI: Command = Command { name: "rmi", aliases: &[], ..image::remove::COMMAND };
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Does something for each of several objects. What succeeds is printed, what fails is told; the command goes on
+/// to the next, and fails at the end.
+pub(crate) async fn each<F>(session: &Session, names: &[String], mut one: impl FnMut(String) -> F) -> Result<()>
+where
+    F: Future<Output = Result<Option<String>>>,
+{
+    let mut failed = false;
+    for name in names {
+        match one(name.clone()).await {
+            Ok(Some(text)) => session.line(&text)?,
+            Ok(None) => {}
+            Err(err @ Error::Exit(_)) => return Err(err),
+            Err(Error::Client(err)) if err.is_unreachable() => return Err(err.into()),
+            Err(err) => {
+                session.note(&crate::error::told(&err));
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Error::Exit(1)) } else { Ok(()) }
+}
+
+/// The time that `--since` and `--until` name, as the API wants it: `42m`, RFC 3339, or seconds since 1970.
+pub(crate) fn moment(text: &str) -> std::result::Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let now = api::timestamp::now();
+    match api::timestamp::parse_query(text, now) {
+        Ok(Some(nanoseconds)) => {
+            let billion = 1_000_000_000;
+            Ok(format!("{}.{:09}", nanoseconds.div_euclid(billion), nanoseconds.rem_euclid(billion)))
+        }
+        Ok(None) => Ok(String::new()),
+        Err(_) => match api::duration::parse(text) {
+            Ok(ago) => {
+                let then = i128::from(now as i64) - i128::from(ago);
+                Ok(format!("{}.{:09}", then.div_euclid(1_000_000_000), then.rem_euclid(1_000_000_000)))
+            }
+            Err(_) => Err(format!("failed to parse value as time or duration: {text:?}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Action;
+
+    fn visit(command: &'static Command, path: &str, seen: &mut Vec<String>) {
+        seen.push(path.to_owned());
+        let mut letters = std::collections::HashSet::new();
+        let mut names = std::collections::HashSet::new();
+        for flag in command.flags.iter().flat_map(|group| group.flags) {
+            assert!(names.insert(flag.long), "{path}: --{} twice", flag.long);
+            assert!(flag.short.is_none_or(|letter| letters.insert(letter)), "{path}: -{:?} twice", flag.short);
+            assert!(flag.hidden || !flag.help.is_empty(), "{path}: --{} has no help", flag.long);
+        }
+        if let Action::Group(children) = command.action {
+            let mut names = std::collections::HashSet::new();
+            for child in children {
+                assert!(!child.about.is_empty() || child.hidden, "{path} {} says nothing", child.name);
+                for name in child.aliases.iter().chain([&child.name]) {
+                    assert!(names.insert(*name), "{path} {name} twice");
+                }
+                visit(child, &format!("{path} {}", child.name), seen);
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        let mut seen = Vec::new();
+        visit(root(), "corten", &mut seen);
+        for wanted in ["corten run", "corten container ls", "corten system dial-stdio", "corten context export"] {
+            assert!(seen.iter().any(|path| path == wanted), "{wanted}");
+        }
+        assert!(NOT_YET.iter().all(|name| root().child(name).is_none()));
+    }
+
+    #[test]
+    fn examples_can_be_parsed() {
+        fn examples(command: &'static Command) {
+            for example in command.examples {
+                let words: Vec<String> = example.line.split_whitespace().map(str::to_owned).collect();
+                let mut place = root();
+                let mut rest = words.as_slice();
+                while let Some((first, behind)) = rest.split_first() {
+                    let Some(child) = place.child(first) else { break };
+                    (place, rest) = (child, behind);
+                }
+                assert_eq!(place.about, command.about, "{}", example.line);
+                let rest: Vec<String> = rest.iter().map(|word| word.trim_matches('\'').to_owned()).collect();
+                crate::flags::parse(&[place.flags], place.interspersed, &rest)
+                    .unwrap_or_else(|err| panic!("{}: {err}", example.line));
+            }
+            if let Action::Group(children) = command.action {
+                children.iter().for_each(|child| examples(child));
+            }
+        }
+        examples(root());
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(moment("").unwrap(), "");
+        assert!(moment("2013-01-02T13:23:37Z").unwrap().starts_with("1357133017."));
+        assert!(moment("42m").is_ok());
+        assert_eq!(moment("x").unwrap_err(), "failed to parse value as time or duration: \"x\"");
+    }
+}

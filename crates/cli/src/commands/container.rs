@@ -1,0 +1,45 @@
+//! `container`.
+
+pub mod attach;
+pub mod create;
+pub mod exec;
+pub mod list;
+pub mod logs;
+pub mod prune;
+pub mod remove;
+pub mod rename;
+pub mod run;
+pub mod start;
+pub mod stop;
+pub mod top;
+pub mod wait;
+
+use crate::command::Command;
+use client::query::segment;
+
+/// The group.
+pub static GROUP: Command = Command::group("container", "Manage containers", &[
+    &attach::COMMAND,
+    &create::COMMAND,
+    &exec::COMMAND,
+    &super::inspect::CONTAINER,
+    &stop::KILL,
+    &logs::COMMAND,
+    &list::COMMAND,
+    &stop::PAUSE,
+    &prune::COMMAND,
+    &rename::COMMAND,
+    &stop::RESTART,
+    &remove::COMMAND,
+    &run::COMMAND,
+    &start::COMMAND,
+    &stop::STOP,
+    &top::COMMAND,
+    &stop::UNPAUSE,
+    &wait::COMMAND,
+]);
+
+/// The path of a container's resource.
+pub(crate) fn path(name: &str, rest: &str) -> String {
+    format!("/containers/{}{rest}", segment(name))
+}

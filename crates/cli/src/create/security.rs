@@ -1,0 +1,57 @@
+//! `--security-opt`.
+
+use crate::error::{Error, Result};
+use crate::flags::Parsed;
+
+/// A seccomp profile longer than this is not one: the daemon takes no longer body either.
+const PROFILE_BYTES_MAX: u64 = 4 << 20;
+
+/// What the flags come to.
+pub(super) struct Security {
+    pub(super) options: Vec<String>,
+    pub(super) masked_paths: Option<Vec<String>>,
+    pub(super) readonly_paths: Option<Vec<String>>,
+}
+
+/// Reads the options; a seccomp profile is read here and sent, for the daemon may be elsewhere.
+pub(super) fn collect(parsed: &Parsed) -> Result<Security> {
+    let mut security = Security { options: Vec::new(), masked_paths: None, readonly_paths: None };
+    for text in parsed.list("security-opt") {
+        if text == "systempaths=unconfined" {
+            security.masked_paths = Some(Vec::new());
+            security.readonly_paths = Some(Vec::new());
+            continue;
+        }
+        let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
+            None if text == "no-new-privileges" => {
+                security.options.push(text.to_owned());
+                continue;
+            }
+            None => return Err(Error::Message(format!("Invalid --security-opt: {text:?}"))),
+            Some(pair) => pair,
+        };
+        if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
+            security.options.push(format!("seccomp={}", profile(value)?));
+        } else {
+            security.options.push(text.to_owned());
+        }
+    }
+    Ok(security)
+}
+
+fn profile(path: &str) -> Result<String> {
+    use std::io::Read;
+    let opening = |err: std::io::Error| {
+        let why = match err.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => err.to_string(),
+        };
+        Error::Message(format!("opening seccomp profile ({path}) failed: open {path}: {why}"))
+    };
+    let mut text = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(PROFILE_BYTES_MAX).read_to_end(&mut text)).map_err(opening)?;
+    let value: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|err| Error::Message(format!("compacting json for seccomp profile ({path}) failed: {err}")))?;
+    Ok(value.to_string())
+}
