@@ -22,6 +22,7 @@ use std::sync::Arc;
 use oci::{Digest, Platform, Reference};
 use registry::{Client, Puller};
 use storage::Store;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
@@ -53,6 +54,7 @@ pub struct Images {
     shared: Arc<Shared>,
     puller: Puller,
     tasks: TaskTracker,
+    closing: CancellationToken,
 }
 
 /// What blocking work of the service needs.
@@ -82,17 +84,22 @@ pub struct Resolved {
 
 impl Images {
     /// The images in `store`, pulled through `client` with at most `downloads` layers at a time. What goes on in the
-    /// background is tracked by `tasks`.
+    /// background is tracked by `tasks`; pulls are given up when `closing` is cancelled.
     pub fn new(
         store: Store,
         client: Client,
         downloads: usize,
         events: Arc<Events>,
         uses: Uses,
-        tasks: TaskTracker,
+        (tasks, closing): (TaskTracker, CancellationToken),
     ) -> Self {
         let puller = Puller::new(client, store.clone(), downloads);
-        Self { shared: Arc::new(Shared { store, events, configs: Configs::default(), uses }), puller, tasks }
+        Self {
+            shared: Arc::new(Shared { store, events, configs: Configs::default(), uses }),
+            puller,
+            tasks,
+            closing,
+        }
     }
 
     /// The image that a name or an id's beginning means, for a platform: what `create` asks.

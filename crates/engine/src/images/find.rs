@@ -38,9 +38,7 @@ pub(crate) fn find_in(tx: &Tx<'_>, text: &str) -> Result<Found> {
                 Some(image) => Some(image),
                 None => prefix(tx, digest.hex())?,
             };
-            return found
-                .map(|image| Found { image, by: By::Id })
-                .ok_or_else(|| missing(text.to_owned()));
+            return found.map(|image| Found { image, by: By::Id }).ok_or_else(|| missing(text.to_owned()));
         }
         Ok(AnyReference::Named(reference)) => reference.or_latest(),
         Err(error) => {

@@ -86,21 +86,21 @@ fn code_x86_64(length: u32) -> Vec<u8> {
 
 fn code_aarch64(length: u32) -> Vec<u8> {
     let words: [u32; 15] = [
-        0x1000_01e1,                                 // adr x1, text
-        0xd280_0002 | (length & 0xffff) << 5,        // mov x2, length
-        0xd280_0020,                                 // again: mov x0, 1 (standard output)
-        0xd280_0808,                                 // mov x8, 64 (write)
-        0xd400_0001,                                 // svc 0
-        0xf100_001f,                                 // cmp x0, 0
-        0x5400_00ed,                                 // b.le failed
-        0x8b00_0021,                                 // add x1, x1, x0
-        0xeb00_0042,                                 // subs x2, x2, x0
-        0x54ff_ff21,                                 // b.ne again
-        0xd280_0000,                                 // mov x0, 0
-        0xd280_0ba8,                                 // end: mov x8, 93 (exit)
-        0xd400_0001,                                 // svc 0
-        0xd280_0020,                                 // failed: mov x0, 1
-        0x17ff_fffd,                                 // b end
+        0x1000_01e1,                          // adr x1, text
+        0xd280_0002 | (length & 0xffff) << 5, // mov x2, length
+        0xd280_0020,                          // again: mov x0, 1 (standard output)
+        0xd280_0808,                          // mov x8, 64 (write)
+        0xd400_0001,                          // svc 0
+        0xf100_001f,                          // cmp x0, 0
+        0x5400_00ed,                          // b.le failed
+        0x8b00_0021,                          // add x1, x1, x0
+        0xeb00_0042,                          // subs x2, x2, x0
+        0x54ff_ff21,                          // b.ne again
+        0xd280_0000,                          // mov x0, 0
+        0xd280_0ba8,                          // end: mov x8, 93 (exit)
+        0xd400_0001,                          // svc 0
+        0xd280_0020,                          // failed: mov x0, 1
+        0x17ff_fffd,                          // b end
     ];
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
@@ -201,7 +201,9 @@ fn index(all: &[Made]) -> Vec<u8> {
             ..descriptor(media_type::OCI_MANIFEST, &made.manifest)
         })
         .collect();
-    json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into_bytes()
+    json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests})
+        .to_string()
+        .into_bytes()
 }
 
 /// Puts the image for a platform into the store, as a pull would.
@@ -246,12 +248,7 @@ pub(super) fn put(store: &Store, platform: Option<&Platform>, tell: &dyn Fn(Even
 }
 
 /// The layer; whether it had to be made.
-fn put_layer(
-    store: &Store,
-    lease: &Lease,
-    bytes: &[u8],
-    tell: &dyn Fn(Event),
-) -> Result<(ImageLayer, bool)> {
+fn put_layer(store: &Store, lease: &Lease, bytes: &[u8], tell: &dyn Fn(Event)) -> Result<(ImageLayer, bool)> {
     let digest = digest(bytes);
     let total = bytes.len() as u64;
     let told = |step| tell(Event::Layer(digest.clone(), step));
@@ -262,7 +259,12 @@ fn put_layer(
             writer.write(bytes.get(usize::try_from(writer.offset()).unwrap_or(0)..).unwrap_or_default())?;
             told(Step::Downloading { current: total, total });
             writer.commit(Some(&digest))?;
-            for step in [Step::Verifying, Step::Downloaded, Step::Extracting { current: total, total }, Step::Complete] {
+            for step in [
+                Step::Verifying,
+                Step::Downloaded,
+                Step::Extracting { current: total, total },
+                Step::Complete,
+            ] {
                 told(step);
             }
             true
@@ -307,7 +309,8 @@ mod tests {
 
     #[test]
     fn the_executable_of_this_machine_runs() {
-        let Some(machine) = MACHINES.iter().find(|machine| machine.architecture == Platform::host().architecture)
+        let Some(machine) =
+            MACHINES.iter().find(|machine| machine.architecture == Platform::host().architecture)
         else {
             println!("SKIPPED [architecture]: no executable for this machine");
             return;
@@ -321,7 +324,8 @@ mod tests {
         let out = std::process::Command::new(&path).output().unwrap();
         assert!(out.status.success());
         assert_eq!(String::from_utf8(out.stdout).unwrap(), GREETING);
-        let closed = std::process::Command::new("/bin/sh").arg("-c").arg(format!("{} >&-", path.display())).status();
+        let closed =
+            std::process::Command::new("/bin/sh").arg("-c").arg(format!("{} >&-", path.display())).status();
         assert_eq!(closed.unwrap().code(), Some(1));
     }
 

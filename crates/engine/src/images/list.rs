@@ -37,7 +37,7 @@ impl Images {
     /// How many images there are.
     pub async fn count(&self) -> Result<usize> {
         let shared = self.shared.clone();
-        blocking::run("count images", move || Ok(shared.store.transaction(|tx| tx.images())?.len())).await
+        blocking::run("count images", move || Ok(shared.all()?.len())).await
     }
 }
 
@@ -61,13 +61,15 @@ impl Wanted {
         };
         let now = timestamp::now();
         let until = |text: &str| {
-            timestamp::parse_query(text, now).map_err(invalid)?.ok_or_else(|| {
-                Error::invalid("invalid filter 'until=': an empty value is no point in time")
-            })
+            timestamp::parse_query(text, now)
+                .map_err(invalid)?
+                .ok_or_else(|| Error::invalid("invalid filter 'until=': an empty value is no point in time"))
         };
         for name in filters.get("reference") {
             if pattern::matches(name, "").is_none() {
-                return Err(Error::invalid(format!("invalid filter 'reference={name}': syntax error in pattern")));
+                return Err(Error::invalid(format!(
+                    "invalid filter 'reference={name}': syntax error in pattern"
+                )));
             }
         }
         Ok(Self {
@@ -113,6 +115,15 @@ impl Wanted {
 }
 
 impl Shared {
+    /// All images.
+    pub(super) fn all(&self) -> Result<Vec<Image>> {
+        let images = self.store.transaction(|tx| {
+            let images = tx.images()?;
+            Ok(images)
+        });
+        Ok(images?)
+    }
+
     /// When the image was made, by its own account.
     pub(super) fn created(&self, image: &Image) -> Result<Nanoseconds> {
         let Some(manifest) = find::shown(image) else { return Ok(image.created_ns) };
@@ -122,7 +133,7 @@ impl Shared {
 
     fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let wanted = Wanted::read(self, &options.filters, FILTERS)?;
-        let images = self.store.transaction(|tx| tx.images())?;
+        let images = self.all()?;
         let uses = (self.uses)();
         let shares = if options.shared_size { Some(self.shares(&images)?) } else { None };
         let mut list = Vec::new();

@@ -33,7 +33,7 @@ impl Shared {
         };
         let uses = (self.uses)();
         let mut report = PruneReport::default();
-        for image in self.store.transaction(|tx| tx.images())? {
+        for image in self.all()? {
             if uses.iter().any(|user| user.image == image.id().as_str()) {
                 continue;
             }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Images, Shared, find, hello, show};
 use crate::blocking;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::events::Subject;
 
 /// Lines on their way to a client: what the steps of the most layers an image may have need. Counts of bytes are left out
@@ -73,9 +73,12 @@ impl Images {
             options,
             lines: sender,
         };
+        let closing = self.closing.clone();
         let task = self.tasks.spawn(async move {
-            if let Err(error) = pull.run().await {
-                let _ = pull.lines.send(Err(error)).await;
+            let outcome = closing.run_until_cancelled(pull.run()).await;
+            let closed = || Err(Error::new(Kind::Cancelled, "the daemon is shutting down"));
+            if let Err(error) = outcome.unwrap_or_else(closed) {
+                let _ = pull.lines.try_send(Err(error));
             }
         });
         Pulling { lines, task }
@@ -117,14 +120,14 @@ impl Pull {
                 known: before.as_ref().map(|image| image.id().clone()),
             };
             let head = self.head();
-            let pulled =
-                self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?;
+            let pulled = self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?;
             let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
             (pulled, id, fetched)
         };
         let manifest = pulled.image.manifests.first().map(|manifest| manifest.digest.clone());
         let had = before.is_some_and(|image| {
-            *image.id() == id && image.image.manifests.iter().any(|here| Some(&here.digest) == manifest.as_ref())
+            *image.id() == id
+                && image.image.manifests.iter().any(|here| Some(&here.digest) == manifest.as_ref())
         });
         self.record(pulled, name, had).await?;
         let status = |status: String| Progress { status, ..Default::default() };

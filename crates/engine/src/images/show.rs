@@ -166,7 +166,7 @@ fn available(
 
 fn absent(entry: &oci::image::Descriptor) -> ManifestSummary {
     let subject = entry.annotations.get("vnd.docker.reference.digest");
-    let attests = entry.annotations.get("vnd.docker.reference.type").is_some();
+    let attests = entry.annotations.contains_key("vnd.docker.reference.type");
     let (kind, image_data, attestation_data) = match (attests, subject) {
         (true, subject) => {
             let subject = subject.cloned().unwrap_or_default();
