@@ -122,8 +122,11 @@ impl Filters {
     /// A filter that says yes or no; `None` where it is not there.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
         let Some(values) = self.fields.get(name) else { return Ok(None) };
-        let wrong =
-            || Error::FilterValue { name: name.to_owned(), value: format!("{values:?}").replace('"', "") };
+        // As Go prints a list.
+        let wrong = || {
+            let words: Vec<&str> = values.iter().map(String::as_str).collect();
+            Error::FilterValue { name: name.to_owned(), value: format!("[{}]", words.join(" ")) }
+        };
         if values.is_empty() {
             return Err(wrong());
         }
