@@ -268,7 +268,7 @@ impl Shim {
             Token::Connection(slot) => self.connection_ready(slot),
             Token::Client(slot) => self.client_ready(slot, flags),
             Token::Output(slot) | Token::Errors(slot) | Token::Terminal(slot) => {
-                self.output_ready(slot, token, flags)
+                self.output_ready(slot, token, flags);
             }
             Token::Input(slot) => self.input_ready(slot),
             Token::Report(slot) => self.report_ready(slot),

@@ -8,7 +8,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+pub use rustix::process::Pid;
+use rustix::process::{PidfdFlags, WaitOptions};
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,12 @@ pub fn reap() -> io::Result<Option<Ended>> {
         Ok(None) | Err(Errno::CHILD) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Reaps the child `pid` if it has ended.
+pub fn collect(pid: Pid) -> io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG))?;
+    Ok(())
 }
 
 /// The number that an inherited descriptor of a started program has.

@@ -143,7 +143,7 @@ impl Shim {
         if spec.id.is_empty() || self.find(&Target::Exec(spec.id.clone())).is_ok() {
             return Err(refused(Stage::Request, "an exec needs an id of its own"));
         }
-        if self.leaving || !self.processes.get(INIT).is_some_and(|init| init.exit.is_none()) {
+        if self.leaving || self.processes.get(INIT).is_none_or(|init| init.exit.is_some()) {
             return Err(refused(Stage::State, "the container is not running"));
         }
         if self.processes.len() > MAX_EXECS {

@@ -7,6 +7,7 @@ use sys::epoll::EventFlags;
 
 use crate::attach::{Client, MAX_LAST_WORDS};
 use crate::log::Source as Stream;
+use crate::process::Process;
 use crate::source::{Source, Token};
 use crate::wire::Streams;
 
@@ -196,7 +197,7 @@ impl Shim {
 
     fn read_input(&mut self, number: usize) {
         let Some(client) = self.clients.get(number) else { return };
-        let blocked = client.process.and_then(|p| self.processes.get(p)).is_some_and(|p| p.is_blocked());
+        let blocked = client.process.and_then(|p| self.processes.get(p)).is_some_and(Process::is_blocked);
         if blocked && client.streams.stdin {
             return;
         }
@@ -257,7 +258,7 @@ impl Shim {
     fn settle_client(&mut self, number: usize) {
         let Some(client) = self.clients.get_mut(number) else { return };
         let process = client.process.and_then(|slot| self.processes.get(slot));
-        let blocked = process.is_some_and(|p| p.is_blocked()) && client.streams.stdin;
+        let blocked = process.is_some_and(Process::is_blocked) && client.streams.stdin;
         let gone = client.deaf && (client.input_ended || !client.streams.stdin);
         let over = client.process.is_none() && client.is_flushed();
         let watched = client.watch(&self.epoll, blocked).is_ok();

@@ -33,6 +33,8 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     pub control: Control,
     pub pid: rustix::process::Pid,
+    /// Its number may be another's by now.
+    reaped: bool,
 }
 
 /// A control connection.
@@ -78,7 +80,7 @@ impl Host {
         let mut control = Control { stream: UnixStream::from(ours), next: 2, events: Vec::new() };
         control.hello();
         let answer = control.answer(1);
-        (Self { dir, control, pid }, answer)
+        (Self { dir, control, pid, reaped: false }, answer)
     }
 
     /// Starts a shim that must succeed.
@@ -134,9 +136,8 @@ impl Host {
         let mut rest = Vec::new();
         let _ = self.control.stream.read_to_end(&mut rest);
         rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty()).expect("wait");
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("tempdir"));
-        std::mem::forget(self);
-        dir
+        self.reaped = true;
+        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("tempdir"))
     }
 
     /// A number, in KiB, of the shim's `smaps_rollup`.
@@ -156,6 +157,9 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
         let _ = self.control.send(Message::Signal { target: Target::Init, signal: 9 });
         let mut rest = Vec::new();
         let _ = self.control.stream.set_read_timeout(Some(std::time::Duration::from_secs(5)));
