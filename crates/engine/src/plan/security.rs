@@ -1,0 +1,196 @@
+//! `--security-opt`, `--cap-add`, `--cap-drop`, `--privileged`: what a container may do.
+
+use api::container::HostConfig;
+use oci::runtime::LinuxSeccomp;
+use runtime::capabilities::CapabilitySet;
+use runtime::seccomp::{self, Conditions, Machine};
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// What would tell a container about its host, or let it harm it: hidden.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What may be seen but not changed.
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The options of `--security-opt`, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecurityOptions {
+    /// Whether no program can gain privileges.
+    pub no_new_privileges: bool,
+    /// `unconfined`, `builtin`, or a profile's JSON; `None` for the default.
+    pub seccomp: Option<String>,
+    /// The profile's name; `None` for the default.
+    pub apparmor: Option<String>,
+    /// Whether nothing of `/proc` and `/sys` is hidden or made read-only.
+    pub system_paths_unconfined: bool,
+    /// Whether the container may change its own cgroup.
+    pub writable_cgroups: bool,
+}
+
+impl SecurityOptions {
+    /// Reads them; refused in Docker's words.
+    pub fn parse(options: &[String]) -> Result<Self> {
+        let mut parsed = Self::default();
+        for option in options {
+            match option.as_str() {
+                "no-new-privileges" => parsed.no_new_privileges = true,
+                "writable-cgroups" => parsed.writable_cgroups = true,
+                // Of SELinux, which is off.
+                "disable" => {}
+                _ => parsed.pair(option)?,
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn pair(&mut self, option: &str) -> Result<()> {
+        let quoted = shorten(option);
+        let pair = option.split_once('=').or_else(|| option.split_once(':'));
+        let (key, value) =
+            pair.ok_or_else(|| Error::invalid(format!("invalid --security-opt 1: \"{quoted}\"")))?;
+        let wrong = || Error::invalid(format!("invalid --security-opt 2: \"{quoted}\""));
+        match key {
+            "no-new-privileges" => self.no_new_privileges = boolean(value).ok_or_else(wrong)?,
+            "writable-cgroups" => self.writable_cgroups = boolean(value).ok_or_else(wrong)?,
+            "seccomp" => self.seccomp = Some(value.to_owned()),
+            "apparmor" => self.apparmor = Some(value.to_owned()),
+            "systempaths" if value == "unconfined" => self.system_paths_unconfined = true,
+            "label" if value == "disable" => {}
+            "label" => {
+                return Err(Error::not_implemented(format!(
+                    "labels of SELinux (--security-opt {quoted}) are not available yet"
+                )));
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+}
+
+/// An option as it may be shown: a whole profile is not.
+fn shorten(option: &str) -> String {
+    const SHOWN: usize = 80;
+    match option.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &option[..end]),
+        None => option.to_owned(),
+    }
+}
+
+/// As Go reads truth values.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// What can be refused before a start.
+pub(super) fn check(host: &HostConfig, machine: &Host, available: CapabilitySet) -> Result<()> {
+    let security = SecurityOptions::parse(&host.security_opt)?;
+    let capabilities = capabilities(host, available)?;
+    let known = matches!(security.apparmor.as_deref(), None | Some("" | "unconfined"));
+    if !known && !machine.apparmor {
+        return Err(Error::invalid(format!(
+            "AppArmor is not enabled on this host: the profile {} cannot be applied",
+            security.apparmor.as_deref().unwrap_or_default()
+        )));
+    }
+    if host.privileged && host.userns_mode == "private" {
+        return Err(Error::invalid("privileged mode is incompatible with user namespaces"));
+    }
+    if let Some(rules) = seccomp(host, &security, machine, capabilities)? {
+        seccomp::compile(&rules).map_err(invalid)?;
+    }
+    Ok(())
+}
+
+/// What the container may have.
+pub(super) fn capabilities(host: &HostConfig, available: CapabilitySet) -> Result<CapabilitySet> {
+    if host.privileged {
+        return Ok(available);
+    }
+    CapabilitySet::DEFAULT
+        .adjusted(&host.cap_add, &host.cap_drop, available)
+        .map_err(|error| Error::invalid(format!("invalid capability: {error}")))
+}
+
+/// The filter of system calls; none for privileged containers that do not name one.
+pub(super) fn seccomp(
+    host: &HostConfig,
+    security: &SecurityOptions,
+    machine: &Host,
+    capabilities: CapabilitySet,
+) -> Result<Option<LinuxSeccomp>> {
+    let conditions = Conditions { machine: Machine::HOST, kernel: kernel(&machine.kernel), capabilities };
+    let custom = match security.seccomp.as_deref() {
+        Some("unconfined") => return Ok(None),
+        None | Some("" | "builtin") => None,
+        Some(json) => Some(json),
+    };
+    if !machine.seccomp {
+        return match custom {
+            Some(_) => Err(Error::invalid(
+                "seccomp is not enabled in your kernel, cannot run a custom seccomp profile",
+            )),
+            None => Ok(None),
+        };
+    }
+    match custom {
+        Some(json) => seccomp::parse_profile(json.as_bytes(), &conditions).map_err(invalid),
+        None if host.privileged => Ok(None),
+        None => Ok(Some(seccomp::default_profile(&conditions))),
+    }
+}
+
+fn invalid(error: seccomp::Error) -> Error {
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Error::invalid(format!("{error}{cause}"))
+}
+
+/// Major and minor of a kernel's release; of one that cannot be read, as if it were the oldest that is supported.
+fn kernel(release: &str) -> (u32, u32) {
+    const OLDEST: (u32, u32) = (5, 14);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => OLDEST,
+    }
+}
+
+/// What is hidden.
+pub(super) fn masked(host: &HostConfig, security: &SecurityOptions) -> Vec<String> {
+    choose(host, security, host.masked_paths.as_ref(), &MASKED)
+}
+
+/// What is read-only.
+pub(super) fn readonly(host: &HostConfig, security: &SecurityOptions) -> Vec<String> {
+    choose(host, security, host.readonly_paths.as_ref(), &READONLY)
+}
+
+fn choose(
+    host: &HostConfig,
+    security: &SecurityOptions,
+    asked: Option<&Vec<String>>,
+    default: &[&str],
+) -> Vec<String> {
+    if host.privileged || security.system_paths_unconfined {
+        return Vec::new();
+    }
+    asked.cloned().unwrap_or_else(|| default.iter().map(ToString::to_string).collect())
+}

@@ -1,0 +1,57 @@
+//! `--sysctl`: parameters of the kernel that belong to a container's own namespaces.
+
+use std::collections::HashMap;
+
+use api::container::HostConfig;
+
+use crate::error::{Error, Result};
+
+/// Of the IPC namespace.
+const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// So that nobody needs a capability to ping, or to listen below 1024: both harm nobody in a network of one's own.
+const DEFAULTS: [(&str, &str); 2] =
+    [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
+
+/// Refuses what is the host's.
+pub(super) fn check(host: &HostConfig) -> Result<()> {
+    for (name, value) in &host.sysctls {
+        let odd = |text: &str| text.contains('\0') || text.contains("..") || text.contains('\n');
+        let dotted = name.replace('/', ".");
+        let is_ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+        let is_net = dotted.starts_with("net.");
+        if odd(name) || odd(value) || !(is_ipc || is_net) {
+            return Err(Error::invalid(format!("sysctl '{name}={value}' is not allowed")));
+        }
+        if is_ipc && host.ipc_mode == "host" {
+            return Err(Error::invalid(format!(
+                "sysctl '{name}' cannot be set: the IPC namespace is the host's"
+            )));
+        }
+        if is_net && host.network_mode == "host" {
+            return Err(Error::invalid(format!(
+                "sysctl '{name}' cannot be set: the network namespace is the host's"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn plan(host: &HostConfig) -> Result<HashMap<String, String>> {
+    check(host)?;
+    let mut sysctls = HashMap::new();
+    if host.network_mode != "host" {
+        sysctls.extend(DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    sysctls.extend(host.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())));
+    Ok(sysctls)
+}
