@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -170,6 +170,25 @@ pub fn set_times_at(
 ) -> io::Result<()> {
     let times = Timestamps { last_access: access.spec(), last_modification: modification.spec() };
     Ok(rustix::fs::utimensat(dir, name.as_ref(), &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Owner, permissions (`None` for a symbolic link, which has none) and times of what a handle (`O_PATH`) stands for,
+/// whatever has become of its name. Needs `/proc`.
+pub fn set_attributes_of_handle(
+    handle: impl AsFd,
+    owner_ids: (u32, u32),
+    mode: Option<Mode>,
+    (access, modification): (Time, Time),
+) -> io::Result<()> {
+    let handle = handle.as_fd();
+    let (uid, gid) = owner(owner_ids.0, owner_ids.1)?;
+    rustix::fs::chownat(handle, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    if let Some(mode) = mode {
+        // fchmod refuses such descriptors; the magic link leads to the very same inode.
+        rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)?;
+    }
+    let times = Timestamps { last_access: access.spec(), last_modification: modification.spec() };
+    Ok(rustix::fs::utimensat(handle, "", &times, AtFlags::EMPTY_PATH)?)
 }
 
 /// Writes content and metadata of an open file or directory to the disk.
@@ -495,6 +514,26 @@ mod tests {
         write_atomic(&top, "x", b"two", Mode::from_raw_mode(0o640)).unwrap();
         assert_eq!(std::fs::read(dir.path().join("x")).unwrap(), b"two");
         assert_eq!(list(&top).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn attributes_by_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = open_dir(dir.path()).unwrap();
+        symlink_at("/etc/passwd", &top, "link").unwrap();
+        mknod_at(&top, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let before = std::fs::metadata("/etc/passwd").unwrap();
+        let time = Time { seconds: 12, nanoseconds: 34 };
+        for (name, mode) in [("link", None), ("fifo", Some(Mode::from_raw_mode(0o642)))] {
+            let handle = open_at(&top, name, OFlags::PATH, Mode::empty()).unwrap();
+            set_attributes_of_handle(&handle, (5, 6), mode, (time, time)).unwrap();
+            let stat = stat_at(&top, name).unwrap();
+            assert_eq!((stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_mtime_nsec), (5, 6, 12, 34));
+        }
+        assert_eq!(stat_at(&top, "fifo").unwrap().st_mode & 0o7777, 0o642);
+        use std::os::unix::fs::MetadataExt;
+        let after = std::fs::metadata("/etc/passwd").unwrap();
+        assert_eq!((before.uid(), before.mtime(), before.mode()), (after.uid(), after.mtime(), after.mode()));
     }
 
     #[test]

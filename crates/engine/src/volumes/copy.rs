@@ -1,0 +1,182 @@
+//! An image's files at the place where an empty volume is mounted are copied into it.
+//!
+//! Image and volume are both hostile ground: the image was made by a stranger, and a container that shares the volume may
+//! rename in it while we write. Both are walked by descriptor; no name is resolved twice, and none is followed.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use shim::launch::Overlay;
+use sys::fsx::{self, FileType, Mode, OFlags, Stat, Time};
+use sys::path::Root;
+use sys::xattr;
+
+use super::open_root;
+use crate::error::{Error, Result};
+
+/// Directories within each other that are copied: as deep as a layer may be.
+const DEPTH_MAX: usize = 512;
+
+/// Where the image is shown while it is copied, in a mount namespace that nobody else sees; no volume's name begins with a dot.
+const MERGED: &str = ".image";
+
+/// Copies what `image` has at `destination` into the directory `data`, if that is empty.
+pub fn copy_up(data: &Path, image: &storage::Mounts, destination: &str, scratch: &Path) -> Result<()> {
+    let target = open_root(data)?;
+    let error = |e: io::Error| Error::io("copy the image's files into", data, e);
+    if !fsx::list(&target).map_err(error)?.is_empty() || image.lower.is_empty() {
+        return Ok(());
+    }
+    let root = merged(image, &scratch.join(MERGED)).map_err(|e| Error::io("mount the image for", data, e))?;
+    let source = match root.open_dir(sys::path::normalize(Path::new(destination))) {
+        Ok(source) => source,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            return Err(Error::invalid(format!(
+                "cannot mount volume over existing file, file exists {destination}"
+            )));
+        }
+        Err(e) => return Err(error(e)),
+    };
+    let copied = copy_tree(source, OwnedFd::from(target)).map_err(error);
+    if copied.is_err() {
+        // Half of the files would look like all of them to the next container.
+        empty(data)?;
+    }
+    copied
+}
+
+fn empty(data: &Path) -> Result<()> {
+    let error = |e| Error::io("empty", data, e);
+    let root = open_root(data)?;
+    for entry in fsx::list(&root).map_err(error)? {
+        fsx::remove_tree(&root, &entry.name).map_err(error)?;
+    }
+    Ok(())
+}
+
+/// The image's layers as one tree: mounted in a namespace of a thread that ends at once, held by descriptor alone.
+fn merged(image: &storage::Mounts, target: &Path) -> io::Result<Root> {
+    let lower: Option<Vec<String>> =
+        image.lower_paths().iter().map(|path| path.to_str().map(str::to_owned)).collect();
+    let lower = lower.ok_or_else(|| io::Error::other("the data root's path is not UTF-8"))?;
+    let overlay = Overlay { lower, upper: None, options: Vec::new() };
+    let target = target.to_owned();
+    let thread = std::thread::Builder::new().name("volume-copy".into()).spawn(move || {
+        shim::rootfs::enter()?;
+        shim::rootfs::mount(&overlay, &target)?;
+        Root::open(&target)
+    })?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug: the thread panicked")))
+}
+
+/// A directory of the source that is being copied, and what of it is still to be done.
+struct Level {
+    source: OwnedFd,
+    target: OwnedFd,
+    todo: Vec<OsString>,
+}
+
+impl Level {
+    fn new(source: OwnedFd, target: OwnedFd) -> io::Result<Self> {
+        let todo = fsx::list(&source)?.into_iter().map(|entry| entry.name).collect();
+        Ok(Self { source, target, todo })
+    }
+}
+
+fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
+    let mut linked: HashMap<(u64, u64), (OwnedFd, OsString)> = HashMap::new();
+    let mut levels = vec![Level::new(source, target)?];
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.todo.pop() else {
+            // Last, since making files in it changed its times.
+            copy_attributes(&level.source, &level.target)?;
+            levels.pop();
+            continue;
+        };
+        let stat = fsx::stat_at(&level.source, &name)?;
+        if fsx::kind(&stat) == FileType::Directory {
+            fsx::mkdir_at(&level.target, &name, Mode::from_raw_mode(0o700))?;
+            let below =
+                Level::new(fsx::open_dir_at(&level.source, &name)?, fsx::open_dir_at(&level.target, &name)?)?;
+            if levels.len() >= DEPTH_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "directories are too deep"));
+            }
+            levels.push(below);
+            continue;
+        }
+        let known = linked.get(&(stat.st_dev, stat.st_ino));
+        if let Some((dir, first)) = known {
+            fsx::link_at(dir, first, &level.target, &name)?;
+            continue;
+        }
+        copy_node(level, &name, &stat)?;
+        if stat.st_nlink > 1 {
+            linked.insert((stat.st_dev, stat.st_ino), (level.target.try_clone()?, name));
+        }
+    }
+    Ok(())
+}
+
+fn copy_node(level: &Level, name: &OsString, stat: &Stat) -> io::Result<()> {
+    match fsx::kind(stat) {
+        FileType::RegularFile => {
+            let from = fsx::open_at(&level.source, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+            let to = fsx::open_at(&level.target, name, flags, Mode::from_raw_mode(0o600))?;
+            let (from, to) = (File::from(from), File::from(to));
+            fsx::copy_data(&from, &to)?;
+            return copy_attributes(&from, &to);
+        }
+        FileType::Symlink => {
+            let text = sys::path::read_link_at(level.source.as_fd(), name)?;
+            fsx::symlink_at(text.as_os_str(), &level.target, name)?;
+        }
+        kind @ (FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice) => {
+            fsx::mknod_at(&level.target, name, kind, Mode::from_raw_mode(0o600), stat.st_rdev)?;
+        }
+        _ => return Ok(()),
+    }
+    // By handle from here on: a container that shares the volume may put something else in the name's place.
+    let handle = fsx::open_at(&level.target, name, OFlags::PATH, Mode::empty())?;
+    if fsx::kind(&fsx::stat(&handle)?) != fsx::kind(stat) {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    let mode = (fsx::kind(stat) != FileType::Symlink).then_some(mode);
+    fsx::set_attributes_of_handle(&handle, (stat.st_uid, stat.st_gid), mode, times(stat))
+}
+
+fn times(stat: &Stat) -> (Time, Time) {
+    let time = |seconds: i64, nanoseconds: u64| Time {
+        seconds,
+        nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+    };
+    (time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec))
+}
+
+/// Owner, permissions, extended attributes and times of an open file or directory.
+fn copy_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    let stat = fsx::stat(&from)?;
+    fsx::chown(&to, stat.st_uid, stat.st_gid)?;
+    fsx::chmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for name in xattr::list(&from)? {
+        // Those of overlay speak of layers; labels belong to the host's policy.
+        let text = name.to_string_lossy();
+        if text.starts_with("trusted.") || (text.starts_with("security.") && text != "security.capability") {
+            continue;
+        }
+        if let Some(value) = xattr::get(&from, &name)? {
+            match xattr::set(&to, &name, &value) {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                other => other?,
+            }
+        }
+    }
+    let (access, modification) = times(&stat);
+    fsx::set_times(&to, access, modification)
+}

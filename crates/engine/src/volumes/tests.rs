@@ -1,0 +1,236 @@
+use super::*;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::time::Duration;
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("tempdir") }
+    }
+
+    fn open(&self) -> (Store, Arc<Volumes>) {
+        let store = Store::open(&self.dir.path().join("data")).expect("store");
+        let volumes = Volumes::open(store.clone(), Arc::default()).expect("volumes");
+        (store, Arc::new(volumes))
+    }
+
+    fn image(&self, layers: &[&str]) -> storage::Mounts {
+        let base = self.dir.path().join("layers");
+        for layer in layers {
+            fs::create_dir_all(base.join(layer)).expect("mkdir");
+        }
+        let lower = layers.iter().map(|layer| (*layer).to_owned()).collect();
+        storage::Mounts { lower_base: base, lower, upper: None, work: None }
+    }
+}
+
+fn put_container(store: &Store, id: &str, volume: &str) {
+    let json = format!(
+        r#"{{"mounts":[{{"point":{{"Type":"volume","Name":"{volume}"}},"kind":{{"Tmpfs":{{"options":""}}}}}}]}}"#
+    );
+    let new = NewRecord { kind: CONTAINER, id, name: None, json: json.as_bytes() };
+    store.transaction(|tx| tx.put_record(&new)).expect("put");
+}
+
+fn filters(json: &str) -> Filters {
+    Filters::parse(json).expect("filters")
+}
+
+#[tokio::test]
+async fn from_creation_to_removal() {
+    let world = World::new();
+    let (store, volumes) = world.open();
+    let request = CreateRequest {
+        name: "pg".into(),
+        labels: BTreeMap::from([("a".into(), "b".into())]),
+        ..CreateRequest::default()
+    };
+    let made = volumes.create(request.clone()).await.expect("create");
+    assert_eq!((made.name.as_str(), made.driver.as_str(), made.scope.as_str()), ("pg", "local", "local"));
+    assert!(Path::new(&made.mountpoint).ends_with("volumes/pg/_data"));
+    assert_eq!(fs::metadata(&made.mountpoint).expect("data").permissions().mode() & 0o7777, 0o755);
+    assert_eq!(volumes.create(request).await.expect("again"), made);
+    let anonymous = volumes.create(CreateRequest::default()).await.expect("anonymous");
+    assert_eq!(anonymous.name.len(), 64);
+
+    put_container(&store, "c1", "pg");
+    let error = volumes.remove("pg", false).await.expect_err("in use");
+    assert_eq!(error.to_string(), "remove pg: volume is in use - [c1]");
+    assert_eq!(error.kind(), crate::Kind::Conflict);
+    let names = |list: List| list.volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>();
+    let list = |json: &str| volumes.list(filters(json));
+    assert_eq!(names(list(r#"{"dangling":["true"]}"#).await.expect("list")), [anonymous.name.clone()]);
+    assert_eq!(names(list(r#"{"dangling":["false"]}"#).await.expect("list")), ["pg"]);
+    assert_eq!(names(list(r#"{"label":["a=b"],"name":["p"]}"#).await.expect("list")), ["pg"]);
+    assert!(names(list(r#"{"driver":["other"]}"#).await.expect("list")).is_empty());
+    assert!(list(r#"{"colour":["red"]}"#).await.is_err());
+
+    store.transaction(|tx| tx.delete_record(CONTAINER, "c1")).expect("delete");
+    let report = volumes.prune(Filters::new()).await.expect("prune");
+    assert_eq!(report.volumes_deleted, [anonymous.name]);
+    let kept = volumes.prune(filters(r#"{"all":["true"],"label!":["a=b"]}"#)).await.expect("prune");
+    assert!(kept.volumes_deleted.is_empty());
+    let report = volumes.prune(filters(r#"{"all":["true"]}"#)).await.expect("prune");
+    assert_eq!(report.volumes_deleted, ["pg"]);
+    let error = volumes.remove("pg", false).await.expect_err("gone");
+    assert_eq!(error.to_string(), "get pg: no such volume");
+    volumes.remove("pg", true).await.expect("forced");
+    assert_eq!(fs::read_dir(&volumes.directory).expect("list").count(), 0);
+}
+
+#[tokio::test]
+async fn odd_names_and_drivers_are_refused() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    for name in ["x", "../etc", "/abs", ".removing-1", "a/b", "a b", "", "\0\0"]
+        .iter()
+        .filter(|name| !name.is_empty())
+    {
+        let request = CreateRequest { name: (*name).into(), ..CreateRequest::default() };
+        assert_eq!(
+            volumes.create(request).await.expect_err(name).kind(),
+            crate::Kind::InvalidParameter,
+            "{name}"
+        );
+    }
+    let request = CreateRequest { name: "vv".into(), driver: "rexray".into(), ..CreateRequest::default() };
+    let error = volumes.create(request).await.expect_err("driver");
+    assert!(error.to_string().contains("plugin \"rexray\" not found"), "{error}");
+    let request = CreateRequest {
+        name: "vv".into(),
+        driver_opts: BTreeMap::from([("size".into(), "1g".into())]),
+        ..CreateRequest::default()
+    };
+    assert!(volumes.create(request).await.is_err());
+    assert_eq!(fs::read_dir(&volumes.directory).expect("list").count(), 0);
+}
+
+#[test]
+fn the_image_is_copied_as_it_is_and_once() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let image = world.image(&["2", "1"]);
+    let [top, bottom] = ["2", "1"].map(|layer| image.lower_base.join(layer));
+    fs::create_dir_all(bottom.join("srv/data/sub")).expect("mkdir");
+    fs::create_dir_all(top.join("srv/data")).expect("mkdir");
+    fs::write(bottom.join("srv/data/file"), "old").expect("write");
+    fs::write(top.join("srv/data/file"), "new").expect("write");
+    fs::write(bottom.join("srv/data/sub/suid"), "x").expect("write");
+    fs::set_permissions(bottom.join("srv/data/sub/suid"), fs::Permissions::from_mode(0o4711)).expect("chmod");
+    std::os::unix::fs::chown(top.join("srv/data"), Some(70), Some(71)).expect("chown");
+    fs::set_permissions(top.join("srv/data"), fs::Permissions::from_mode(0o700)).expect("chmod");
+    fs::hard_link(top.join("srv/data/file"), top.join("srv/data/second")).expect("link");
+    symlink("/etc/passwd", top.join("srv/data/link")).expect("symlink");
+    symlink("srv", top.join("alias")).expect("symlink");
+    sys::path::Root::open(top.join("srv/data"))
+        .and_then(|root| {
+            root.mknod("fifo", sys::fsx::FileType::Fifo, sys::path::Mode::from_raw_mode(0o600), 0)
+        })
+        .expect("mkfifo");
+
+    let made = volumes.ensure_blocking("vol", BTreeMap::new(), BTreeMap::new()).expect("make");
+    assert!(made.new);
+    volumes.copy_up_blocking("vol", &image, "/alias/../alias/data").expect("copy");
+    let data = PathBuf::from(&made.mountpoint);
+    assert_eq!(fs::read(data.join("file")).expect("read"), b"new");
+    let stat = |name: &str| fs::symlink_metadata(data.join(name)).expect("stat");
+    assert_eq!(stat("file").ino(), stat("second").ino());
+    assert_eq!(stat("sub/suid").mode() & 0o7777, 0o4711);
+    assert!(stat("fifo").file_type().is_fifo() && stat("link").file_type().is_symlink());
+    assert_eq!((stat(".").uid(), stat(".").gid(), stat(".").mode() & 0o7777), (70, 71, 0o700));
+
+    fs::remove_file(data.join("file")).expect("remove");
+    volumes.copy_up_blocking("vol", &image, "/srv/data").expect("copy");
+    assert!(!data.join("file").exists(), "what is not empty stays as it is");
+    let error = volumes
+        .ensure_blocking("other", BTreeMap::new(), BTreeMap::new())
+        .and_then(|_| volumes.copy_up_blocking("other", &image, "/srv/data/file"));
+    assert!(error.expect_err("a file").to_string().contains("cannot mount volume over existing file"));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!mounts.contains(".image"), "nothing is left mounted");
+}
+
+#[test]
+fn nothing_of_the_host_gets_into_a_volume() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let image = world.image(&["2", "1"]);
+    let host = world.dir.path().join("host");
+    fs::create_dir(&host).expect("mkdir");
+    fs::write(host.join("canary"), "secret").expect("write");
+    let top = image.lower_base.join("2");
+    symlink(&host, top.join("abs")).expect("symlink");
+    symlink("../../../host", top.join("up")).expect("symlink");
+    for (number, destination) in
+        ["/abs", "/up", "/../../host", "/../../../../../../etc", "/abs/../host"].iter().enumerate()
+    {
+        let name = format!("vol{number}");
+        let made = volumes.ensure_blocking(&name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        let _ = volumes.copy_up_blocking(&name, &image, destination);
+        assert_eq!(fs::read_dir(made.mountpoint).expect("list").count(), 0, "{destination}");
+    }
+    assert_eq!(fs::read(host.join("canary")).expect("read"), b"secret");
+}
+
+#[test]
+fn options_are_mounted_while_in_use() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let source = world.dir.path().join("source");
+    fs::create_dir(&source).expect("mkdir");
+    fs::write(source.join("file"), "x").expect("write");
+    let options =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let device = source.to_str().expect("utf8");
+    let bind = options(&[("type", "none"), ("o", "bind,ro"), ("device", device)]);
+    volumes.ensure_blocking("bound", BTreeMap::new(), bind).expect("make");
+    let memory = options(&[("type", "tmpfs"), ("o", "size=1m,mode=0751,noexec"), ("device", "tmpfs")]);
+    volumes.ensure_blocking("memory", BTreeMap::new(), memory).expect("make");
+    let missing = options(&[("type", "none"), ("o", "bind"), ("device", "/not/there")]);
+    volumes.ensure_blocking("missing", BTreeMap::new(), missing).expect("make");
+    if let Err(error) = volumes.acquire_blocking("bound") {
+        println!("skipped: needs the capability to mount (CAP_SYS_ADMIN): {error}");
+        return;
+    }
+    let bound = volumes.acquire_blocking("bound").expect("again");
+    assert_eq!(fs::read(bound.join("file")).expect("read"), b"x");
+    assert_eq!(
+        fs::write(bound.join("new"), "").expect_err("read-only").kind(),
+        std::io::ErrorKind::ReadOnlyFilesystem
+    );
+    let memory = volumes.acquire_blocking("memory").expect("mount");
+    assert_eq!(fs::metadata(&memory).expect("stat").mode() & 0o7777, 0o751);
+    let error = volumes.acquire_blocking("missing").expect_err("missing");
+    assert!(error.to_string().contains("failed to mount local volume: mount /not/there:"), "{error}");
+    volumes.remove_blocking("bound").expect("remove");
+    volumes.remove_blocking("memory").expect("remove");
+    assert_eq!(fs::read(source.join("file")).expect("the source stays"), b"x");
+    assert!(!memory.exists());
+}
+
+#[tokio::test]
+async fn what_was_interrupted_is_cleared_away_and_data_is_not() {
+    let world = World::new();
+    let (_, volumes) = world.open();
+    let directory = volumes.directory.clone();
+    volumes.ensure_blocking("kept", BTreeMap::new(), BTreeMap::new()).expect("make");
+    drop(volumes);
+    fs::create_dir_all(directory.join(".removing-1/_data/deep")).expect("mkdir");
+    fs::create_dir_all(directory.join("half/_data")).expect("mkdir");
+    fs::create_dir_all(directory.join("precious/_data")).expect("mkdir");
+    fs::write(directory.join("precious/_data/file"), "x").expect("write");
+    let (store, volumes) = world.open();
+    let mut left: Vec<_> =
+        fs::read_dir(&directory).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["kept", "precious"]);
+    // A volume of the same name takes the directory over, with what is in it.
+    let made = volumes.ensure_blocking("precious", BTreeMap::new(), BTreeMap::new()).expect("make");
+    assert!(made.new && Path::new(&made.mountpoint).join("file").exists());
+    store.wait_for_removals();
+    assert!(store.wait_until_idle(&oci::Digest::from_sha256([0; 32]), Duration::ZERO));
+}
