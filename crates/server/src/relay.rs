@@ -52,8 +52,7 @@ async fn run(mut client: Client, mut attachment: Attachment, terms: Terms) -> io
     if let Some(logs) = attachment.logs.take() {
         replay(&mut client, logs).await?;
     }
-    let container = if attachment.streams { attachment.stream().await } else { None };
-    let Some(container) = container else { return client.shutdown().await };
+    let Some(container) = attachment.stream().await else { return client.shutdown().await };
     let (mut from_container, to_container) = container.into_split();
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let output = pump(&mut from_container, &mut to_client);
@@ -100,9 +99,10 @@ async fn replay(client: &mut Client, mut logs: LogStream) -> io::Result<()> {
 async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        match from.read(&mut buffer).await? {
-            0 => break,
-            length => to.write_all(&buffer[..length]).await?,
+        match from.read(&mut buffer).await {
+            // A stream whose input nobody read any more ends with a reset, an end like another.
+            Ok(0) | Err(_) => break,
+            Ok(length) => to.write_all(&buffer[..length]).await?,
         }
         to.flush().await?;
     }

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
-use crate::routes::{absent, containers, exec, networks, system};
+use crate::routes::{absent, containers, exec, images, networks, system, volumes};
 use hyper::Method;
 
 /// Answers a call.
@@ -14,8 +14,8 @@ pub(crate) async fn route(call: Call) -> Answer {
     match segments[0] {
         "containers" => containers(call, &method, &segments[1..]).await,
         "exec" => exec(call, &method, &segments[1..]).await,
-        "images" => Err(Failure::absent("images")),
-        "volumes" => Err(Failure::absent("volumes")),
+        "images" => images(call, &method, &segments[1..]).await,
+        "volumes" => volumes(call, &method, &segments[1..]).await,
         "networks" => networks(call, &method, &segments[1..]).await,
         _ => system(call, &method, &segments).await,
     }
@@ -68,6 +68,36 @@ async fn exec(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("POST", [id, "start"]) => exec::start(call, id).await,
         ("POST", [id, "resize"]) => exec::resize(call, id).await,
         ("GET", [id, "json"]) => exec::inspect(call, id).await,
+        _ => Err(Failure::page_not_found()),
+    }
+}
+
+async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("GET", ["json"]) => images::list(call).await,
+        ("POST", ["create"]) => images::create(call).await,
+        ("POST", ["prune"]) => images::prune(call).await,
+        ("GET", ["search"]) => Err(Failure::absent("image search")),
+        ("GET", ["get"] | [.., "get"]) => Err(Failure::absent("image save (get)")),
+        ("POST", ["load"]) => Err(Failure::absent("image load")),
+        ("GET", [name @ .., "json"]) => images::inspect(call, &name.join("/")).await,
+        ("GET", [name @ .., "history"]) => images::history(call, &name.join("/")).await,
+        ("POST", [name @ .., "tag"]) => images::tag(call, &name.join("/")).await,
+        ("POST", [_, .., "push"]) => Err(Failure::absent("image push")),
+        ("GET", [_, .., "attestations"]) => Err(Failure::absent("image attestations")),
+        ("DELETE", name) => images::remove(call, &name.join("/")).await,
+        _ => Err(Failure::page_not_found()),
+    }
+}
+
+async fn volumes(call: Call, method: &Method, segments: &[&str]) -> Answer {
+    match (method.as_str(), segments) {
+        ("GET", []) => volumes::list(call).await,
+        ("POST", ["create"]) => volumes::create(call).await,
+        ("POST", ["prune"]) => volumes::prune(call).await,
+        ("GET", [name]) => volumes::inspect(call, name).await,
+        ("DELETE", [name]) => volumes::remove(call, name).await,
+        ("PUT", [_]) => Err(absent::not_a_manager()),
         _ => Err(Failure::page_not_found()),
     }
 }

@@ -3,5 +3,7 @@
 pub(crate) mod absent;
 pub(crate) mod containers;
 pub(crate) mod exec;
+pub(crate) mod images;
 pub(crate) mod networks;
 pub(crate) mod system;
+pub(crate) mod volumes;

@@ -72,16 +72,7 @@ async fn relay(socket: WebSocket, mut attachment: Attachment, terms: Terms) {
             }
         }
     }
-    let container = if attachment.streams {
-        tokio::select! {
-            container = attachment.stream() => container,
-            // Nothing is taken before it starts, but that the client has gone must be seen.
-            () = gone(&mut from_client, !terms.stdin) => return,
-        }
-    } else {
-        None
-    };
-    if let Some(container) = container {
+    if let Some(container) = attachment.stream().await {
         let (mut from_container, to_container) = container.into_split();
         let detector = tty.then(|| Detector::new(terms.keys.clone()));
         let output = async {
@@ -98,15 +89,6 @@ async fn relay(socket: WebSocket, mut attachment: Attachment, terms: Terms) {
         }
     }
     let _ = to_client.send(Message::Close(None)).await;
-}
-
-/// Waits until the client has gone. With `watch` off, input is left where it is and nothing is seen.
-async fn gone(from: &mut SplitStream<WebSocket>, watch: bool) {
-    if watch {
-        while let Some(Ok(_)) = from.next().await {}
-    } else {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Sends output as one message.

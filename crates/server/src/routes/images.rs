@@ -1,0 +1,152 @@
+//! Images.
+
+mod credentials;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::reply::{Answer, Reply};
+use crate::versions::{self, Resource};
+use api::stream::Progress;
+use bytes::Bytes;
+use engine::images::{ListOptions, PullOptions, Pulling, parse_platform, parse_reference};
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// What `auth` clients send it in.
+const AUTH_HEADER: &str = "x-registry-auth";
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let mut filters = call.query.filters()?;
+    if call.query.flag("identity") {
+        return Err(Failure::absent("listing the identity of images"));
+    }
+    if call.version.before(41)
+        && let Some(reference) = call.query.text("filter")
+    {
+        filters.add("reference", reference);
+    }
+    let options = ListOptions {
+        filters,
+        shared_size: call.query.flag("shared-size"),
+        manifests: call.query.flag("manifests") && call.version.from(47),
+    };
+    let images = call.engine.images().list(options).await?;
+    versions::json_list(call.version, Resource::ImageSummary, &images)
+}
+
+/// The platform of an image with several, which newer clients pass as JSON.
+fn platform(call: &Call, since: u16) -> Result<String, Failure> {
+    let Some(text) = call.query.text("platform").filter(|_| call.version.from(since)) else {
+        return Ok(String::new());
+    };
+    let platform: api::image::Platform = serde_json::from_str(text)
+        .map_err(|error| Failure::invalid(format!("failed to parse platform: invalid JSON: {error}")))?;
+    if platform.os.is_empty() || platform.architecture.is_empty() {
+        return Err(Failure::invalid("both OS and Architecture must be provided"));
+    }
+    let mut name = format!("{}/{}", platform.os, platform.architecture);
+    if !platform.variant.is_empty() {
+        name = format!("{name}/{}", platform.variant);
+    }
+    Ok(name)
+}
+
+pub(crate) async fn inspect(call: Call, name: &str) -> Answer {
+    let platform = platform(&call, 49)?;
+    let manifests = call.query.flag("manifests") && call.version.from(48);
+    if manifests && !platform.is_empty() {
+        return Err(Failure::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
+    let image = call.engine.images().inspect(name, &platform, manifests).await?;
+    versions::json(call.version, Resource::ImageInspect, &image)
+}
+
+pub(crate) async fn history(call: Call, name: &str) -> Answer {
+    let platform = platform(&call, 48)?;
+    Reply::json(&call.engine.images().history(name, &platform).await?)
+}
+
+pub(crate) async fn tag(call: Call, name: &str) -> Answer {
+    let (repository, tag) = (call.query.get("repo").to_owned(), call.query.get("tag").to_owned());
+    let (engine, name) = (Arc::clone(&call.engine), name.to_owned());
+    call.keep(async move { engine.images().tag(&name, &repository, &tag).await }).await?;
+    Reply::status(StatusCode::CREATED)
+}
+
+pub(crate) async fn remove(call: Call, name: &str) -> Answer {
+    if name.trim().is_empty() {
+        return Err(Failure::invalid("image name cannot be blank"));
+    }
+    if call.version.from(50) && call.query.text("platforms").is_some() {
+        return Err(Failure::absent("removing single platforms of an image (platforms)"));
+    }
+    let force = call.query.flag("force");
+    let (engine, name) = (Arc::clone(&call.engine), name.to_owned());
+    Reply::json(&call.keep(async move { engine.images().remove(&name, force).await }).await?)
+}
+
+pub(crate) async fn prune(call: Call) -> Answer {
+    let filters = call.query.filters()?;
+    let engine = Arc::clone(&call.engine);
+    Reply::json(&call.keep(async move { engine.images().prune(filters).await }).await?)
+}
+
+/// Pulls. A client that goes away ends it.
+pub(crate) async fn create(call: Call) -> Answer {
+    let Some(from) = call.query.text("fromImage") else {
+        return Err(Failure::absent("image import (fromSrc)"));
+    };
+    let options = PullOptions {
+        reference: parse_reference(from, call.query.get("tag"))?,
+        platform: parse_platform(call.query.get("platform"))?,
+        credentials: credentials::read(call.header(AUTH_HEADER))?,
+    };
+    let mut pulling = call.engine.images().pull(options);
+    // What fails before anything was told is told by the status.
+    let first = match pulling.next().await {
+        None => return Reply::ok(),
+        Some(first) => first?,
+    };
+    let shutdown = call.shutdown.clone();
+    let state = State { pulling, first: Some(first), shutdown, ended: false };
+    Reply::stream(
+        "application/json",
+        futures_util::stream::unfold(state, |mut state| async move {
+            let line = state.next().await?;
+            Some((Ok(Bytes::from(Reply::encode(&line))), state))
+        }),
+    )
+}
+
+/// A pull that is being told of.
+struct State {
+    pulling: Pulling,
+    first: Option<Progress>,
+    shutdown: tokio_util::sync::CancellationToken,
+    ended: bool,
+}
+
+impl State {
+    /// The next line; the last one where it is an error.
+    async fn next(&mut self) -> Option<Progress> {
+        if self.ended {
+            return None;
+        }
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let next = tokio::select! {
+            next = self.pulling.next() => next?,
+            () = self.shutdown.cancelled() => {
+                self.ended = true;
+                return Some(Progress::failure("the daemon is ending"));
+            }
+        };
+        Some(next.unwrap_or_else(|error| {
+            self.ended = true;
+            Progress::failure(error.chain())
+        }))
+    }
+}
