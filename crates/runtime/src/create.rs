@@ -214,7 +214,7 @@ fn spawn_in_user_namespace(inside: Inside<'_>, new: u64) -> Result<(Child, Insid
     let stage = Clone { flags: process::CLONE_FILES, cgroup: None };
     match process::clone(stage).on("clone", "a helper process")? {
         Cloned::Child => {
-            let joined = join_for_clone(&inside, new);
+            let joined = join_for_clone(&inside);
             let cloned = joined.and_then(|()| {
                 let flags = new | process::CLONE_PARENT | process::CLONE_CLEAR_SIGHAND;
                 let what = Clone { flags, cgroup: inside.cgroup.v2() };
@@ -247,13 +247,14 @@ fn spawn_in_user_namespace(inside: Inside<'_>, new: u64) -> Result<(Child, Insid
     }
 }
 
-fn join_for_clone(inside: &Inside<'_>, new: u64) -> Result<(), Error> {
+fn join_for_clone(inside: &Inside<'_>) -> Result<(), Error> {
+    // Init inherits them; inside nobody could raise them.
+    inside.spec.process().as_ref().map_or(Ok(()), |p| identity::set_limits(0, p))?;
     for kind in [namespace::USER, namespace::PID] {
         if let Some(joined) = inside.namespaces.joined(kind) {
             namespace::join(&joined.fd, kind).on("join", &joined.path)?;
         }
     }
-    debug_assert_eq!(new & namespace::USER, 0, "a kind is made or joined");
     Ok(())
 }
 
@@ -270,6 +271,7 @@ fn serve(
         match wire::receive(sync)? {
             Message::Step(wire::NEEDS_MAPS) => {
                 write_maps(proc, child.pid, spec)?;
+                spec.process().as_ref().map_or(Ok(()), |p| identity::set_limits(child.pid, p))?;
                 wire::send(sync, wire::HAS_MAPS)?;
             }
             Message::Step(wire::NEEDS_HOOKS) => {
@@ -278,7 +280,7 @@ fn serve(
             }
             Message::Step(wire::READY) => {
                 let process = spec.process().as_ref();
-                return process.map_or(Ok(()), |p| identity::set_from_outside(proc, child.pid, p));
+                return process.map_or(Ok(()), |p| identity::set_oom_score(proc, child.pid, p));
             }
             Message::Step(other) => {
                 return Err(Error::Setup { text: format!("init sent an unknown message {other}") });

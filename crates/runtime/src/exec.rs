@@ -88,7 +88,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let Joining { proc, sync, .. } = joining;
     drop(sync);
     let ready = match wire::receive(&ours)? {
-        Message::Step(wire::READY) => identity::set_from_outside(&proc, child.pid, e.process),
+        Message::Step(wire::READY) => identity::set_oom_score(&proc, child.pid, e.process),
         Message::Failure { code, text } => Err(wire::failure(code, text)),
         _ => Err(Error::Setup { text: "the process ended while it joined the container".into() }),
     };
@@ -121,6 +121,7 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<(Ready, Owned
     process::close_on_exec_from(3).on("mark", "descriptors")?;
     process::umask(0);
     joining.cgroup.join()?;
+    identity::set_limits(0, process)?;
     // All at once, and by the descriptor: the kernel takes care of their order, and of who may.
     let kinds = joining.record.namespaces & !namespace::PID;
     namespace::join(&joining.init, kinds).on("join", "the container's namespaces")?;

@@ -69,8 +69,9 @@ impl Filter {
     }
 }
 
-/// Sets what only somebody outside has the right to set, for the process `pid` that waits to be started.
-pub(crate) fn set_from_outside(proc: &Proc, pid: i32, process: &Process) -> Result<(), Error> {
+/// Sets the limits of the process `pid`; 0 is the caller. Only root of the host can raise them, and for another process only
+/// one who has the same user: it is done before the user changes, and before a user namespace is entered.
+pub(crate) fn set_limits(pid: i32, process: &Process) -> Result<(), Error> {
     for limit in process.rlimits().iter().flatten() {
         let name = limit.typ().to_string();
         let number =
@@ -81,11 +82,14 @@ pub(crate) fn set_from_outside(proc: &Proc, pid: i32, process: &Process) -> Resu
         }
         rlimit::set(pid, number, limit.soft(), limit.hard()).on("set", &name)?;
     }
-    if let Some(score) = process.oom_score_adj() {
-        let file = format!("{pid}/oom_score_adj");
-        proc.write(&file, score.to_string()).on("write", format!("/proc/{file}"))?;
-    }
     Ok(())
+}
+
+/// Sets how ready the kernel is to kill the process `pid` for want of memory: outside, where its files belong to us.
+pub(crate) fn set_oom_score(proc: &Proc, pid: i32, process: &Process) -> Result<(), Error> {
+    let Some(score) = process.oom_score_adj() else { return Ok(()) };
+    let file = format!("{pid}/oom_score_adj");
+    proc.write(&file, score.to_string()).on("write", format!("/proc/{file}"))
 }
 
 /// Becomes the user, with the rights, that the configuration says. The root directory is the container's.
@@ -151,7 +155,10 @@ fn become_user(process: &Process) -> Result<(), Error> {
 fn enter_directory(path: &Path) -> Result<(), Error> {
     let root = Root::open("/").on("open", "/")?;
     let directory = match root.open_path(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        // In procfs nothing can be made, and what is not there now may be a descriptor a moment later.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && !sys::path::normalize(path).starts_with("proc") =>
+        {
             root.mkdir_all(path, Mode::from_raw_mode(0o755)).on("create", path)?
         }
         other => other.on("chdir to cwd", path)?,

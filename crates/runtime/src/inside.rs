@@ -107,6 +107,9 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     if let Some(personality) = linux.personality() {
         identity::set_personality(personality)?;
     }
+    if inside.namespaces.all() & namespace::USER == 0 {
+        identity::set_limits(0, process)?;
+    }
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
     let filter = identity::assume(process, inside.filter.take(), &inside.proc)?;
     // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.

@@ -1,0 +1,7 @@
+//! The runtime on the kernel of this machine: containers that work, and containers that attack.
+
+#![expect(clippy::unwrap_used, reason = "a test says by its panic what it could not do")]
+
+mod attacks;
+mod bundle;
+mod containers;
