@@ -44,7 +44,8 @@ pub(super) fn plan(
         .into_iter()
         .filter(|planned| {
             let destination = planned.mount.destination().to_string_lossy();
-            !taken(&destination) && !(destination.starts_with("/dev/") && taken("/dev"))
+            let below_dev = destination.starts_with("/dev/") && taken("/dev");
+            !taken(&destination) && !below_dev
         })
         .collect();
 

@@ -461,7 +461,7 @@ fn sysctls() {
     );
     assert_eq!(set(&|h| h.network_mode = "host".into()).to_string(), "{}");
     let port = |h: &mut HostConfig| {
-        drop(h.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "80".into()))
+        drop(h.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "80".into()));
     };
     assert_eq!(set(&port)["net.ipv4.ip_unprivileged_port_start"], "80");
     let wrong = |name: &str| refused(|r| drop(r.host.sysctls.insert(name.into(), "1".into())));

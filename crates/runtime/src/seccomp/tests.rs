@@ -264,3 +264,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_kernel_takes_the_default_program_and_obeys_it() {
+    // A filter belongs to one thread, and ends with it.
+    let enforced = std::thread::spawn(|| {
+        let rules = default_profile(&conditions(Machine::HOST, CapabilitySet::DEFAULT));
+        let program = compile(&rules).unwrap();
+        sys::process::set_no_new_privileges().unwrap();
+        match sys::seccomp::install(&program, program.flags()) {
+            Err(error) if error.raw_os_error() == Some(38) => None,
+            other => {
+                other.unwrap();
+                // What is allowed goes on working; what is not is refused before anything is looked at.
+                std::fs::read("/proc/self/stat").unwrap();
+                Some(sys::namespace::unshare(sys::namespace::UTS).unwrap_err().raw_os_error())
+            }
+        }
+    });
+    match enforced.join().unwrap() {
+        Some(errno) => assert_eq!(errno, Some(1)),
+        None => println!("skipped: the kernel has no seccomp"),
+    }
+}
