@@ -1,168 +1,288 @@
-//! The containers' service: one file for each thing that can be done to a container.
+//! The containers' service: one file for each thing that is more than a message to the container's actor.
 
+pub(crate) mod actor;
+pub mod attachment;
 pub mod create;
+pub(crate) mod files;
+pub mod identity;
+pub(crate) mod index;
+pub mod layered;
+pub mod list;
+pub mod logs;
 pub mod options;
+pub mod prune;
 pub mod record;
+pub mod show;
+pub(crate) mod start;
 pub mod state;
+pub mod top;
+pub mod update;
 
-use api::Filters;
-use api::container::{
-    CreateRequest, CreateResponse, Inspect, PruneReport, Summary, Top, UpdateRequest, UpdateResponse,
-    WaitResponse,
-};
-use bytes::Bytes;
-use tokio::net::UnixStream;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use api::container::{CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse};
+use shim::wire::{Streams, Target};
+use tokio::sync::oneshot;
+
+pub use attachment::Attachment;
+pub use logs::LogStream;
 pub use options::{AttachOptions, ListOptions, LogOptions, RemoveOptions, StopOptions, WaitCondition};
 pub use record::{Identity, ImageRef, MountKind, MountRecord, Paths, Record};
 
-use crate::{Error, Result};
+use crate::containers::actor::{Command, Reply};
+use crate::containers::index::Handle;
+use crate::containers::state::{Phase, SIGKILL};
+use crate::context::Context;
+use crate::{Error, Result, blocking, names, signals};
+
+/// Seconds a container may take to stop where it does not say.
+const STOP_PATIENCE_S: i64 = 10;
 
 /// The containers.
 #[derive(Debug)]
-pub struct Containers {}
+pub struct Containers {
+    context: Arc<Context>,
+}
 
 /// A registered wait: it was in place before this was returned, so nothing that happens after is missed.
 #[derive(Debug)]
-pub struct Waiting {}
+pub struct Waiting {
+    done: oneshot::Receiver<WaitResponse>,
+}
 
 impl Waiting {
     /// Waits.
     pub async fn done(self) -> WaitResponse {
-        WaitResponse::default()
+        self.done.await.unwrap_or_else(|_| WaitResponse {
+            status_code: -1,
+            error: Some(api::container::WaitError { message: "the daemon is ending".to_owned() }),
+        })
     }
 }
 
-/// A client's place at a container's (or an exec's) streams.
-#[derive(Debug)]
-pub struct Attachment {
-    /// Whether there is a terminal: then bytes travel raw, else in Docker's multiplexed frames.
-    pub tty: bool,
-    /// What was logged before, if it was asked for: to be sent first.
-    pub logs: Option<LogStream>,
-    /// Whether the streams were asked for; if not, the log alone is sent.
-    pub streams: bool,
-}
-
-impl Attachment {
-    /// The socket to relay to and from, raw both ways: output is framed already, and a half-close is the end of standard
-    /// input. At once where the container runs; else when it starts. `None` when it will not.
-    pub async fn stream(&mut self) -> Option<UnixStream> {
-        None
-    }
-}
-
-/// Lines of a log, framed for the client: multiplexed, or raw where the container has a terminal.
-#[derive(Debug)]
-pub struct LogStream {
-    /// Whether the bytes are raw.
-    pub tty: bool,
-}
-
-impl LogStream {
-    /// The next bytes to send, or `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes>> {
-        None
-    }
-}
-
-fn missing<T>(what: &str) -> Result<T> {
-    Err(Error::not_implemented(format!("{what} is not available yet")))
+fn gone(name: &str) -> Error {
+    Error::not_found(format!("No such container: {name}"))
 }
 
 impl Containers {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Handle>> {
+        self.context.index.find(name)
+    }
+
+    /// Sends a command and waits for its answer. The command is carried out whether or not the caller stays.
+    async fn ask(&self, name: &str, command: impl FnOnce(Reply) -> Command) -> Result<()> {
+        let handle = self.find(name)?;
+        let (reply, answer) = oneshot::channel();
+        handle.mailbox.send(command(reply)).await.map_err(|_| gone(name))?;
+        answer.await.map_err(|_| gone(name))?
+    }
+
     /// Makes a container; without a name one is made up.
     pub async fn create(
         &self,
-        _name: Option<&str>,
-        _platform: Option<&str>,
-        _body: CreateRequest,
+        name: Option<&str>,
+        platform: Option<&str>,
+        body: CreateRequest,
     ) -> Result<CreateResponse> {
-        missing("create")
+        let name = name.map(str::to_owned).filter(|name| !name.is_empty());
+        let platform = platform.map(str::to_owned).filter(|platform| !platform.is_empty());
+        let context = Arc::clone(&self.context);
+        // A client that goes away does not stop half-way what it has begun.
+        let made = self.context.tasks.spawn(create::run(context, name, platform, body));
+        made.await.map_err(|e| Error::system("a bug: create panicked").with_source(e))?
     }
 
     /// Starts it. Already running is `NotModified`.
-    pub async fn start(&self, _name: &str) -> Result<()> {
-        missing("start")
+    pub async fn start(&self, name: &str) -> Result<()> {
+        self.ask(name, Command::Start).await
     }
 
     /// Stops it. Not running is `NotModified`.
-    pub async fn stop(&self, _name: &str, _options: StopOptions) -> Result<()> {
-        missing("stop")
+    pub async fn stop(&self, name: &str, options: StopOptions) -> Result<()> {
+        let (signal, patience) = stop_how(&self.find(name)?.record(), &options)?;
+        self.ask(name, |reply| Command::Stop { signal, patience, reply }).await
     }
 
     /// Stops it if it runs, and starts it.
-    pub async fn restart(&self, _name: &str, _options: StopOptions) -> Result<()> {
-        missing("restart")
+    pub async fn restart(&self, name: &str, options: StopOptions) -> Result<()> {
+        let (signal, patience) = stop_how(&self.find(name)?.record(), &options)?;
+        self.ask(name, |reply| Command::Restart { signal, patience, reply }).await
     }
 
     /// Sends its init a signal, by name or number; `None` is SIGKILL.
-    pub async fn kill(&self, _name: &str, _signal: Option<&str>) -> Result<()> {
-        missing("kill")
+    pub async fn kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
+        let signal = match signal {
+            None | Some("") => SIGKILL,
+            Some(text) => signals::parse(text)?,
+        };
+        let record = self.find(name)?.record();
+        let ends = signal == SIGKILL || signals::stop_signal(&record.config.stop_signal)? == signal;
+        let result = self.ask(name, |reply| Command::Kill { signal, ends, reply }).await;
+        result.map_err(|error| match error.kind() {
+            crate::Kind::Conflict => Error::conflict(format!("cannot kill container: {name}: {error}")),
+            _ => error,
+        })
     }
 
     /// Freezes it.
-    pub async fn pause(&self, _name: &str) -> Result<()> {
-        missing("pause")
+    pub async fn pause(&self, name: &str) -> Result<()> {
+        self.ask(name, Command::Pause).await
     }
 
     /// Lets it go on.
-    pub async fn unpause(&self, _name: &str) -> Result<()> {
-        missing("unpause")
+    pub async fn unpause(&self, name: &str) -> Result<()> {
+        self.ask(name, Command::Unpause).await
     }
 
     /// Registers a wait; send the response's headers when this returns, the body when `done` does.
-    pub async fn wait(&self, _name: &str, _condition: WaitCondition) -> Result<Waiting> {
-        missing("wait")
+    pub async fn wait(&self, name: &str, condition: WaitCondition) -> Result<Waiting> {
+        let handle = self.find(name)?;
+        let (done, waiting) = oneshot::channel();
+        // The mailbox is in order: what is asked of the container after this, it does after having registered.
+        handle.mailbox.send(Command::Wait { condition, done }).await.map_err(|_| gone(name))?;
+        Ok(Waiting { done: waiting })
     }
 
     /// Attaches to its streams.
-    pub async fn attach(&self, _name: &str, _options: AttachOptions) -> Result<Attachment> {
-        missing("attach")
+    pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attachment> {
+        let handle = self.find(name)?;
+        let record = handle.record();
+        match record.life.phase {
+            Phase::Paused { .. } => {
+                return Err(Error::conflict(format!(
+                    "container {name} is paused, unpause the container before attach"
+                )));
+            }
+            Phase::Restarting => {
+                return Err(Error::conflict(format!(
+                    "container {name} is restarting, wait until the container is running"
+                )));
+            }
+            _ => {}
+        }
+        let logs = if options.logs {
+            let all =
+                LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+            Some(logs::open(&self.context, &handle, all).await?)
+        } else {
+            None
+        };
+        let streams = Streams {
+            stdin: options.stdin && record.config.open_stdin,
+            stdout: options.stdout,
+            stderr: options.stderr,
+        };
+        let stream = if options.stream { Some(connect(&handle, name, streams).await?) } else { None };
+        self.context.tell(&record, "attach", BTreeMap::new());
+        Ok(Attachment::new(record.config.tty, logs, stream))
     }
 
     /// Reads its log.
-    pub async fn logs(&self, _name: &str, _options: LogOptions) -> Result<LogStream> {
-        missing("logs")
+    pub async fn logs(&self, name: &str, options: LogOptions) -> Result<LogStream> {
+        let handle = self.find(name)?;
+        logs::open(&self.context, &handle, options).await
     }
 
     /// Sets the size of its terminal.
-    pub async fn resize(&self, _name: &str, _height: u32, _width: u32) -> Result<()> {
-        missing("resize")
+    pub async fn resize(&self, name: &str, height: u32, width: u32) -> Result<()> {
+        let handle = self.find(name)?;
+        let size = crate::execs::size(height, width)?;
+        let record = handle.record();
+        let not_running = || Error::conflict(format!("container {} is not running", record.id));
+        let shim = handle.shim().ok_or_else(not_running)?;
+        shim.resize(Target::Init, size).await.map_err(Error::supervisor)?;
+        let more = BTreeMap::from([
+            ("height".to_owned(), height.to_string()),
+            ("width".to_owned(), width.to_string()),
+        ]);
+        self.context.tell(&record, "resize", more);
+        Ok(())
     }
 
     /// Gives it another name.
-    pub async fn rename(&self, _name: &str, _new: &str) -> Result<()> {
-        missing("rename")
+    pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let handle = self.find(name)?;
+        if new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let new = names::check(new)?;
+        if handle.record().name == new {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.context.index.take_name(new, &handle.id)?;
+        let taken = new.to_owned();
+        self.ask(&handle.id, |reply| Command::Rename { name: taken, reply }).await
     }
 
     /// Its processes, in the columns that `ps` with these arguments has.
-    pub async fn top(&self, _name: &str, _ps_args: &str) -> Result<Top> {
-        missing("top")
+    pub async fn top(&self, name: &str, ps_args: &str) -> Result<Top> {
+        let handle = self.find(name)?;
+        let record = handle.record();
+        if record.life.pid().is_none() {
+            return Err(Error::conflict(format!("container {} is not running", record.id)));
+        }
+        let (cgroup, args) = (self.context.cgroup(&record), ps_args.to_owned());
+        let top = blocking::run("list a container's processes", move || {
+            let group = runtime::cgroup::Cgroup::open(&cgroup).map_err(Error::runtime)?;
+            top::top(&group.pids().map_err(Error::runtime)?, &args)
+        })
+        .await?;
+        self.context.tell(&record, "top", BTreeMap::new());
+        Ok(top)
     }
 
     /// Removes it.
-    pub async fn remove(&self, _name: &str, _options: RemoveOptions) -> Result<()> {
-        missing("remove")
-    }
-
-    /// Removes those that do not run.
-    pub async fn prune(&self, _filters: &Filters) -> Result<PruneReport> {
-        missing("prune")
-    }
-
-    /// Lists them, newest first.
-    pub async fn list(&self, _options: ListOptions) -> Result<Vec<Summary>> {
-        missing("list")
+    pub async fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return Err(Error::not_implemented("removing links (link=1, --link) is not available yet"));
+        }
+        let RemoveOptions { force, volumes, .. } = options;
+        self.ask(name, |reply| Command::Remove { force, volumes, reply }).await
     }
 
     /// All about one.
-    pub async fn inspect(&self, _name: &str, _size: bool) -> Result<Inspect> {
-        missing("inspect")
+    pub async fn inspect(&self, name: &str, size: bool) -> Result<Inspect> {
+        let handle = self.find(name)?;
+        let record = handle.record();
+        let sizes = if size { Some(list::sizes(&self.context, &record).await?) } else { None };
+        let exec_ids = self.context.execs.ids(&record.id);
+        Ok(show::inspect(&record, &self.context.paths(&record.id), exec_ids, sizes))
     }
 
     /// Changes its limits and its restart policy.
-    pub async fn update(&self, _name: &str, _body: UpdateRequest) -> Result<UpdateResponse> {
-        missing("update")
+    pub async fn update(&self, name: &str, body: UpdateRequest) -> Result<UpdateResponse> {
+        update::refuse(&body.resources)?;
+        let body = Box::new(body);
+        self.ask(name, |reply| Command::Update { body, reply }).await?;
+        Ok(UpdateResponse { warnings: Vec::new() })
     }
+}
+
+/// A stream to the container's init: of this run, or of the next.
+async fn connect(handle: &Handle, name: &str, streams: Streams) -> Result<tokio::net::UnixStream> {
+    if let Some(shim) = handle.shim()
+        && let Ok(stream) = shim.attach(Target::Init, streams).await
+    {
+        return Ok(stream);
+    }
+    let (reply, answer) = oneshot::channel();
+    handle.mailbox.send(Command::Attach { streams, reply }).await.map_err(|_| gone(name))?;
+    answer.await.map_err(|_| gone(name))?
+}
+
+/// The signal to stop a container with, and how long to wait for it.
+fn stop_how(record: &Record, options: &StopOptions) -> Result<(i32, Option<Duration>)> {
+    let signal = match options.signal.as_deref() {
+        None | Some("") => signals::stop_signal(&record.config.stop_signal)?,
+        Some(text) => signals::parse(text)?,
+    };
+    let seconds = options.timeout_s.or(record.config.stop_timeout).unwrap_or(STOP_PATIENCE_S);
+    // A negative time is for ever.
+    Ok((signal, u64::try_from(seconds).ok().map(Duration::from_secs)))
 }

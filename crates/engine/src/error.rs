@@ -152,6 +152,29 @@ impl Error {
         Self::system(format!("cannot {verb} {}", path.display())).with_source(source)
     }
 
+    /// What the runtime could not do.
+    pub(crate) fn runtime(source: runtime::Error) -> Self {
+        Self::system("cannot change the container's cgroup").with_source(source)
+    }
+
+    /// What a supervisor could not do. A process that is not in the state for it is a conflict.
+    pub(crate) fn supervisor(source: crate::supervisor::Error) -> Self {
+        use crate::supervisor::{Error as Supervisor, Stage};
+        match &source {
+            Supervisor::Gone | Supervisor::Connect { .. } => {
+                Self::conflict("the container has just ended").with_source(source)
+            }
+            Supervisor::Failed(failure) if failure.stage == Stage::State => {
+                Self::conflict(failure.text.clone())
+            }
+            Supervisor::Failed(failure) if failure.stage == Stage::NotFound => {
+                Self::not_found(failure.text.clone())
+            }
+            Supervisor::Failed(failure) => Self::system(failure.text.clone()),
+            _ => Self::system("cannot ask the container's supervisor").with_source(source),
+        }
+    }
+
     /// The same error, with what may help against it.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.detail_mut().hint = Some(hint.into());
@@ -227,6 +250,33 @@ impl Error {
         }
     }
 }
+
+/// Most of what goes wrong in the store is the machine's; what the caller named and is not there is told apart.
+impl From<storage::Error> for Error {
+    fn from(source: storage::Error) -> Self {
+        use storage::Error as Storage;
+        let kind = match &source {
+            Storage::NotFound { .. } => Kind::NotFound,
+            Storage::Ambiguous { .. } => Kind::InvalidParameter,
+            Storage::Exists { .. } => Kind::Conflict,
+            Storage::Busy { .. } | Storage::NoSpace { .. } | Storage::ReadOnly { .. } => Kind::Unavailable,
+            Storage::Interrupted => Kind::Cancelled,
+            Storage::Locked { .. } => Kind::Conflict,
+            _ => Kind::System,
+        };
+        let mut error = Self::new(kind, source.to_string());
+        // Its own text is ours; only what is below it remains a source.
+        if let Some(below) = StdError::source(&source) {
+            error.detail_mut().source = Some(Arc::new(Below(below.to_string())));
+        }
+        error
+    }
+}
+
+/// The text of a cause that cannot be kept itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Below(String);
 
 #[cfg(test)]
 mod tests {

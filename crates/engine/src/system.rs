@@ -1,26 +1,266 @@
 //! The engine itself: what it is, what it runs on, what it uses.
 
-use api::system::{DiskUsage, Info, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::{Error, Result};
+use api::system::{
+    Commit, Component, Containerd, DiskUsage, Info, PlatformName, Plugins, RegistryConfig, Runtime, SwarmInfo,
+    Usage, Version,
+};
+use api::{ApiVersion, timestamp};
+
+use crate::containers::show::SNAPSHOTTER;
+use crate::containers::state::Phase;
+use crate::context::Context;
+use crate::Result;
+
+/// What images are kept in: by this, buildx and Compose decide what an engine can do.
+const DRIVER_TYPE: &str = "io.containerd.snapshotter.v1";
+/// The engine's own version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The file with this installation's identifier.
+const ID_FILE: &str = "engine-id";
 
 /// The engine itself.
 #[derive(Debug)]
-pub struct System {}
+pub struct System {
+    context: Arc<Context>,
+    id: String,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    running: i64,
+    paused: i64,
+    stopped: i64,
+}
 
 impl System {
+    pub(crate) fn new(context: Arc<Context>, id: String) -> Self {
+        Self { context, id }
+    }
+
     /// What `info` shows.
     pub async fn info(&self) -> Result<Info> {
-        Err(Error::not_implemented("info is not available yet"))
+        let images = self.images().await?;
+        let (context, host) = (&self.context, &self.context.host);
+        let counts = self.counts();
+        let v1 = host.cgroup_version == 1;
+        let cpu = host.can("cpu");
+        Ok(Info {
+            id: self.id.clone(),
+            containers: counts.running + counts.paused + counts.stopped,
+            containers_running: counts.running,
+            containers_paused: counts.paused,
+            containers_stopped: counts.stopped,
+            images,
+            driver: SNAPSHOTTER.to_owned(),
+            driver_status: vec![["driver-type".to_owned(), DRIVER_TYPE.to_owned()]],
+            docker_root_dir: context.config.data_root.to_string_lossy().into_owned(),
+            plugins: plugins(),
+            memory_limit: host.can("memory"),
+            swap_limit: host.swap_limit,
+            cpu_cfs_period: cpu,
+            cpu_cfs_quota: cpu,
+            cpu_shares: cpu,
+            cpu_set: host.can("cpuset"),
+            pids_limit: host.can("pids"),
+            oom_kill_disable: v1 && host.can("memory"),
+            ipv4_forwarding: host.ipv4_forwarding,
+            debug: context.config.debug,
+            n_fd: open_descriptors(),
+            n_goroutines: i64::try_from(context.tasks.len()).unwrap_or(0),
+            system_time: timestamp::format(timestamp::now()),
+            logging_driver: "json-file".to_owned(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_version: host.cgroup_version.to_string(),
+            n_events_listener: i64::try_from(context.events.listeners()).unwrap_or(0),
+            kernel_version: host.kernel.clone(),
+            operating_system: host.os.clone(),
+            os_version: host.os_version.clone(),
+            os_type: "linux".to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            index_server_address: "https://index.docker.io/v1/".to_owned(),
+            registry_config: Some(self.registries()),
+            n_cpu: i64::from(host.cpus),
+            mem_total: i64::try_from(host.memory_bytes).unwrap_or(i64::MAX),
+            name: host.name.clone(),
+            server_version: VERSION.to_owned(),
+            runtimes: BTreeMap::from([("corten".to_owned(), Runtime::default())]),
+            default_runtime: "corten".to_owned(),
+            swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+            live_restore_enabled: true,
+            init_binary: "corten-supervisor".to_owned(),
+            runc_commit: Commit { id: VERSION.to_owned() },
+            init_commit: Commit { id: VERSION.to_owned() },
+            security_options: self.security_options(),
+            containerd: None::<Containerd>,
+            warnings: self.warnings(),
+            http_proxy: proxy("HTTP_PROXY"),
+            https_proxy: proxy("HTTPS_PROXY"),
+            no_proxy: proxy("NO_PROXY"),
+            ..Info::default()
+        })
+    }
+
+    async fn images(&self) -> Result<i64> {
+        Ok(i64::try_from(self.context.images.count().await?).unwrap_or(i64::MAX))
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for handle in self.context.index.all() {
+            match handle.record().life.phase {
+                Phase::Running { .. } | Phase::Restarting => counts.running += 1,
+                Phase::Paused { .. } => counts.paused += 1,
+                _ => counts.stopped += 1,
+            }
+        }
+        counts
+    }
+
+    fn registries(&self) -> RegistryConfig {
+        let config = &self.context.config;
+        RegistryConfig {
+            insecure_registry_cidrs: config
+                .insecure_registries
+                .iter()
+                .filter(|entry| entry.contains('/'))
+                .cloned()
+                .chain(["::1/128".to_owned(), "127.0.0.0/8".to_owned()])
+                .collect(),
+            mirrors: config.registry_mirrors.clone(),
+            ..RegistryConfig::default()
+        }
+    }
+
+    fn security_options(&self) -> Vec<String> {
+        let mut options = Vec::new();
+        if self.context.host.apparmor {
+            options.push("name=apparmor".to_owned());
+        }
+        if self.context.host.seccomp {
+            options.push("name=seccomp,profile=builtin".to_owned());
+        }
+        options.push("name=cgroupns".to_owned());
+        options
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let host = &self.context.host;
+        [
+            (host.can("memory"), "WARNING: No memory limit support"),
+            (host.swap_limit, "WARNING: No swap limit support"),
+            (host.can("cpu"), "WARNING: No cpu cfs quota support"),
+            (host.can("cpuset"), "WARNING: No cpuset support"),
+            (host.can("pids"), "WARNING: No pids limit support"),
+            (host.seccomp, "WARNING: No seccomp support"),
+        ]
+        .iter()
+        .filter(|(there, _)| !there)
+        .map(|(_, text)| (*text).to_owned())
+        .collect()
     }
 
     /// What `version` shows.
     pub async fn version(&self) -> Result<Version> {
-        Err(Error::not_implemented("version is not available yet"))
+        let host = &self.context.host;
+        let component = |name: &str, details: BTreeMap<String, String>| Component {
+            name: name.to_owned(),
+            version: VERSION.to_owned(),
+            details,
+        };
+        let details = BTreeMap::from(
+            [
+                ("ApiVersion", api::version::MAX.to_string()),
+                ("MinAPIVersion", api::version::MIN.to_string()),
+                ("Os", "linux".to_owned()),
+                ("Arch", architecture().to_owned()),
+                ("KernelVersion", host.kernel.clone()),
+                ("Experimental", "false".to_owned()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        Ok(Version {
+            platform: Some(PlatformName { name: format!("Corten {VERSION}") }),
+            components: vec![
+                component("Engine", details),
+                component("corten-runtime", BTreeMap::new()),
+                component("corten-supervisor", BTreeMap::new()),
+            ],
+            version: VERSION.to_owned(),
+            api_version: ApiVersion::default().to_string(),
+            min_api_version: api::version::MIN.to_string(),
+            os: "linux".to_owned(),
+            arch: architecture().to_owned(),
+            kernel_version: host.kernel.clone(),
+            ..Version::default()
+        })
     }
 
-    /// What `system df` shows; with `verbose`, each thing too.
-    pub async fn disk_usage(&self, _verbose: bool) -> Result<DiskUsage> {
-        Err(Error::not_implemented("system df is not available yet"))
+    /// What `system df` shows of containers; images and volumes are told by their own services. From counters and indexes; with `verbose`
+    /// the containers are measured one by one.
+    pub async fn disk_usage(&self, verbose: bool) -> Result<DiskUsage> {
+        let mut usage = Usage::default();
+        for handle in self.context.index.all() {
+            let record = handle.record();
+            usage.total_count += 1;
+            let alive = record.life.pid().is_some();
+            usage.active_count += i64::from(alive);
+            let sizes = crate::containers::list::sizes(&self.context, &record).await.unwrap_or_default();
+            usage.total_size += sizes.rw;
+            if !alive {
+                usage.reclaimable += sizes.rw;
+            }
+            if verbose {
+                let now = jiff::Timestamp::now();
+                usage.items.push(crate::containers::show::summary(&record, now, Some(sizes)));
+            }
+        }
+        Ok(DiskUsage { container_usage: Some(usage), ..DiskUsage::default() })
     }
+}
+
+fn plugins() -> Plugins {
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Plugins {
+        volume: list(&["local"]),
+        network: list(&["host", "null"]),
+        authorization: Vec::new(),
+        log: list(&["json-file", "none"]),
+    }
+}
+
+/// Go's word for the processor.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn proxy(name: &str) -> String {
+    let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+    value.unwrap_or_default()
+}
+
+fn open_descriptors() -> i64 {
+    std::fs::read_dir("/proc/self/fd").map_or(-1, |dir| i64::try_from(dir.count()).unwrap_or(-1))
+}
+
+/// This installation's identifier: made once.
+pub(crate) fn installation_id(data_root: &std::path::Path) -> Result<String> {
+    let path = data_root.join(ID_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(crate::Error::io("read", &path, e)),
+    }
+    let digits = crate::names::new_id()?;
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..32]];
+    let id = parts.join("-");
+    std::fs::write(&path, format!("{id}\n")).map_err(|e| crate::Error::io("write", &path, e))?;
+    Ok(id)
 }

@@ -1,5 +1,245 @@
-//! Making a container.
+//! Making a container: nothing of it is left when a step fails.
 
 pub mod merge;
 pub mod mounts;
 pub mod refuse;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use api::container::{Config, CreateRequest, CreateResponse, HostConfig};
+use jiff::Timestamp;
+use storage::{NewRecord, Resource};
+
+use crate::containers::actor::{Actor, Found};
+use crate::containers::files;
+use crate::containers::record::{ImageRef, MountKind, MountRecord, Record};
+use crate::containers::state::Life;
+use crate::context::{CONTAINER, Context, encode};
+use crate::error::{Error, Result};
+use crate::images::Resolved;
+use crate::volumes::Volumes;
+use crate::{blocking, names, plan};
+
+use mounts::Wanted;
+
+/// The size of `/dev/shm` where nobody says: Docker's.
+const SHM_BYTES: i64 = 64 << 20;
+/// Made-up names are tried this often without a number at their end.
+const PLAIN_NAMES: u32 = 8;
+/// And this often in all: then something else is wrong.
+const NAMES_MAX: u32 = 1000;
+const NO_NETWORK: &str = "the container has no network but its own loopback: bridge networks are not available yet (use --network none to be rid of this warning, --network host to share the host's)";
+const NO_HEALTH: &str = "the image's health check is not run: health checks are not available yet";
+
+/// Makes a container.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    name: Option<String>,
+    platform: Option<String>,
+    body: CreateRequest,
+) -> Result<CreateResponse> {
+    refuse::check(&body, context.host.cpus)?;
+    let name = name.map(|name| names::check(&name).map(str::to_owned)).transpose()?;
+    let id = names::new_id()?;
+    let image = context.images.resolve(&body.config.image, platform.as_deref()).await?;
+    let name = Name::take(&context, name, &id)?;
+    let shared = Arc::clone(&context);
+    let (record, warnings, name) = blocking::run("create a container", move || {
+        let (record, warnings) = make(&shared, id, &name, &image, body)?;
+        Ok((record, warnings, name))
+    })
+    .await?;
+    let created = record.clone();
+    Actor::spawn(&context, record, Found::Nothing);
+    name.keep();
+    context.tell(&created, "create", BTreeMap::new());
+    Ok(CreateResponse { id: created.id, warnings })
+}
+
+/// A name that is taken, and given back unless the container comes to be.
+struct Name {
+    context: Arc<Context>,
+    name: String,
+    id: String,
+    kept: bool,
+}
+
+impl Name {
+    fn take(context: &Arc<Context>, asked: Option<String>, id: &str) -> Result<Self> {
+        let take = |name: String| {
+            context.index.take_name(&name, id)?;
+            Ok(Self { context: Arc::clone(context), name, id: id.to_owned(), kept: false })
+        };
+        if let Some(name) = asked {
+            return take(name);
+        }
+        for attempt in 0..NAMES_MAX {
+            if let Ok(name) = take(names::made_up(attempt.saturating_sub(PLAIN_NAMES))?) {
+                return Ok(name);
+            }
+        }
+        Err(Error::system("cannot find a name that is free"))
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.context.index.free_name(&self.name, &self.id);
+        }
+    }
+}
+
+/// Everything that touches the disk.
+fn make(
+    context: &Context,
+    id: String,
+    name: &Name,
+    image: &Resolved,
+    body: CreateRequest,
+) -> Result<(Record, Vec<String>)> {
+    let image_name = body.config.image.clone();
+    let (config, host, warnings) = complete(context, body, image);
+    plan::check(&host, &context.host)?;
+    let args = merge::arguments(&config)?;
+    let wanted = mounts::all(&config, &host)?;
+    sources_exist(&wanted)?;
+
+    let prepared = context.store.prepare_snapshot(&id, &image.manifest.diff_ids())?;
+    let mut record = Record {
+        created: Timestamp::now(),
+        image: image_ref(image_name, image),
+        mounts: Vec::new(),
+        life: Life::default(),
+        name: name.name.clone(),
+        id,
+        config,
+        host,
+        args,
+    };
+    let mut undo = Undo { context, record: &record.id.clone(), volumes: Vec::new(), kept: false };
+    for wanted in wanted {
+        let mount = volume_for(&context.volumes, wanted, &mut undo.volumes)?;
+        record.mounts.push(mount);
+    }
+    files::make_state_dir(&context.paths(&record.id))?;
+    let json = encode(&record)?;
+    context.store.transaction(|tx| {
+        let new = NewRecord { kind: CONTAINER, id: &record.id, name: Some(&record.name), json: &json };
+        // A volume that was found before may have been removed since.
+        crate::volumes::check_mounts(tx, &record.mounts)?;
+        tx.insert_record(&new)?;
+        tx.set_record_resources(CONTAINER, &record.id, &[Resource::Snapshot(record.id.clone())])?;
+        tx.add_snapshot(prepared)
+    })?;
+    undo.kept = true;
+    drop(undo);
+    Ok((record, warnings))
+}
+
+/// What a creation that failed has made so far: removed again. The snapshot looks after itself.
+struct Undo<'a> {
+    context: &'a Context,
+    record: &'a str,
+    volumes: Vec<String>,
+    kept: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        for volume in &self.volumes {
+            if let Err(error) = self.context.volumes.remove_blocking(volume) {
+                tracing::warn!(volume, error = %error.chain(), "cannot remove a volume");
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.context.paths(self.record).state);
+    }
+}
+
+fn image_ref(name: String, image: &Resolved) -> ImageRef {
+    ImageRef {
+        name,
+        id: image.id.to_string(),
+        manifest: image.manifest.digest.to_string(),
+        manifest_size: image.manifest.size,
+        manifest_type: image.manifest.media_type.clone(),
+        platform: image.manifest.platform.clone(),
+    }
+}
+
+/// The request with everything filled in that it leaves to the image and to us.
+fn complete(context: &Context, body: CreateRequest, image: &Resolved) -> (Config, HostConfig, Vec<String>) {
+    let mut warnings = Vec::new();
+    let own_health = body.config.healthcheck.is_some();
+    let mut config = merge::over_image(body.config, &image.config.config);
+    if !own_health && config.healthcheck.as_ref().is_some_and(|check| !refuse::health_is_off(check)) {
+        warnings.push(NO_HEALTH.to_owned());
+    }
+    let mut host = body.host_config.unwrap_or_default();
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        if !config.network_disabled {
+            warnings.push(NO_NETWORK.to_owned());
+        }
+        host.network_mode = "none".to_owned();
+    }
+    for (field, default) in [
+        (&mut host.ipc_mode, "private"),
+        (&mut host.cgroupns_mode, "private"),
+        (&mut host.log_config.driver, "json-file"),
+        (&mut host.runtime, "corten"),
+        (&mut host.restart_policy.name, "no"),
+    ] {
+        if field.is_empty() {
+            default.clone_into(field);
+        }
+    }
+    if host.shm_size == 0 {
+        host.shm_size = context.config.default_shm_size_bytes.unwrap_or(SHM_BYTES);
+    }
+    let limits = &mut host.resources;
+    if limits.memory > 0 && limits.memory_swap == 0 && context.host.swap_limit {
+        limits.memory_swap = limits.memory.saturating_mul(2);
+    }
+    limits.memory_swappiness = limits.memory_swappiness.filter(|swappiness| *swappiness != -1);
+    limits.pids_limit = limits.pids_limit.filter(|limit| *limit > 0);
+    if config.hostname.is_empty() && (host.network_mode == "host" || host.uts_mode == "host") {
+        config.hostname.clone_from(&context.host.name);
+    }
+    (config, host, warnings)
+}
+
+/// `--mount` wants its source to be there; `-v` makes it at the start.
+fn sources_exist(wanted: &[Wanted]) -> Result<()> {
+    for wanted in wanted.iter().filter(|wanted| wanted.must_exist) {
+        let source = &wanted.record.point.source;
+        if !Path::new(source).try_exists().unwrap_or(false) {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The mount as it is remembered; a volume that is not there is made, and noted.
+fn volume_for(volumes: &Volumes, wanted: Wanted, made: &mut Vec<String>) -> Result<MountRecord> {
+    let mut mount = wanted.record;
+    if let (MountKind::Volume { .. }, Some(new)) = (&mount.kind, wanted.volume) {
+        let volume = volumes.ensure_blocking(&mount.point.name, new.labels, new.options)?;
+        mount.point.name = volume.name;
+        mount.point.source = volume.mountpoint;
+        if volume.new {
+            made.push(mount.point.name.clone());
+        }
+    }
+    Ok(mount)
+}

@@ -157,3 +157,41 @@ pub struct Identity {
     /// The home directory, for `HOME`.
     pub home: String,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record for tests.
+    pub(crate) fn record() -> Record {
+        Record {
+            id: "0123456789abcdef".repeat(4),
+            name: "web".into(),
+            created: Timestamp::UNIX_EPOCH,
+            image: ImageRef {
+                name: "busybox".into(),
+                id: format!("sha256:{}", "1".repeat(64)),
+                manifest: format!("sha256:{}", "2".repeat(64)),
+                manifest_size: 500,
+                manifest_type: "application/vnd.oci.image.manifest.v1+json".into(),
+                platform: "linux/amd64".into(),
+            },
+            config: Config { cmd: Some(vec!["sleep".into(), "1".into()]), ..Config::default() },
+            host: HostConfig { network_mode: "none".into(), ..HostConfig::default() },
+            args: vec!["sleep".into(), "1".into()],
+            mounts: Vec::new(),
+            life: Life::default(),
+        }
+    }
+
+    #[test]
+    fn a_record_survives_being_written() {
+        let mut record = record();
+        record.config.entrypoint = Some(Vec::new());
+        record.host.masked_paths = Some(Vec::new());
+        record.host.resources.memory = 1 << 30;
+        record.host.resources.pids_limit = Some(0);
+        let bytes = serde_json::to_vec(&record).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&bytes).unwrap(), record);
+    }
+}

@@ -1,4 +1,4 @@
-//! A container's life as a pure function: `step(machine, input) -> (machine, effects)`.
+//! A container's life as a pure function: `step(machine, input) -> effects`.
 //!
 //! ```text
 //!  create        start             exit                        policy says again
@@ -290,7 +290,8 @@ pub enum Effect {
     Arm(Timer, Duration),
     /// Stop this timer.
     Disarm(Timer),
-    /// Clear up after a run: the runtime directory, the cgroup, execs.
+    /// Clear up after a run: the runtime directory, the cgroup, execs. After the `Persist`: until then the runtime directory
+    /// is what tells the next daemon how the run ended.
     Sweep,
     /// Remove everything, then feed back `Destroyed` or `DestroyFailed`.
     Destroy {
@@ -395,8 +396,8 @@ impl Machine {
         }
     }
 
-    /// One step of the life.
-    pub fn step(mut self, input: Input) -> (Self, Effects) {
+    /// One step of the life: what is to be done about it.
+    pub fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
         match input {
             Input::Start(token) => self.start(token, &mut out),
@@ -419,7 +420,7 @@ impl Machine {
             Input::RestartDue => self.restart_due(&mut out),
             Input::DaemonStarted => self.daemon_started(&mut out),
         }
-        (self, out)
+        out
     }
 
     fn start(&mut self, token: Token, out: &mut Effects) {
@@ -473,8 +474,8 @@ impl Machine {
         self.life.phase = if self.life.started_at.is_some() { Phase::Exited } else { Phase::Created };
         self.life.exit_code = code;
         self.life.error = error.chain();
-        out.push(Effect::Sweep);
         out.push(Effect::Persist);
+        out.push(Effect::Sweep);
         out.push(Effect::Wake(Wake::Ended));
         for token in self.starters.drain(..).chain(self.restarters.drain(..)) {
             out.push(Effect::Reply(token, Err(Refusal::Failed(error.clone()))));
@@ -516,11 +517,8 @@ impl Machine {
         }
         out.push(Effect::Disarm(Timer::Stop));
         out.push(Effect::Disarm(Timer::Kill));
-        out.push(Effect::Sweep);
         out.push(Effect::Persist);
-        if exit.oom {
-            out.push(Effect::Emit(Happened::Oom));
-        }
+        out.push(Effect::Sweep);
         out.push(Effect::Emit(Happened::Die { code: exit.code, ran: ended.ran }));
         out.push(Effect::Wake(Wake::Ended));
         if let Some(stopping) = stopping {

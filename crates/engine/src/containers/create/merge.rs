@@ -1,12 +1,12 @@
 //! What runs in a container: the request over the image's own configuration.
 
-use api::container::Config;
-use api::image;
+use api::container::{Config, HealthConfig, Unit};
+use oci::image::ContainerConfig;
 
 use crate::error::{Error, Result};
 
 /// The request's configuration with what it leaves to the image filled in.
-pub fn over_image(asked: Config, image: &image::Config) -> Config {
+pub fn over_image(asked: Config, image: &ContainerConfig) -> Config {
     let mut config = asked;
     // A program of its own makes the image's arguments meaningless; an empty list of arguments takes the image's.
     let own_entrypoint = config.entrypoint.is_some();
@@ -14,9 +14,9 @@ pub fn over_image(asked: Config, image: &image::Config) -> Config {
         config.entrypoint = Some(Vec::new());
     }
     if !own_entrypoint {
-        config.entrypoint = (!image.entrypoint.is_empty()).then(|| image.entrypoint.clone());
+        config.entrypoint.clone_from(&image.entrypoint);
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {
-            config.cmd = (!image.cmd.is_empty()).then(|| image.cmd.clone());
+            config.cmd.clone_from(&image.cmd);
         }
     }
     for (field, default) in [
@@ -29,20 +29,30 @@ pub fn over_image(asked: Config, image: &image::Config) -> Config {
         }
     }
     config.env = environment(&image.env, &config.env);
-    for (port, unit) in &image.exposed_ports {
-        config.exposed_ports.entry(port.clone()).or_insert(*unit);
+    for port in image.exposed_ports.keys() {
+        config.exposed_ports.entry(port.clone()).or_insert(Unit {});
     }
-    for (path, unit) in &image.volumes {
-        config.volumes.entry(path.clone()).or_insert(*unit);
+    for path in image.volumes.keys() {
+        config.volumes.entry(path.clone()).or_insert(Unit {});
     }
     for (key, value) in &image.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
     if config.shell.is_empty() {
-        config.shell.clone_from(&image.shell);
+        config.shell = image.shell.clone().unwrap_or_default();
+    }
+    if config.stop_timeout.is_none() {
+        config.stop_timeout = image.stop_timeout;
     }
     if config.healthcheck.is_none() {
-        config.healthcheck.clone_from(&image.healthcheck);
+        config.healthcheck = image.healthcheck.as_ref().map(|check| HealthConfig {
+            test: check.test.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries,
+        });
     }
     config
 }
@@ -84,10 +94,10 @@ mod tests {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn image() -> image::Config {
-        image::Config {
-            entrypoint: words("/entry"),
-            cmd: words("serve --all"),
+    fn image() -> ContainerConfig {
+        ContainerConfig {
+            entrypoint: Some(words("/entry")),
+            cmd: Some(words("serve --all")),
             env: words("PATH=/bin A=1"),
             user: "app".into(),
             working_dir: "/srv".into(),

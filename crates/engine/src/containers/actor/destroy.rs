@@ -1,0 +1,73 @@
+//! Clearing up after a run, and removing a container.
+
+use crate::blocking;
+use crate::containers::record::MountKind;
+use crate::containers::state::Input;
+use crate::context::CONTAINER;
+use crate::error::{Error, Result};
+
+use super::Actor;
+
+impl Actor {
+    /// Removes what a run leaves, in the background: the next launch and the removal wait for it.
+    pub(super) fn begin_sweep(&mut self) {
+        let (paths, cgroup) = (self.paths.clone(), self.context.cgroup(&self.record));
+        let id = self.record.id.clone();
+        let before = self.sweep.take();
+        self.sweep = Some(self.context.tasks.spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            let swept = blocking::run("clear up after a run", move || crate::converge::sweep(&paths, &cgroup));
+            if let Err(error) = swept.await {
+                tracing::warn!(id, error = %error.chain(), "something is left of a run");
+            }
+        }));
+    }
+
+    /// Waits until nothing is left of the last run.
+    pub(super) async fn swept(&mut self) {
+        if let Some(sweep) = self.sweep.take() {
+            let _ = sweep.await;
+        }
+    }
+
+    /// Removes everything.
+    pub(super) async fn destroy(&mut self, volumes: bool) -> Input {
+        self.swept().await;
+        match self.remove_all(volumes).await {
+            Ok(()) => {
+                self.context.execs.forget(&self.record.id);
+                self.context.index.remove(&self.record.id);
+                self.gone = true;
+                Input::Destroyed
+            }
+            Err(error) => Input::DestroyFailed(error),
+        }
+    }
+
+    async fn remove_all(&mut self, volumes: bool) -> Result<()> {
+        let context = std::sync::Arc::clone(&self.context);
+        let (id, state) = (self.record.id.clone(), self.paths.state.clone());
+        blocking::run("remove a container", move || {
+            context.store.transaction(|tx| {
+                tx.delete_record(CONTAINER, &id)?;
+                tx.remove_snapshot(&id)
+            })?;
+            // Without a record a directory is rubbish, which the next start of the daemon would remove too.
+            match std::fs::remove_dir_all(&state) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &state, e)),
+                _ => Ok(()),
+            }
+        })
+        .await?;
+        for mount in &self.record.mounts {
+            let MountKind::Volume { anonymous, .. } = &mount.kind else { continue };
+            let name = &mount.point.name;
+            if let Err(error) = self.context.volumes.released(name, *anonymous && volumes).await {
+                tracing::warn!(volume = %name, error = %error.chain(), "cannot remove a volume");
+            }
+        }
+        Ok(())
+    }
+}

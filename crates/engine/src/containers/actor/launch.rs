@@ -1,0 +1,177 @@
+//! Starting a container: all that is needed is prepared in one go off the async threads, then the supervisor is started.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shim::launch::{Launch, Log, Oom, Overlay, Rootfs, Upper};
+use shim::wire::Stage;
+
+use super::Actor;
+use crate::blocking;
+use crate::containers::create::refuse;
+use crate::containers::record::{Paths, Record};
+use crate::containers::start::{self, Prepared};
+use crate::containers::state::Input;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::supervisor;
+
+/// The exit code of a container that could not be started for a reason that is not its program.
+const EXIT_NOT_STARTED: i32 = 128;
+/// Docker keeps everything in one file by default; we keep this much, so that a chatty container cannot fill the disk.
+const LOG_BYTES_MAX: u64 = 20 << 20;
+const LOG_FILES_MAX: u32 = 5;
+
+impl Actor {
+    pub(super) async fn launch(&mut self) -> Input {
+        self.swept().await;
+        match self.try_launch().await {
+            Ok(pid) => Input::Launched { pid, at: Timestamp::now() },
+            Err((code, error)) => {
+                self.shim = None;
+                self.events = None;
+                self.handle.set_shim(None);
+                self.attachers.clear();
+                Input::LaunchFailed { code, error }
+            }
+        }
+    }
+
+    async fn try_launch(&mut self) -> Result<i32, (i32, Error)> {
+        let (context, record, paths) =
+            (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
+        let prepared =
+            blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
+                .await
+                .map_err(|error| (EXIT_NOT_STARTED, error))?;
+        let Prepared { mounts, binds, bind_indexes } = prepared;
+        let (streams, sockets): (Vec<_>, Vec<_>) = self.attachers.drain(..).unzip();
+        let launch = Launch {
+            attach: streams,
+            binds: bind_indexes,
+            ..describe(&self.context, &self.record, &self.paths, &mounts)
+                .map_err(|error| (EXIT_NOT_STARTED, error))?
+        };
+        let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
+        self.handle.set_shim(Some(launched.shim.clone()));
+        self.shim = Some(launched.shim);
+        self.events = Some(launched.events);
+        self.oom = false;
+        Ok(i32::try_from(launched.pid).unwrap_or_default())
+    }
+}
+
+/// What the supervisor is told.
+fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage::Mounts) -> Result<Launch> {
+    let text = |path: &std::path::Path| {
+        path.to_str().map(str::to_owned).ok_or_else(|| {
+            Error::system(format!("{} is not UTF-8: a data root must be", path.display()))
+        })
+    };
+    let upper = match (&mounts.upper, &mounts.work) {
+        (Some(dir), Some(work)) => Some(Upper { dir: text(dir)?, work: text(work)? }),
+        _ => None,
+    };
+    let lower = mounts.lower_paths().iter().map(|path| text(path)).collect::<Result<_>>()?;
+    let size = match record.host.console_size {
+        [height, width] if record.config.tty && height > 0 && width > 0 => {
+            Some(crate::execs::size(height, width)?)
+        }
+        _ => None,
+    };
+    Ok(Launch {
+        id: record.id.clone(),
+        dir: text(&paths.run)?,
+        rootfs: Rootfs::Overlay(Overlay { lower, upper, options: Vec::new() }),
+        log: log(record, paths)?,
+        tty: record.config.tty,
+        open_stdin: record.config.open_stdin,
+        stdin_once: record.config.stdin_once,
+        size,
+        start_now: true,
+        oom: oom(context, record),
+        ..Launch::default()
+    })
+}
+
+fn log(record: &Record, paths: &Paths) -> Result<Option<Log>> {
+    let config = &record.host.log_config;
+    if config.driver == "none" {
+        return Ok(None);
+    }
+    let option = |key: &str| config.config.get(key);
+    let path = paths.log();
+    let path = path.to_str().ok_or_else(|| Error::system("the path of the log is not UTF-8"))?;
+    Ok(Some(Log {
+        path: path.to_owned(),
+        max_size: option("max-size").and_then(|text| refuse::size(text)).unwrap_or(LOG_BYTES_MAX),
+        max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(LOG_FILES_MAX),
+        attrs: attributes(record)?,
+    }))
+}
+
+/// The labels and variables that every line of the log carries, if some were asked for.
+fn attributes(record: &Record) -> Result<Vec<u8>> {
+    let config = &record.host.log_config.config;
+    let names = |key: &str| config.get(key).into_iter().flat_map(|list| list.split(',')).map(str::trim);
+    let mut attributes = std::collections::BTreeMap::new();
+    for name in names("labels") {
+        if let Some(value) = record.config.labels.get(name) {
+            attributes.insert(name, value.as_str());
+        }
+    }
+    for name in names("env") {
+        let value = record.config.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        if let Some(value) = value {
+            attributes.insert(name, value);
+        }
+    }
+    if attributes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let json = serde_json::to_vec(&attributes)
+        .map_err(|e| Error::system("cannot write a log's attributes").with_source(e))?;
+    if json.len() > shim::launch::MAX_ATTRS {
+        return Err(Error::invalid(format!(
+            "the labels and variables that the log is to carry are longer than {} bytes",
+            shim::launch::MAX_ATTRS
+        )));
+    }
+    Ok(json)
+}
+
+/// Where the kernel counts its kills for want of memory in the container.
+fn oom(context: &Context, record: &Record) -> Oom {
+    let group = context.cgroup(record);
+    let group = group.strip_prefix("/").unwrap_or(&group);
+    let below = |root: &str| std::path::Path::new(root).join(group).to_string_lossy().into_owned();
+    match context.host.cgroup_version {
+        2 => Oom::V2(below("/sys/fs/cgroup")),
+        _ if context.host.can("memory") => Oom::V1(below("/sys/fs/cgroup/memory")),
+        _ => Oom::Unknown,
+    }
+}
+
+/// Why a container could not be started, with its exit code, in the words that scripts match on.
+fn refused(error: supervisor::Error) -> (i32, Error) {
+    let text = |inner: &str| {
+        format!("failed to create task for container: failed to create shim task: OCI runtime create failed: {inner}: unknown")
+    };
+    match error {
+        supervisor::Error::Failed(failure) if failure.stage == Stage::Exec => {
+            let inner = format!(
+                "runc create failed: unable to start container process: error during container init: {}",
+                failure.text
+            );
+            (i32::from(failure.code), Error::invalid(text(&inner)))
+        }
+        supervisor::Error::Failed(failure) => (EXIT_NOT_STARTED, Error::system(text(&failure.text))),
+        supervisor::Error::Gone => {
+            (EXIT_NOT_STARTED, Error::system("the container's supervisor ended before the container began"))
+        }
+        other => {
+            let line = other.to_string();
+            (EXIT_NOT_STARTED, Error::system(line).with_source(other))
+        }
+    }
+}

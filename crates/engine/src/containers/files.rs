@@ -1,0 +1,146 @@
+//! The files that the engine makes for a container: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::containers::record::{Paths, Record};
+use crate::error::{Error, Result};
+
+/// Everybody in the container reads them.
+const READABLE: u32 = 0o644;
+/// The host's `resolv.conf` is a few lines; one that is longer is no `resolv.conf`.
+const RESOLV_CONF_MAX_BYTES: u64 = 64 * 1024;
+/// What a container without a network has to say about names.
+const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::\tip6-localnet\n\
+    ff00::\tip6-mcastprefix\n\
+    ff02::1\tip6-allnodes\n\
+    ff02::2\tip6-allrouters\n";
+
+/// Makes the container's directory on the data root, nobody else's to look at.
+pub fn make_state_dir(paths: &Paths) -> Result<()> {
+    for dir in [&paths.state, &paths.log_dir()] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|e| Error::io("create", dir, e))?;
+    }
+    Ok(())
+}
+
+/// Writes the files, unless they are there: what a person wrote into them inside the container stays.
+pub fn write(record: &Record, paths: &Paths) -> Result<()> {
+    let host = record.host.network_mode == "host";
+    once(&paths.hostname(), || Ok(format!("{}\n", record.hostname())))?;
+    once(&paths.hosts(), || {
+        let base = if host { read_host("/etc/hosts") } else { LOCAL_HOSTS.to_owned() };
+        Ok(hosts(&base, &record.host.extra_hosts))
+    })?;
+    once(&paths.resolv_conf(), || {
+        Ok(resolv_conf(
+            &read_host("/etc/resolv.conf"),
+            &record.host.dns,
+            &record.host.dns_search,
+            &record.host.dns_options,
+        ))
+    })
+}
+
+/// A file of the host that is copied into containers; one that is not there or is odd counts as empty.
+fn read_host(path: &str) -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    match std::fs::File::open(path).and_then(|f| f.take(RESOLV_CONF_MAX_BYTES).read_to_string(&mut text)) {
+        Ok(_) => text,
+        Err(_) => String::new(),
+    }
+}
+
+fn once(path: &Path, text: impl FnOnce() -> Result<String>) -> Result<()> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path);
+    match made {
+        Ok(mut file) => file.write_all(text()?.as_bytes()).map_err(|e| Error::io("write", path, e)),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(Error::io("create", path, e)),
+    }
+}
+
+fn hosts(base: &str, extra: &[String]) -> String {
+    let mut text = base.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for entry in extra {
+        if let Some((name, address)) = entry.split_once([':', '=']) {
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            text.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
+    text
+}
+
+/// The host's configuration with what the request replaces in it.
+fn resolv_conf(base: &str, servers: &[String], search: &[String], options: &[String]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in base.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let replaced = match word {
+            "nameserver" => !servers.is_empty(),
+            "search" | "domain" => !search.is_empty(),
+            "options" => !options.is_empty(),
+            _ => false,
+        };
+        if !replaced {
+            lines.push(line.to_owned());
+        }
+    }
+    // A lone dot means no search domain at all.
+    if !search.is_empty() && search != ["."] {
+        lines.push(format!("search {}", search.join(" ")));
+    }
+    lines.extend(servers.iter().map(|server| format!("nameserver {server}")));
+    if !options.is_empty() {
+        lines.push(format!("options {}", options.join(" ")));
+    }
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::record::tests::record;
+
+    #[test]
+    fn the_request_replaces_what_the_host_says() {
+        let base = "# made by hand\nnameserver 10.0.0.1\nsearch corp.example\noptions ndots:2\n";
+        assert_eq!(resolv_conf(base, &[], &[], &[]), base);
+        assert_eq!(
+            resolv_conf(base, &["1.1.1.1".into()], &["a.b".into()], &[]),
+            "# made by hand\noptions ndots:2\nsearch a.b\nnameserver 1.1.1.1\n"
+        );
+        assert!(!resolv_conf(base, &[], &[".".into()], &[]).contains("search"));
+    }
+
+    #[test]
+    fn extra_hosts_are_added_with_either_separator() {
+        let text = hosts("127.0.0.1\tlocalhost", &["db:10.0.0.2".into(), "six=[::2]".into()]);
+        assert_eq!(text, "127.0.0.1\tlocalhost\n10.0.0.2\tdb\n::2\tsix\n");
+    }
+
+    #[test]
+    fn files_are_written_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { state: dir.path().join("c"), run: dir.path().join("r") };
+        make_state_dir(&paths).unwrap();
+        write(&record(), &paths).unwrap();
+        std::fs::write(paths.hosts(), "mine").unwrap();
+        write(&record(), &paths).unwrap();
+        assert_eq!(std::fs::read_to_string(paths.hosts()).unwrap(), "mine");
+        assert_eq!(std::fs::read_to_string(paths.hostname()).unwrap(), "0123456789ab\n");
+    }
+}

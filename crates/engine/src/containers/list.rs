@@ -1,0 +1,218 @@
+//! Listing containers: from memory, with Docker's filters.
+
+use std::sync::Arc;
+
+use api::Filters;
+use api::container::Summary;
+use jiff::Timestamp;
+
+use super::{Containers, ListOptions};
+use crate::containers::record::Record;
+use crate::containers::show::{self, Sizes};
+use crate::containers::state::Phase;
+use crate::context::Context;
+use crate::{Error, Result, blocking};
+
+/// The filters there are.
+const FILTERS: &[&str] = &[
+    "ancestor",
+    "before",
+    "expose",
+    "exited",
+    "health",
+    "id",
+    "isolation",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+];
+const STATUSES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const HEALTHS: &[&str] = &["starting", "healthy", "unhealthy", "none"];
+
+/// Filters that were checked, with what they refer to found.
+struct Wanted<'a> {
+    filters: &'a Filters,
+    exited: Vec<i32>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    ancestors: Option<Vec<String>>,
+}
+
+impl Containers {
+    /// Lists them, newest first.
+    pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
+        let filters = &options.filters;
+        let wanted = self.wanted(filters).await?;
+        // A status that is asked for is shown whether it runs or not.
+        let all = options.all
+            || options.limit.is_some()
+            || ["status", "exited", "before", "since"].iter().any(|key| filters.contains(key));
+        let mut records: Vec<Arc<Record>> = self
+            .context
+            .index
+            .all()
+            .iter()
+            .map(|handle| handle.record())
+            .filter(|record| all || record.life.pid().is_some() || record.life.phase == Phase::Restarting)
+            .filter(|record| wanted.takes(record))
+            .collect();
+        records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        if let Some(limit) = options.limit.filter(|limit| *limit > 0) {
+            records.truncate(limit);
+        }
+        let now = Timestamp::now();
+        let mut summaries = Vec::with_capacity(records.len());
+        for record in records {
+            let sizes = if options.size { Some(sizes(&self.context, &record).await?) } else { None };
+            summaries.push(show::summary(&record, now, sizes));
+        }
+        Ok(summaries)
+    }
+
+    async fn wanted<'a>(&self, filters: &'a Filters) -> Result<Wanted<'a>> {
+        let invalid = |e: api::Error| Error::invalid(e.to_string());
+        filters.validate(FILTERS).map_err(invalid)?;
+        let known = |key: &str, values: &[&str]| match filters.get(key).find(|v| !values.contains(v)) {
+            Some(wrong) => Err(Error::invalid(format!("invalid filter '{key}={wrong}'"))),
+            None => Ok(()),
+        };
+        known("status", STATUSES)?;
+        known("health", HEALTHS)?;
+        filters.flag("is-task").map_err(invalid)?;
+        let exited = filters
+            .get("exited")
+            .map(|text| {
+                text.parse::<i32>().map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
+            })
+            .collect::<Result<_>>()?;
+        let created = |key: &str| -> Result<Option<Timestamp>> {
+            filters
+                .get(key)
+                .map(|name| Ok(self.context.index.find(name)?.record().created))
+                .reduce(|a, b| Ok(if key == "before" { a?.min(b?) } else { a?.max(b?) }))
+                .transpose()
+        };
+        Ok(Wanted {
+            filters,
+            exited,
+            before: created("before")?,
+            since: created("since")?,
+            ancestors: self.ancestors(filters).await?,
+        })
+    }
+
+    /// The ids of the images that `ancestor` names; one that is not there fits nothing.
+    async fn ancestors(&self, filters: &Filters) -> Result<Option<Vec<String>>> {
+        if !filters.contains("ancestor") {
+            return Ok(None);
+        }
+        let names: Vec<String> = filters.get("ancestor").map(str::to_owned).collect();
+        let store = self.context.store.clone();
+        let ids = blocking::run("find images", move || {
+            Ok(names
+                .iter()
+                .filter_map(|name| crate::images::find::find(&store, name).ok())
+                .map(|found| found.image.id().to_string())
+                .collect())
+        });
+        ids.await.map(Some)
+    }
+}
+
+impl Wanted<'_> {
+    fn takes(&self, record: &Record) -> bool {
+        let life = &record.life;
+        let f = self.filters;
+        let any = |key: &str, test: &dyn Fn(&str) -> bool| !f.contains(key) || f.get(key).any(test);
+        any("id", &|v| record.id.starts_with(v))
+            && any("name", &|v| name_fits(&record.name, v))
+            && any("status", &|v| v == life.status())
+            && (self.exited.is_empty()
+                || (life.phase == Phase::Exited && self.exited.contains(&life.exit_code)))
+            && self.before.is_none_or(|at| record.created < at)
+            && self.since.is_none_or(|at| record.created > at)
+            && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&record.image.id))
+            && f.matches_pairs("label", &record.config.labels)
+            && any("network", &|v| {
+                v == record.host.network_mode
+                    || crate::networks::id_of(&record.host.network_mode).is_some_and(|id| id == v)
+            })
+            && any("volume", &|v| {
+                record.mounts.iter().any(|m| m.point.name == v || m.point.destination == v || m.point.source == v)
+            })
+            && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_fits(p, v)))
+            && any("publish", &|_| false)
+            && any("health", &|v| v == "none")
+            && any("is-task", &|v| matches!(v, "false" | "0"))
+            && any("isolation", &|v| v == record.host.isolation)
+    }
+}
+
+/// Docker takes a regular expression over the name with its slash. What people use of that is understood: plain parts, and
+/// the anchors `^` and `$`, with an optional slash.
+fn name_fits(name: &str, pattern: &str) -> bool {
+    let (begins, rest) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+    let (ends, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    match (begins, ends) {
+        (true, true) => name == rest,
+        (true, false) => name.starts_with(rest),
+        (false, true) => name.ends_with(rest),
+        (false, false) => name.contains(rest),
+    }
+}
+
+fn port_fits(port: &str, wanted: &str) -> bool {
+    port == wanted || port.split_once('/').is_some_and(|(number, protocol)| number == wanted && protocol == "tcp")
+}
+
+/// How much a container has written: this walks over its files.
+pub(crate) async fn sizes(context: &Arc<Context>, record: &Arc<Record>) -> Result<Sizes> {
+    let (context, record) = (Arc::clone(context), Arc::clone(record));
+    blocking::run("measure a container", move || {
+        let rw = context.store.snapshot_usage(&record.id)?.bytes;
+        let image = oci::Digest::parse(&record.image.id)
+            .ok()
+            .and_then(|id| context.store.transaction(|tx| tx.image(&id)).ok().flatten())
+            .map_or(0, |image| image.unpacked_bytes);
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(Sizes { rw: number(rw), root_fs: number(rw.saturating_add(image)) })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::record::tests::record;
+
+    fn takes(change: impl FnOnce(&mut Record), key: &str, value: &str) -> bool {
+        let mut record = record();
+        change(&mut record);
+        let mut filters = Filters::new();
+        filters.add(key, value);
+        let exited = if key == "exited" { vec![value.parse().unwrap()] } else { Vec::new() };
+        Wanted { filters: &filters, exited, before: None, since: None, ancestors: None }.takes(&record)
+    }
+
+    #[test]
+    fn filters_choose_as_dockers_do() {
+        assert!(takes(|_| {}, "name", "we") && takes(|_| {}, "name", "^/web$") && !takes(|_| {}, "name", "^eb"));
+        assert!(takes(|_| {}, "id", "0123") && !takes(|_| {}, "id", "123"));
+        assert!(takes(|_| {}, "status", "created") && !takes(|_| {}, "status", "exited"));
+        assert!(takes(|_| {}, "network", "none") && !takes(|_| {}, "network", "host"));
+        let ended = |r: &mut Record| {
+            r.life.phase = Phase::Exited;
+            r.life.exit_code = 3;
+        };
+        assert!(takes(ended, "exited", "3") && !takes(ended, "exited", "0") && !takes(|_| {}, "exited", "0"));
+        let labelled = |r: &mut Record| drop(r.config.labels.insert("a".into(), "1".into()));
+        assert!(takes(labelled, "label", "a=1") && !takes(labelled, "label", "a=2"));
+        assert!(takes(|_| {}, "health", "none") && !takes(|_| {}, "publish", "80"));
+    }
+}

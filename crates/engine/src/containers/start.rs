@@ -1,0 +1,163 @@
+//! What a start needs from the disk: who runs, what is mounted, the configuration for the runtime.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use storage::Mounts;
+
+use crate::containers::files;
+use crate::containers::identity;
+use crate::containers::layered::Layered;
+use crate::containers::record::{Identity, MountKind, Paths, Record};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::plan;
+
+/// What the supervisor is given.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The root filesystem.
+    pub mounts: Mounts,
+    /// The sources of bind mounts, detached.
+    pub binds: Vec<OwnedFd>,
+    /// For each of them the index of its mount in the configuration.
+    pub bind_indexes: Vec<u32>,
+}
+
+/// Prepares everything; blocks.
+pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Result<Prepared> {
+    let mounts = context.store.mounts(&record.id)?;
+    let who = who(record, &mounts)?;
+    files::make_state_dir(paths)?;
+    files::write(record, paths)?;
+    make_sources(context, record, &mounts)?;
+    run_dir(&paths.run)?;
+    let plan = plan::start(&plan::Request {
+        record,
+        identity: &who,
+        paths,
+        host: &context.host,
+        cgroup: &context.cgroup(record),
+    })?;
+    let config = serde_json::to_vec(&plan.spec)
+        .map_err(|e| Error::system("cannot write the runtime's configuration").with_source(e))?;
+    let path = paths.run.join("config.json");
+    std::fs::write(&path, config).map_err(|e| Error::io("write", &path, e))?;
+    let mut binds = Vec::with_capacity(plan.binds.len());
+    let mut bind_indexes = Vec::with_capacity(plan.binds.len());
+    for bind in &plan.binds {
+        binds.push(open_source(bind)?);
+        bind_indexes.push(u32::try_from(bind.index).unwrap_or(u32::MAX));
+    }
+    Ok(Prepared { mounts, binds, bind_indexes })
+}
+
+/// The numbers of user and groups, from the container's own files as its layers hold them.
+fn who(record: &Record, mounts: &Mounts) -> Result<Identity> {
+    let unreadable = |e: io::Error| {
+        Error::system(format!("cannot read the users of container {}", record.id)).with_source(e)
+    };
+    let dirs = mounts.upper.iter().cloned().chain(mounts.lower_paths());
+    let layers = Layered::open(dirs).map_err(unreadable)?;
+    let read = |path| layers.read(path, identity::FILE_BYTES_MAX).map_err(unreadable);
+    let passwd = read(identity::PASSWD)?.unwrap_or_default();
+    let group = read(identity::GROUP)?.unwrap_or_default();
+    identity::find(&record.config.user, &record.host.group_add, &passwd, &group)
+}
+
+/// Makes the sources of `-v` that are not there, as directories, and fills volumes that are empty.
+fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<()> {
+    for mount in &record.mounts {
+        let source = Path::new(&mount.point.source);
+        match &mount.kind {
+            MountKind::Bind { create, .. } => {
+                let there = source
+                    .try_exists()
+                    .map_err(|e| Error::io("look at the bind source", source, e))?;
+                if !there && *create {
+                    std::fs::create_dir_all(source)
+                        .map_err(|e| Error::io("create the bind source", source, e))?;
+                } else if !there {
+                    return Err(Error::invalid(format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                        mount.point.source
+                    )));
+                }
+            }
+            MountKind::Volume { no_copy, .. } => {
+                let name = &mount.point.name;
+                context.volumes.acquire_blocking(name)?;
+                if !no_copy {
+                    context.volumes.copy_up_blocking(name, mounts, &mount.point.destination)?;
+                }
+            }
+            MountKind::Tmpfs { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// The runtime directory, made anew: what an earlier run left says nothing about this one.
+fn run_dir(path: &Path) -> Result<()> {
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
+    match make() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))?;
+            make().map_err(|e| Error::io("create", path, e))
+        }
+        other => other.map_err(|e| Error::io("create", path, e)),
+    }
+}
+
+/// A copy of the mount at a path of the host, detached: it keeps its peer group, and whatever is put in the path's
+/// place later is not what the container sees. What lies below is found without leaving the source.
+fn open_source(bind: &plan::Bind) -> Result<OwnedFd> {
+    let failed = |e| Error::io("open the bind source", &bind.source, e);
+    if bind.below.is_empty() {
+        return sys::mount::clone_path(&bind.source, bind.recursive).map_err(failed);
+    }
+    let root = sys::path::Root::open(&bind.source).map_err(failed)?;
+    let place = root.open_path(&bind.below).map_err(|e| {
+        Error::io("open the bind source", &bind.source.join(bind.below.trim_start_matches('/')), e)
+    })?;
+    sys::mount::clone_fd(&place, bind.recursive).map_err(failed)
+}
+
+/// The OCI `process` object of a further command, with the numbers of its user from the container as it is now.
+pub(crate) fn exec_process(
+    context: &Context,
+    record: &Record,
+    request: &api::exec::CreateRequest,
+) -> Result<Vec<u8>> {
+    let pid = record.life.pid().ok_or_else(|| {
+        Error::conflict(format!("container {} is not running", record.id))
+    })?;
+    let user = if request.user.is_empty() { &record.config.user } else { &request.user };
+    let further = if request.user.is_empty() { record.host.group_add.as_slice() } else { &[] };
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let files = open_root(&root).map_err(|e| Error::io("open", &root, e))?;
+    let passwd = read_inside(&files, identity::PASSWD)?;
+    let group = read_inside(&files, identity::GROUP)?;
+    let who = identity::find(user, further, &passwd, &group)?;
+    let process = plan::exec(record, &who, &context.host, request)?;
+    serde_json::to_vec(&process)
+        .map_err(|e| Error::system("cannot write the command's configuration").with_source(e))
+}
+
+/// The root of a process, as a directory that nothing leads out of.
+fn open_root(path: &Path) -> io::Result<sys::path::Root> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(sys::path::Root::from_fd(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+}
+
+/// A file of the container; what is not there, or is no regular file, counts as empty.
+fn read_inside(root: &sys::path::Root, path: &str) -> Result<Vec<u8>> {
+    match root.read_bounded(path, identity::FILE_BYTES_MAX) {
+        Ok(content) => Ok(content),
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => Err(Error::io("read", Path::new(path), e)),
+        Err(_) => Ok(Vec::new()),
+    }
+}

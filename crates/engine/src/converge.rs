@@ -1,0 +1,173 @@
+//! What is found when the daemon starts, and what becomes of it.
+//!
+//! Level-triggered: it looks at what there is, not at how it came about. Every container with a record is asked for by its
+//! supervisor's socket; where nobody answers, the file `exit` tells how it ended; where there is none, its cgroup is killed and the
+//! end counts as unknown. What has no record is half-made, and removed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::blocking;
+use crate::containers::actor::{Actor, Command, Found};
+use crate::containers::record::{Paths, Record};
+use crate::containers::state::{EXIT_UNKNOWN, Exit};
+use crate::context::{CONTAINER, Context};
+use crate::error::{Error, Result};
+use crate::supervisor::{self, State};
+
+/// The end of a run of which nobody tells.
+pub(crate) fn unknown_exit() -> Exit {
+    Exit { code: EXIT_UNKNOWN, oom: false, at: Timestamp::now(), unknown: true }
+}
+
+/// How a run ended whose supervisor is gone; kills what it left behind.
+pub(crate) fn exit_of(paths: &Paths, cgroup: &Path) -> Result<Exit> {
+    let found = shim::exit::read_exit(&paths.run)
+        .map_err(|e| Error::io("read", &paths.run.join(shim::exit::EXIT), e))?;
+    kill(cgroup)?;
+    Ok(found.map_or_else(unknown_exit, |exit| Exit {
+        code: exit.code,
+        oom: exit.oom,
+        at: Timestamp::from_nanosecond(i128::from(exit.finished_ns)).unwrap_or_else(|_| Timestamp::now()),
+        unknown: false,
+    }))
+}
+
+fn kill(cgroup: &Path) -> Result<()> {
+    let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
+    group.kill_all().map_err(Error::runtime)
+}
+
+/// Removes what a run leaves: processes, cgroup, runtime directory.
+pub(crate) fn sweep(paths: &Paths, cgroup: &Path) -> Result<()> {
+    let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
+    let removed = group.kill_all().and_then(|()| group.remove()).map_err(Error::runtime);
+    match std::fs::remove_dir_all(&paths.run) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &paths.run, e)),
+        _ => removed,
+    }
+}
+
+/// Adopts what runs, removes what is half-made, and gives every record its actor.
+pub(crate) async fn run(context: &Arc<Context>) -> Result<()> {
+    let shared = Arc::clone(context);
+    let records = blocking::run("read the containers' records", move || load(&shared)).await?;
+    for record in &records {
+        context.index.take_name(&record.name, &record.id)?;
+    }
+    // Supervisors answer side by side: one that is slow holds up itself alone.
+    let mut found = tokio::task::JoinSet::new();
+    for record in records {
+        let context = Arc::clone(context);
+        found.spawn(async move {
+            let state = look(&context, &record).await;
+            Actor::spawn(&context, record, state);
+        });
+    }
+    while let Some(one) = found.join_next().await {
+        one.map_err(|e| Error::system("a bug: adoption panicked").with_source(e))?;
+    }
+    Ok(())
+}
+
+/// Tells every container that the daemon serves: restart policies, and removals that were cut short. Not waited for.
+pub(crate) async fn begin(context: &Arc<Context>) {
+    for handle in context.index.all() {
+        let _ = handle.mailbox.send(Command::DaemonStarted).await;
+    }
+}
+
+/// All records, the oldest first; what lies about without a record is removed.
+fn load(context: &Context) -> Result<Vec<Record>> {
+    let rows = context.store.transaction(|tx| tx.records(CONTAINER))?;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        match serde_json::from_slice::<Record>(&row.json) {
+            Ok(record) => records.push(record),
+            // It is left alone, for a person or a newer version to look at.
+            Err(error) => tracing::error!(id = %row.id, %error, "cannot read a container's record"),
+        }
+    }
+    let known = |name: &str| records.iter().any(|record| record.id == name);
+    let data = context.config.data_root.join("containers");
+    for name in orphans(&data, &known)? {
+        tracing::info!(id = name, "removing a container that was never finished");
+        let path = data.join(&name);
+        std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
+    let run = context.config.exec_root.join("c");
+    for name in orphans(&run, &known)? {
+        tracing::warn!(id = name, "removing what runs without a record");
+        let cgroup = context.default_cgroup(&name);
+        if let Err(error) = sweep(&context.paths(&name), &cgroup) {
+            tracing::error!(id = name, error = %error.chain(), "something is left of a container without a record");
+        }
+    }
+    Ok(records)
+}
+
+/// The names of directories that look like containers' and are nobody's. Other names are not ours.
+fn orphans(dir: &Path, known: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("list", dir, e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|e| Error::io("list", dir, e))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let id = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        if id && !known(name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What became of a container while no daemon looked.
+async fn look(context: &Arc<Context>, record: &Record) -> Found {
+    let paths = context.paths(&record.id);
+    let cgroup = context.cgroup(record);
+    if !paths.run.exists() && record.life.pid().is_none() {
+        return Found::Nothing;
+    }
+    match supervisor::connect(&paths.run).await {
+        Ok((shim, events, status)) if matches!(status.state, State::Running | State::Stopped) => {
+            let group = cgroup.clone();
+            let paused = blocking::run("look whether a container is paused", move || {
+                let group = runtime::cgroup::Cgroup::open(&group).map_err(Error::runtime)?;
+                group.is_paused().map_err(Error::runtime)
+            });
+            let paused = paused.await.unwrap_or_else(|error| {
+                tracing::warn!(id = %record.id, error = %error.chain(), "cannot tell whether it is paused");
+                false
+            });
+            return Found::Alive { shim, events, status: Box::new(status), paused };
+        }
+        // Made, and never told to start: nobody ever will.
+        Ok(_) => {}
+        Err(supervisor::Error::Connect { .. }) => {}
+        Err(error) => tracing::error!(id = %record.id, %error, "a supervisor does not answer as it should"),
+    }
+    let ran = record.life.pid().is_some();
+    let ended = blocking::run("find out how a container ended", move || {
+        let exit = exit_of(&paths, &cgroup)?;
+        if !ran && exit.unknown {
+            // The daemon died while it was starting it: it never ran.
+            sweep(&paths, &cgroup)?;
+            return Ok(None);
+        }
+        Ok(Some(exit))
+    });
+    match ended.await {
+        Ok(Some(exit)) => Found::Ended(exit),
+        Ok(None) => Found::Nothing,
+        Err(error) => {
+            tracing::error!(id = %record.id, error = %error.chain(), "cannot clear up after a supervisor");
+            if ran { Found::Ended(unknown_exit()) } else { Found::Nothing }
+        }
+    }
+}
