@@ -4,7 +4,7 @@ use std::io::Write;
 
 use shim::wire::{Failure, Message, Size, Stage, State, Streams, Target};
 
-use crate::host::{Host, able, all, half_close, split};
+use crate::host::{Host, REAL, able, all, half_close, split};
 
 #[test]
 fn execs_have_streams_and_exit_codes_of_their_own() {
@@ -62,6 +62,10 @@ fn an_exec_that_leaves_a_child_behind_ends_all_the_same() {
     host.control.ask(Message::ExecStart("bg".into()));
     let (out, _) = split(&all(&mut client));
     assert_eq!(host.control.exec_exit("bg").code, 0);
+    // In a real container the number is its own, and its end ends the process.
+    if REAL.is_some() {
+        return;
+    }
     let pid: i32 = String::from_utf8(out).expect("utf8").trim().parse().expect("pid");
     let pid = rustix::process::Pid::from_raw(pid).expect("pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
@@ -76,11 +80,16 @@ fn execs_that_fail() {
     host.control.create_exec("n", &["/no/such"], |_| {});
     let answer = host.control.ask(Message::ExecStart("n".into()));
     assert!(matches!(answer, Message::Failed(Failure { stage: Stage::Exec, code: 127, .. })), "{answer:?}");
-    host.control.create_exec("c", &["crash"], |_| {});
-    let answer = host.control.ask(Message::ExecStart("c".into()));
-    assert!(matches!(answer, Message::Failed(Failure { stage: Stage::Create, code: 125, .. })), "{answer:?}");
-    let answer = host.control.ask(Message::ExecStart("c".into()));
-    assert!(matches!(answer, Message::Failed(Failure { stage: Stage::NotFound, .. })), "{answer:?}");
+    if REAL.is_none() {
+        host.control.create_exec("c", &["crash"], |_| {});
+        let answer = host.control.ask(Message::ExecStart("c".into()));
+        assert!(
+            matches!(answer, Message::Failed(Failure { stage: Stage::Create, code: 125, .. })),
+            "{answer:?}"
+        );
+        let answer = host.control.ask(Message::ExecStart("c".into()));
+        assert!(matches!(answer, Message::Failed(Failure { stage: Stage::NotFound, .. })), "{answer:?}");
+    }
     let (_, answer) = host.try_attach(Target::Exec("nobody".into()), Streams::ALL);
     assert!(matches!(answer, Message::Failed(Failure { stage: Stage::NotFound, .. })), "{answer:?}");
     assert_eq!(host.control.status().state, State::Running);

@@ -1,4 +1,4 @@
-//! Starting shims and talking to them.
+//! Starting shims and talking to them: the stand-in of this crate, or, in the supervisor's own tests, the real one.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use shim::launch::{Launch, Log};
+use shim::launch::{Launch, Log, Overlay, Rootfs};
 use shim::wire::{ExecSpec, Exit, Frame, HELLO, Hello, Kind, Message, Status, Streams, Target};
 
 /// Whether this machine lets us: a mount namespace needs root.
@@ -21,8 +21,16 @@ pub fn able() -> bool {
     able
 }
 
-/// The stand-in supervisor, built beside the tests.
+/// The real supervisor, when these tests are built as that crate's.
+pub const REAL: Option<&str> = option_env!("CARGO_BIN_EXE_corten-supervisor");
+
+/// The supervisor, built beside the tests.
 fn executable() -> CString {
+    if let Some(real) = REAL {
+        // A build with the supervisor's own profile, to measure that.
+        let other = std::env::var("CORTEN_SUPERVISOR").ok();
+        return CString::new(other.unwrap_or_else(|| real.to_owned())).expect("path");
+    }
     let tests = std::env::current_exe().expect("own path");
     let profile = tests.ancestors().nth(2).expect("target directory");
     CString::new(profile.join("examples/standin").as_os_str().as_bytes()).expect("path")
@@ -33,6 +41,7 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     pub control: Control,
     pub pid: rustix::process::Pid,
+    pub id: String,
     /// Its number may be another's by now.
     reaped: bool,
 }
@@ -53,9 +62,11 @@ impl Host {
     /// As [`Host::launch`], with descriptors.
     pub fn launch_with(argv: &[&str], fds: &[OwnedFd], change: impl FnOnce(&mut Launch)) -> (Self, Message) {
         let dir = tempfile::tempdir().expect("tempdir");
-        std::fs::write(dir.path().join("config.json"), argv.join("\n")).expect("config");
+        let name = dir.path().file_name().and_then(|name| name.to_str()).expect("name");
+        let id = format!("test-{}", name.trim_start_matches('.'));
         let mut launch = Launch {
-            id: "test".to_owned(),
+            id: id.clone(),
+            rootfs: rootfs(),
             dir: dir.path().to_str().expect("utf8").to_owned(),
             start_now: true,
             log: Some(Log {
@@ -67,6 +78,7 @@ impl Host {
             ..Launch::default()
         };
         change(&mut launch);
+        std::fs::write(dir.path().join("config.json"), config(argv, &id, launch.tty)).expect("config");
         let (ours, theirs) = sys::socket::stream_pair().expect("pair");
         let null = File::options().read(true).write(true).open("/dev/null").expect("null");
         let pid = sys::spawn::detached(&executable(), &[c"corten-supervisor", c"shim"], &null, &theirs)
@@ -80,7 +92,7 @@ impl Host {
         let mut control = Control { stream: UnixStream::from(ours), next: 2, events: Vec::new() };
         control.hello();
         let answer = control.answer(1);
-        (Self { dir, control, pid, reaped: false }, answer)
+        (Self { dir, control, pid, id, reaped: false }, answer)
     }
 
     /// Starts a shim that must succeed.
@@ -137,6 +149,7 @@ impl Host {
         let _ = self.control.stream.read_to_end(&mut rest);
         rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty()).expect("wait");
         self.reaped = true;
+        self.remove_cgroups();
         std::mem::replace(&mut self.dir, tempfile::tempdir().expect("tempdir"))
     }
 
@@ -148,6 +161,15 @@ impl Host {
             .filter(|line| line.starts_with(key))
             .map(|line| line.split_ascii_whitespace().nth(1).expect("value").parse::<u64>().expect("number"))
             .sum()
+    }
+
+    /// A real container's cgroups are left to whoever deletes it: here the test.
+    fn remove_cgroups(&self) {
+        let root = Path::new("/sys/fs/cgroup");
+        let controllers = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        for dir in controllers.chain([root.to_owned()]) {
+            let _ = std::fs::remove_dir(dir.join(&self.id));
+        }
     }
 
     pub fn descriptors(&self) -> usize {
@@ -166,7 +188,38 @@ impl Drop for Host {
         let _ = self.control.stream.read_to_end(&mut rest);
         let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
         let _ = rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty());
+        self.remove_cgroups();
     }
+}
+
+/// The program's root: for the real supervisor the machine's own, read-only.
+fn rootfs() -> Rootfs {
+    match REAL {
+        Some(_) => Rootfs::Overlay(Overlay { lower: vec!["/".to_owned()], ..Overlay::default() }),
+        None => Rootfs::Given,
+    }
+}
+
+fn process(argv: &[&str], tty: bool) -> String {
+    // Arguments of these tests have nothing that Rust and JSON would quote differently.
+    format!(
+        r#"{{"terminal":{tty},"user":{{"uid":0,"gid":0}},"args":{argv:?},"env":["PATH=/usr/bin:/bin","TERM=xterm"],"cwd":"/"}}"#
+    )
+}
+
+fn config(argv: &[&str], id: &str, tty: bool) -> String {
+    if REAL.is_none() {
+        return argv.join("\n");
+    }
+    let process = process(argv, tty);
+    format!(
+        r#"{{"ociVersion":"1.2.0","process":{process},"root":{{"path":"rootfs","readonly":true}},"hostname":"t",
+        "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},
+        {{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","mode=755"]}},
+        {{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["newinstance","ptmxmode=0666","mode=0620"]}}],
+        "linux":{{"cgroupsPath":"/{id}","namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}},
+        {{"type":"uts"}},{{"type":"network"}},{{"type":"cgroup"}}]}}}}"#
+    )
 }
 
 fn connect(dir: &Path) -> UnixStream {
@@ -238,9 +291,13 @@ impl Control {
     }
 
     pub fn create_exec(&mut self, id: &str, argv: &[&str], change: impl FnOnce(&mut ExecSpec)) {
-        let process = argv.join("\n").into_bytes();
-        let mut spec = ExecSpec { id: id.to_owned(), tty: false, stdin: false, size: None, process };
+        let mut spec =
+            ExecSpec { id: id.to_owned(), tty: false, stdin: false, size: None, process: Vec::new() };
         change(&mut spec);
+        spec.process = match REAL {
+            Some(_) => process(argv, spec.tty).into_bytes(),
+            None => argv.join("\n").into_bytes(),
+        };
         assert_eq!(self.ask(Message::ExecCreate(spec)), Message::Ok);
     }
 
