@@ -9,7 +9,7 @@ mod network;
 mod port;
 mod security;
 
-pub use environment::{collect as collect_environment, env_file_list};
+pub use environment::env_file_list;
 pub use flagset::{CREATE_FLAGS, RUN_FLAGS};
 
 use api::container::{Config, CreateRequest, HealthConfig, HostConfig, LogConfig, RestartPolicy};
@@ -52,6 +52,10 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         .map(str::to_owned)
         .or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok())
         .unwrap_or_default();
+    if !platform.is_empty() {
+        oci::Platform::parse(&platform)
+            .map_err(|err| Error::Message(format!("error parsing specified platform: {err}")))?;
+    }
 
     let attach: Vec<String> = parsed.list("attach").map(str::to_lowercase).collect();
     let attached = |name: &str| attach.iter().any(|stream| stream == name);
@@ -109,7 +113,7 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         publish_all_ports: parsed.on("publish-all"),
         readonly_rootfs: parsed.on("read-only"),
         security_opt: security.options,
-        storage_opt: pairs(parsed, "storage-opt"),
+        storage_opt: storage_options(parsed)?,
         tmpfs: mount::tmpfs(parsed),
         uts_mode: mode(parsed, "uts", "UTS", &["host"])?,
         userns_mode: mode(parsed, "userns", "USER", &["host"])?,
@@ -149,6 +153,13 @@ fn pairs(parsed: &Parsed, name: &str) -> BTreeMap<String, String> {
             (key.to_owned(), value.to_owned())
         })
         .collect()
+}
+
+fn storage_options(parsed: &Parsed) -> Result<BTreeMap<String, String>> {
+    if parsed.list("storage-opt").any(|text| !text.contains('=')) {
+        return Err(Error::say("invalid storage option"));
+    }
+    Ok(pairs(parsed, "storage-opt"))
 }
 
 fn mode(parsed: &Parsed, flag: &str, kind: &str, plain: &[&str]) -> Result<String> {

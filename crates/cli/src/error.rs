@@ -30,6 +30,9 @@ pub enum Error {
     /// The daemon, or the way to it.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// A format that cannot be read.
+    #[error("{0}")]
+    Format(String),
     /// Anything that one line says.
     #[error("{0}")]
     Message(String),
@@ -50,6 +53,8 @@ pub enum Error {
 
 /// The exit code of a bad flag, and of what the daemon refuses to `run`.
 pub const CODE_REFUSED: u8 = 125;
+/// The exit code of a template that cannot be read (`EX_USAGE`, as Docker has it).
+const CODE_USAGE: u8 = 64;
 /// The exit code of a program that cannot be invoked.
 pub const CODE_NOT_INVOKED: u8 = 126;
 /// The exit code of a program that is not there.
@@ -77,6 +82,7 @@ impl Error {
     pub fn code(&self) -> u8 {
         match self {
             Self::Flag(_) => CODE_REFUSED,
+            Self::Format(_) => CODE_USAGE,
             Self::Start { code, .. } | Self::Exit(code) => *code,
             _ => 1,
         }
@@ -107,13 +113,20 @@ pub fn told(err: &dyn std::error::Error) -> String {
     }
     let mut cause = err.source();
     while let Some(inner) = cause {
-        let inner_text = inner.to_string();
+        let inner_text = system_text(&inner.to_string());
         if !text.contains(&inner_text) {
             text = format!("{text}: {inner_text}");
         }
         cause = inner.source();
     }
     text
+}
+
+/// The system's own words, as C programs say them: without the number, in lower case.
+fn system_text(text: &str) -> String {
+    let Some((words, _)) = text.split_once(" (os error ") else { return text.to_owned() };
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 impl From<Error> for ExitCode {

@@ -103,7 +103,7 @@ fn exec_failed(fault: Fault) -> Error {
 pub fn detail(name: &str, format: &str, value: &Value) -> Result<String> {
     let source = if format == "json" { "{{json .}}" } else { format };
     let failed = |fault: Fault| match fault {
-        Fault::Parse(text) => Error::Message(format!("template parsing error: {text}")),
+        Fault::Parse(text) => Error::Format(format!("template parsing error: {text}")),
         Fault::Exec(text) => Error::Message(text),
     };
     Template::parse(name, source).and_then(|template| template.render(value, Mode::default())).map_err(failed)

@@ -57,6 +57,8 @@ pub fn session(program: &str, parsed: &Parsed) -> Result<Session> {
         key: path("tlskey"),
         default_host: SOCKET.to_owned(),
     };
-    client::context_name(&settings, &config).map_err(Error::from)?;
+    if settings.hosts.len() < 2 {
+        client::context_name(&settings, &config)?;
+    }
     Ok(Session::new(program, settings, parsed.on("debug"), config))
 }

@@ -12,6 +12,9 @@ const WIDTH_MAX: usize = 120;
 /// Narrower than this nothing is wrapped any more.
 const TEXT_MIN: usize = 24;
 
+/// The least width of the column of commands.
+const NAME_WIDTH_MIN: usize = 10;
+
 /// How help looks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
@@ -65,7 +68,7 @@ pub fn help(path: &str, program: &str, command: &Command, globals: &[Group], loo
 }
 
 fn sections(out: &mut String, children: &[&Command], look: Look) {
-    let widest = children.iter().map(|child| child.name.len()).max().unwrap_or(0);
+    let widest = children.iter().map(|child| child.name.len()).max().unwrap_or(0).max(NAME_WIDTH_MIN);
     let mut section = |title: &str, wanted: &dyn Fn(&Command) -> bool| {
         let mut some: Vec<_> = children.iter().filter(|child| !child.hidden && wanted(child)).collect();
         if some.is_empty() {

@@ -137,7 +137,13 @@ fn run(mut session: Session, command: &Command, path: &str, args: &[String], pla
             let mut place = place;
             return Err((unknown(path, name, command, &mut place), place));
         }
-        return said(&session, &help_text(&session, path, command), place);
+        let text = help_text(&session, path, command);
+        if !parsed.help && !command.name.is_empty() {
+            // A group alone is half a command: its help is no result.
+            eprint!("{text}");
+            return Ok(0);
+        }
+        return said(&session, &text, place);
     }
     if let Err(err) = command.check(path, &parsed.args) {
         return Err((err, place));
@@ -173,12 +179,12 @@ fn help_text(session: &Session, path: &str, command: &Command) -> String {
 }
 
 /// `help COMMAND…`.
-fn helped(session: &Session, program: &str, names: &[String], mut place: Place) -> Started {
+fn helped(session: &Session, program: &str, names: &[String], place: Place) -> Started {
     let mut path = program.to_owned();
     let mut command = commands::root();
     for name in names {
         let Some(child) = command.child(name) else {
-            return Err((unknown(&path, name, command, &mut place), place));
+            return Err((Error::Message(format!("unknown help topic: {}", names.join(" "))), place));
         };
         path = format!("{path} {name}");
         command = child;

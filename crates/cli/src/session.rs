@@ -55,7 +55,7 @@ impl Session {
         Target::resolve(&self.settings, &self.config, &self.store).map_err(|err| match err {
             client::Error::Address(_) | client::Error::NoContext { .. } | client::Error::Context(_) => {
                 let text = err.to_string();
-                if text.starts_with("conflicting") || text.starts_with("specify") {
+                if text.starts_with("conflicting") {
                     return Error::Message(text);
                 }
                 Error::Message(format!("Failed to initialize: unable to resolve docker endpoint: {text}"))

@@ -88,9 +88,13 @@ fn position(source: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// A value as `{{json .}}` prints it: compact, without the escapes meant for web pages.
+/// A value as `{{json .}}` prints it: compact. Rows have the escapes meant for web pages, as Docker's have.
 pub(crate) fn value_json(value: &Value) -> String {
-    value.to_json().to_string()
+    let text = value.to_json().to_string();
+    if !matches!(value, Value::Record(_)) {
+        return text;
+    }
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// `text` in Go's quotes.

@@ -49,6 +49,14 @@ pub(crate) fn default_address(session: &Session) -> String {
         .map_or_else(|_| session.settings.default_host.clone(), |target| target.address)
 }
 
+/// `--docker` is a list of pairs.
+pub(crate) fn check_fields(text: &str) -> std::result::Result<(), String> {
+    match text.split(',').find(|field| !field.contains('=')) {
+        Some(field) => Err(format!("{field} must be formatted as key=value")),
+        None => Ok(()),
+    }
+}
+
 /// What `--docker key=value,…` says.
 pub(crate) fn endpoint(store: &Store, text: &str) -> Result<(DockerEndpoint, Material)> {
     let mut endpoint = DockerEndpoint { host: String::new(), skip_tls_verify: false };
@@ -75,7 +83,7 @@ pub(crate) fn endpoint(store: &Store, text: &str) -> Result<(DockerEndpoint, Mat
                     .ok_or_else(|| Error::Message(format!("skip-tls-verify: {value:?} is not a boolean")))?;
             }
             "from" => from = Some(value.to_owned()),
-            other => return Err(Error::Message(format!("unrecognized config key: {other}"))),
+            other => return Err(Error::Message(format!("unable to create docker endpoint config: unrecognized config key: {other}"))),
         }
     }
     if let Some(from) = from {

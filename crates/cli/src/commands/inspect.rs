@@ -119,7 +119,10 @@ async fn any(session: &Session, parsed: &Parsed) -> Result<()> {
         None | Some("") => ALL,
         Some(word) => match ALL.iter().position(|kind| kind.word() == word) {
             Some(at) => &ALL[at..=at],
-            None => return Err(Error::Message(format!("{word:?} is not a valid value for --type"))),
+            None => {
+                let known: Vec<_> = ALL.iter().map(|kind| format!("{:?}", kind.word())).collect();
+                return Err(Error::Message(format!("unknown type: {word:?}: must be one of {}", known.join(", "))));
+            }
         },
     };
     of(session, parsed, kinds).await

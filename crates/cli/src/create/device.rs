@@ -17,14 +17,6 @@ fn is_mode(text: &str) -> bool {
     !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b"rwm".contains(&b))
 }
 
-/// The check of `--device`.
-pub(super) fn check(text: &str) -> std::result::Result<(), String> {
-    if is_cdi(text) {
-        return Ok(());
-    }
-    parse(text).map(drop)
-}
-
 fn parse(text: &str) -> std::result::Result<DeviceMapping, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let (host, inside, mode) = match parts[..] {
@@ -71,7 +63,9 @@ fn gpus(text: &str) -> std::result::Result<DeviceRequest, String> {
     let mut request = DeviceRequest { capabilities: vec![vec!["gpu".into()]], ..DeviceRequest::default() };
     let count = |text: &str| match text {
         "all" => Ok(-1),
-        number => number.parse().map_err(|_| format!("invalid count ({number}): value must be either \"all\" or an integer")),
+        number => number.parse().map_err(|_| {
+            format!("invalid count ({number}): value must be either \"all\" or an integer: invalid syntax")
+        }),
     };
     request.count = 1;
     for field in super::mount::fields(text)? {

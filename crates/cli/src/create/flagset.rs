@@ -1,7 +1,7 @@
 //! The table of flags.
 
-use super::{device, environment, limit, mount, network};
-use crate::flags::{Flag, Group, bytes, duration, int, label, list, pairs, switch, text};
+use super::{device, environment, limit, mount, network, security};
+use crate::flags::{Flag, Group, bytes, duration, int, label, list, switch, text};
 
 const PROCESS: Group = Group {
     title: "Process",
@@ -24,7 +24,7 @@ const PROCESS: Group = Group {
 const LIFE: Group = Group {
     title: "Container",
     flags: &[
-        pairs("annotation", "Add an annotation for the OCI runtime"),
+        list("annotation", "Add an annotation for the OCI runtime (name=value)"),
         text("cidfile", "Write the container's id to a file"),
         list("label", "Set a label").short('l').check(label),
         list("label-file", "Read labels from a file"),
@@ -64,7 +64,7 @@ const FILES: Group = Group {
             .check(mount::check),
         switch("read-only", "Make the root filesystem read-only"),
         bytes("shm-size", "Size of /dev/shm"),
-        pairs("storage-opt", "Option of the storage driver").value("list"),
+        list("storage-opt", "Option of the storage driver (name=value)"),
         list("tmpfs", "Mount a temporary filesystem (path[:options])"),
         list("volume", "Mount a folder or a volume ([source:]target[:options])").short('v'),
         text("volume-driver", "Driver of the volumes"),
@@ -104,14 +104,14 @@ const SECURITY: Group = Group {
         list("cap-drop", "Drop a capability"),
         text("cgroup-parent", "Cgroup to make the container's in"),
         text("cgroupns", "Cgroup namespace: host or private"),
-        list("device", "Add a device of the host (path[:path-inside[:rwm]])").check(device::check),
+        list("device", "Add a device of the host (path[:path-inside[:rwm]])"),
         list("device-cgroup-rule", "Allow access to devices (\"c 7:* rwm\")").check(device::check_rule),
         list("gpus", "Add GPUs (all, a number, or device=…)").value("gpu-request").check(device::check_gpus),
         text("ipc", "IPC namespace: none, private, shareable, host or container:NAME"),
         text("pid", "PID namespace: host or container:NAME"),
         switch("privileged", "Confine the container hardly at all"),
         list("security-opt", "seccomp=…, apparmor=…, label=…, no-new-privileges, systempaths=unconfined"),
-        pairs("sysctl", "Set a namespaced kernel parameter"),
+        list("sysctl", "Set a namespaced kernel parameter (name=value)").check(security::check_sysctl),
         text("userns", "User namespace: host, or empty for the daemon's setting"),
         text("uts", "UTS namespace: host"),
     ],

@@ -21,7 +21,12 @@ pub(super) fn check_cpus(text: &str) -> Verdict {
 
 /// The check of `--blkio-weight`.
 pub(super) fn check_weight(text: &str) -> Verdict {
-    text.parse::<u16>().map(drop).map_err(|_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    let why = match text.parse::<u16>().map_err(|err| err.kind().clone()) {
+        Ok(_) => return Ok(()),
+        Err(std::num::IntErrorKind::PosOverflow) => "value out of range",
+        Err(_) => "invalid syntax",
+    };
+    Err(format!("strconv.ParseUint: parsing {text:?}: {why}"))
 }
 
 fn ulimit(text: &str) -> std::result::Result<Ulimit, String> {

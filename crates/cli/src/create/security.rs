@@ -39,6 +39,21 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Security> {
     Ok(security)
 }
 
+/// A kernel parameter has a name and a value, and belongs to a namespace.
+pub(super) fn check_sysctl(text: &str) -> std::result::Result<(), String> {
+    const NAMES: [&str; 7] = [
+        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    ];
+    let name = text.split_once('=').map(|(name, _)| name);
+    let known = name.is_some_and(|name| {
+        NAMES.contains(&name)
+            || matches!(name, "kernel.shm_rmid_forced" | "kernel.domainname")
+            || name.starts_with("net.")
+            || name.starts_with("fs.mqueue.")
+    });
+    if known { Ok(()) } else { Err(format!("sysctl '{text}' is not allowed")) }
+}
+
 fn profile(path: &str) -> Result<String> {
     use std::io::Read;
     let opening = |err: std::io::Error| {

@@ -112,7 +112,7 @@ impl<'a> Run<'a> {
                 pairs.sort_by(|a, b| a.0.cmp(&b.0));
                 pairs.into_iter().map(|(k, v)| (Value::from(k.as_str()), v.clone())).collect()
             }
-            Value::Nil | Value::Missing => Vec::new(),
+            Value::Nil | Value::Missing | Value::NilList | Value::NilMap => Vec::new(),
             Value::Int(count) => {
                 let count = (*count).clamp(0, OUTPUT_BYTES_MAX as i128);
                 (0..count).map(|i| (Value::Int(i), Value::Int(i))).collect()
@@ -242,11 +242,15 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            Value::Map(map) => match map.get(name) {
+            Value::Map(map) if map.shape == Shape::Map => map.get(name).cloned().unwrap_or(Value::Missing),
+            Value::NilMap => Value::Missing,
+            Value::Map(map) => match map.field(name) {
                 Some(found) => found.clone(),
-                None if map.shape == Shape::Map => Value::Missing,
                 None => match absent(name) {
                     Some(found) => found,
+                    None if !map.type_name.is_empty() => {
+                        return fail(format!("can't evaluate field {name} in type {}", map.type_name));
+                    }
                     None => return fail(format!("map has no entry for key {name:?}")),
                 },
             },
@@ -292,10 +296,10 @@ fn absent(name: &str) -> Option<Value> {
         "NetworkDisabled" | "ArgsEscaped" => Value::Bool(false),
         "VirtualSize" => Value::Int(0),
         "ExposedPorts" | "Volumes" | "Labels" | "Tmpfs" | "Sysctls" | "StorageOpt" | "Annotations" | "Status" => {
-            Value::Map(std::rc::Rc::new(super::Map { pairs: Vec::new(), shape: Shape::Map }))
+            Value::NilMap
         }
         "Env" | "Cmd" | "Entrypoint" | "Mounts" | "Shell" | "OnBuild" | "Layers" | "Manifests" | "Warnings"
-        | "Components" => Value::from(Vec::new()),
+        | "Components" => Value::NilList,
         _ => return None,
     })
 }

@@ -101,7 +101,7 @@ fn docker(name: &str, args: &[Value]) -> Result {
             let by = text(name, args, 1)?;
             match &args[0] {
                 Value::List(list) => Ok(list.iter().map(Value::printed).collect::<Vec<_>>().join(&by).into()),
-                Value::Nil => Ok("".into()),
+                Value::Nil | Value::NilList => Ok("".into()),
                 other => Err(wrong(other, "[]string")),
             }
         }
@@ -208,6 +208,7 @@ fn length(value: &Value) -> Result {
         Value::Text(text) => text.len(),
         Value::List(list) => list.len(),
         Value::Map(map) => map.pairs.len(),
+        Value::NilList | Value::NilMap => 0,
         Value::Nil | Value::Missing => return Err("error calling len: len of nil pointer".into()),
         other => return Err(format!("error calling len: len of type {}", other.type_name())),
     };
@@ -232,6 +233,8 @@ fn index(value: &Value, key: &Value) -> Result {
                 None => fail(format!("index out of range: {at}")),
             }
         }
+        (Value::NilMap, Value::Text(_)) => Ok(Value::from("")),
+        (Value::NilList, Value::Int(at)) => fail(format!("index out of range: {at}")),
         (Value::Nil | Value::Missing, _) => fail("index of untyped nil".into()),
         (Value::Map(_), key) => fail(format!("value has type {}; should be string", key.type_name())),
         (Value::List(_) | Value::Text(_), key) => {

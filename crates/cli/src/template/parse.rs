@@ -29,7 +29,6 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) operands: Vec<Operand>,
-    pub(super) span: Span,
 }
 
 #[derive(Debug)]
@@ -287,9 +286,7 @@ impl<'a> Parser<'a> {
     }
 
     fn command(&mut self, context: &str) -> Result<Command, Fault> {
-        let start = self.tokens.get(self.at).map_or(0, |token| token.span.0);
         let mut operands: Vec<Operand> = Vec::new();
-        let mut end = start;
         loop {
             match self.peek() {
                 Some(Kind::Pipe) => {
@@ -300,17 +297,13 @@ impl<'a> Parser<'a> {
                     break;
                 }
                 Some(Kind::Close | Kind::Right) | None => break,
-                _ => {
-                    let operand = self.operand(context)?;
-                    end = operand.span.1;
-                    operands.push(operand);
-                }
+                _ => operands.push(self.operand(context)?),
             }
         }
         if operands.is_empty() {
             return self.fault("empty command");
         }
-        Ok(Command { operands, span: (start, end) })
+        Ok(Command { operands })
     }
 
     fn operand(&mut self, context: &str) -> Result<Operand, Fault> {

@@ -34,6 +34,8 @@ pub struct Map {
     pub pairs: Vec<(String, Value)>,
     /// How it prints.
     pub shape: Shape,
+    /// Go's name of a struct, for messages; empty where nobody asks.
+    pub type_name: &'static str,
 }
 
 impl Map {
@@ -41,6 +43,14 @@ impl Map {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The field of a struct: JSON and Go differ in the case of some names (`ApiVersion`, `APIVersion`).
+    #[must_use]
+    pub fn field(&self, key: &str) -> Option<&Value> {
+        self.get(key).or_else(|| {
+            self.pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        })
     }
 }
 
@@ -51,6 +61,10 @@ pub enum Value {
     Nil,
     /// What a map has at a key it does not have: prints as `<no value>`.
     Missing,
+    /// A list that is `null` in JSON.
+    NilList,
+    /// A map that is `null` in JSON.
+    NilMap,
     /// A truth value.
     Bool(bool),
     /// A whole number.
@@ -110,12 +124,32 @@ const MAPS: &[&str] = &[
     "Status", "StorageOpt", "Sysctls", "Tmpfs", "Volumes", "EndpointsConfig", "Endpoints", "annotations",
 ];
 
+/// Keys whose `null` is an empty list in Docker's own types.
+const LISTS: &[&str] = &[
+    "Args", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions",
+    "DnsSearch", "Entrypoint", "Env", "ExecIDs", "ExtraHosts", "GroupAdd", "Links", "MaskedPaths", "Mounts", "OnBuild",
+    "ReadonlyPaths", "SecurityOpt", "Ulimits", "VolumesFrom", "Aliases", "DNSNames", "RepoTags", "RepoDigests", "Shell",
+    "Layers", "Warnings", "Authorization", "Mirrors",
+];
+
 impl Value {
+    /// A JSON object whose type has a name that messages show.
+    #[must_use]
+    pub fn typed(type_name: &'static str, json: &serde_json::Value) -> Self {
+        match Self::from_json("", json) {
+            Self::Map(map) => Self::Map(Rc::new(Map { type_name, shape: Shape::Struct, pairs: map.pairs.clone() })),
+            other => other,
+        }
+    }
+
     /// A JSON value; `key` is where it was found.
     #[must_use]
     pub fn from_json(key: &str, json: &serde_json::Value) -> Self {
         use serde_json::Value as Json;
         match json {
+            Json::Null if MAPS.contains(&key) => Self::NilMap,
+            Json::Null if LISTS.contains(&key) => Self::NilList,
             Json::Null => Self::Nil,
             Json::Bool(value) => Self::Bool(*value),
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
@@ -126,9 +160,10 @@ impl Value {
             Json::String(text) => Self::Text(text.as_str().into()),
             Json::Array(list) => list.iter().map(|item| Self::from_json("", item)).collect::<Vec<_>>().into(),
             Json::Object(object) => {
-                let shape = if MAPS.contains(&key) { Shape::Map } else { Shape::Struct };
+                // A struct always has some field, but for those that are left out when empty.
+                let shape = if object.is_empty() || MAPS.contains(&key) { Shape::Map } else { Shape::Struct };
                 let pairs = object.iter().map(|(name, item)| (name.clone(), Self::from_json(name, item))).collect();
-                Self::Map(Rc::new(Map { pairs, shape }))
+                Self::Map(Rc::new(Map { pairs, shape, type_name: "" }))
             }
         }
     }
@@ -138,7 +173,7 @@ impl Value {
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
-            Self::Nil | Self::Missing => Json::Null,
+            Self::Nil | Self::Missing | Self::NilList | Self::NilMap => Json::Null,
             Self::Bool(value) => Json::Bool(*value),
             Self::Int(value) => i64::try_from(*value)
                 .map(Json::from)
@@ -162,7 +197,7 @@ impl Value {
     #[must_use]
     pub fn truth(&self) -> bool {
         match self {
-            Self::Nil | Self::Missing => false,
+            Self::Nil | Self::Missing | Self::NilList | Self::NilMap => false,
             Self::Bool(value) => *value,
             Self::Int(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
@@ -191,6 +226,8 @@ impl Value {
         }
         match self {
             Self::Nil | Self::Missing => out.push_str("<nil>"),
+            Self::NilList => out.push_str("[]"),
+            Self::NilMap => out.push_str("map[]"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Int(value) => {
                 let _ = write!(out, "{value}");
@@ -229,8 +266,9 @@ impl Value {
             Self::Int(_) => "int",
             Self::Float(_) => "float64",
             Self::Text(_) => "string",
-            Self::List(_) => "[]interface {}",
-            Self::Map(_) => "map[string]interface {}",
+            Self::List(_) | Self::NilList => "[]interface {}",
+            Self::Map(map) if !map.type_name.is_empty() => map.type_name,
+            Self::Map(_) | Self::NilMap => "map[string]interface {}",
             Self::Record(record) => record.type_name(),
         }
     }

@@ -29,12 +29,8 @@ pub const COMMAND: Command = Command {
 };
 
 async fn create(session: &Session, parsed: &Parsed) -> Result<()> {
-    let made = async {
-        let wanted = wanted(parsed, &session.config)?;
-        container(session, parsed, &wanted).await
-    };
-    let id = made.await.map_err(Error::at_start)?;
-    session.line(&id)
+    let wanted = wanted(parsed, &session.config).map_err(Error::at_start)?;
+    session.line(&container(session, parsed, &wanted).await?)
 }
 
 /// The file of `--cidfile`, taken back when no container comes of it.

@@ -67,8 +67,11 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
         None => session.config.text("psFormat").unwrap_or_default(),
     };
     let latest = if parsed.on("latest") { 1 } else { parsed.int("last").unwrap_or(-1) };
+    if quiet && parsed.given("format") {
+        session.note("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     // A size costs the daemon a walk: it is asked for only where it is shown.
-    let size = parsed.on("size") || format.contains(".Size");
+    let size = parsed.on("size") || format.contains(".Size") || format.contains("json .}");
     let filters = parsed.filters();
     let query = Query::new()
         .flag("all", parsed.on("all") || latest > 0)

@@ -50,7 +50,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
     if detach {
         if parsed.given("attach") {
             let text = "conflicting options: cannot specify both --attach and --detach";
-            return Err(Error::at_start(Error::say(text)));
+            return Err(Error::say(text));
         }
         let config = &mut wanted.request.config;
         (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);

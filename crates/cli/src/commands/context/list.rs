@@ -94,7 +94,7 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
         Rc::new(row) as Rc<dyn Record>
     });
     session.out(listing.render(rows)?)?;
-    if let Some(name) = overridden().filter(|_| !parsed.on("quiet")) {
+    if let Some(name) = overridden() {
         session.note(&format!(
             "Warning: {name} environment variable overrides the active context. To use a context, either set the \
              global --context flag, or unset {name} environment variable."

@@ -19,7 +19,8 @@ pub const COMMAND: Command = Command {
         flags: &[
             text("description", "What it is"),
             text("docker", "The daemon: host=…[,ca=FILE][,cert=FILE][,key=FILE][,skip-tls-verify=…], or from=CONTEXT")
-                .value("key=value,..."),
+                .value("key=value,...")
+                .check(super::check_fields),
             text("default-stack-orchestrator", "").hidden(),
         ],
     }],

@@ -36,7 +36,7 @@ async fn events(session: &Session, parsed: &Parsed) -> Result<()> {
     let template = match format {
         "" | "json" => None,
         text => Some(
-            Template::parse("", text).map_err(|err| Error::Start { message: format!("Error parsing format: {err}"), code: 64 })?,
+            Template::parse("", text).map_err(|err| Error::Format(format!("Error parsing format: {err}")))?,
         ),
     };
     let time = |flag: &str| moment(parsed.text(flag).unwrap_or_default()).map_err(Error::Message);
@@ -91,7 +91,7 @@ fn value(event: &serde_json::Value) -> Value {
             ((*name).to_owned(), value)
         })
         .collect();
-    Value::Map(std::rc::Rc::new(Map { pairs, shape: Shape::Struct }))
+    Value::Map(std::rc::Rc::new(Map { pairs, shape: Shape::Struct, type_name: "events.Message" }))
 }
 
 #[cfg(test)]

@@ -69,7 +69,12 @@ async fn info(session: &Session, parsed: &Parsed) -> Result<()> {
                 });
                 fields.insert("ClientInfo".into(), client);
             }
-            session.line(&detail("", format, &Value::from_json("", &whole))?)
+            let text = detail("", format, &Value::typed("system.dockerInfo", &whole));
+            if let Err(Error::Message(_)) = &text {
+                // Docker ends the line that it had begun.
+                session.line("")?;
+            }
+            session.line(&text?)
         }
     }
 }

@@ -1,5 +1,10 @@
 //! `system prune`.
 
+use client::query::Query;
+use client::{Method, Request};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
 use crate::command::Command;
 use crate::commands::{container, image, volume};
 use crate::error::{Error, Result};
@@ -30,11 +35,12 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     if volumes && filters.contains("until") {
         return Err(Error::say("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
-    let mut what = vec!["  - all stopped containers"];
+    let mut what = vec!["  - all stopped containers", "  - all networks not used by at least one container"];
     if volumes {
         what.push("  - all anonymous volumes not used by at least one container");
     }
     what.push(if all { "  - all images without at least one container associated to them" } else { "  - all dangling images" });
+    what.push(if all { "  - all build cache" } else { "  - unused build cache" });
     let question = format!("WARNING! This will remove:\n{}\n\nAre you sure you want to continue?", what.join("\n"));
     if !parsed.on("force") && !session.confirm(&question)? {
         return Ok(());
@@ -43,13 +49,52 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     let (text, bytes) = container::prune::report(session, &filters).await?;
     session.out(&text)?;
     reclaimed = reclaimed.saturating_add(bytes);
+    session.out(networks(session, &filters).await?)?;
     if volumes {
         let (text, bytes) = volume::prune::report(session, &filters).await?;
         session.out(&text)?;
         reclaimed = reclaimed.saturating_add(bytes);
     }
-    let (text, bytes) = image::prune::report(session, filters, all).await?;
+    let (text, bytes) = image::prune::report(session, filters.clone(), all).await?;
+    session.out(&text)?;
+    reclaimed = reclaimed.saturating_add(bytes);
+    let (text, bytes) = build_cache(session, &filters, all).await?;
     session.out(&text)?;
     reclaimed = reclaimed.saturating_add(bytes);
     session.line(&format!("Total reclaimed space: {}", size(reclaimed)))
+}
+
+/// Prunes what not every daemon has: one without it has nothing to prune.
+async fn optional<T: DeserializeOwned + Default>(session: &Session, path: &str, query: Query) -> Result<T> {
+    match session.client()?.decoded(&Request::new(Method::POST, path).query(query)).await {
+        Err(client::Error::Status { status: 404 | 501, .. }) => Ok(T::default()),
+        other => Ok(other?),
+    }
+}
+
+async fn networks(session: &Session, filters: &api::Filters) -> Result<String> {
+    let query = Query::new().pair("filters", &filters.to_json());
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Report {
+        networks_deleted: Option<Vec<String>>,
+    }
+    let report: Report = optional(session, "/networks/prune", query).await?;
+    let names = report.networks_deleted.unwrap_or_default();
+    Ok(if names.is_empty() { String::new() } else { format!("Deleted Networks:\n{}\n\n", names.join("\n")) })
+}
+
+async fn build_cache(session: &Session, filters: &api::Filters, all: bool) -> Result<(String, i64)> {
+    let query = Query::new().flag("all", all).pair("filters", &filters.to_json());
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Report {
+        caches_deleted: Option<Vec<String>>,
+        space_reclaimed: i64,
+    }
+    let report: Report = optional(session, "/build/prune", query).await?;
+    let names = report.caches_deleted.unwrap_or_default();
+    let text =
+        if names.is_empty() { String::new() } else { format!("Deleted build cache objects:\n{}\n\n", names.join("\n")) };
+    Ok((text, report.space_reclaimed))
 }

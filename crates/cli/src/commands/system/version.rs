@@ -51,7 +51,7 @@ fn arch() -> &'static str {
 
 async fn version(session: &Session, parsed: &Parsed) -> Result<()> {
     let server = match session.client() {
-        Ok(client) => client.get::<Json>("/version", Query::new()).await.map_err(Error::from),
+        Ok(client) => client.get::<Json>("/version", Query::new()).await.map(readable).map_err(Error::from),
         Err(err) => Err(err),
     };
     let client = client_side(session)?;
@@ -65,7 +65,7 @@ async fn version(session: &Session, parsed: &Parsed) -> Result<()> {
         }
         Some(format) => {
             let value = json!({ "Client": client, "Server": server.as_ref().ok() });
-            match detail("version", format, &Value::from_json("", &value)) {
+            match detail("version", format, &Value::typed("system.versionInfo", &value)) {
                 Ok(text) => session.line(&text)?,
                 Err(err) => {
                     session.line("")?;
@@ -75,6 +75,25 @@ async fn version(session: &Session, parsed: &Parsed) -> Result<()> {
         }
     }
     server.map(drop)
+}
+
+/// The answer with the components' build times as Docker shows them.
+fn readable(mut server: Json) -> Json {
+    let components = server.get_mut("Components").and_then(Json::as_array_mut);
+    for component in components.into_iter().flatten() {
+        if let Some(time) = component.get_mut("Details").and_then(|details| details.get_mut("BuildTime"))
+            && let Some(text) = time.as_str().and_then(built)
+        {
+            *time = Json::String(text);
+        }
+    }
+    server
+}
+
+/// `Thu May  7 21:09:36 2026`.
+fn built(rfc3339: &str) -> Option<String> {
+    let time: jiff::Timestamp = rfc3339.parse().ok()?;
+    Some(time.strftime("%a %b %e %H:%M:%S %Y").to_string())
 }
 
 fn shown_client(session: &Session, client: &Map<String, Json>) -> String {

@@ -26,6 +26,8 @@ pub const COMMAND: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(prune(session, parsed)))
 };
 
+const TELLS_ANONYMOUS: Version = Version { major: 1, minor: 42 };
+
 async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     let all = parsed.on("all");
     let mut filters = parsed.filters();
@@ -33,10 +35,12 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
         return Err(Error::say("conflicting options: cannot specify both --all and --filter all=1"));
     }
     if all {
-        session.client()?.require("all", Version { major: 1, minor: 42 }).await?;
+        session.client()?.require("all", TELLS_ANONYMOUS).await?;
         filters.add("all", "true");
     }
-    let what = if all { "all local volumes" } else { "anonymous local volumes" };
+    // Before this version the daemon did not tell named volumes from anonymous ones.
+    let tells = all || session.client()?.version().await? >= TELLS_ANONYMOUS;
+    let what = if all || !tells { "all local volumes" } else { "anonymous local volumes" };
     let question =
         format!("WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?");
     if !parsed.on("force") && !session.confirm(&question)? {
