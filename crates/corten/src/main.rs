@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             daemon_args.extend(args.into_iter().skip(2));
             server::daemon::main(&daemon_args, SUPERVISOR)
         }
-        (_, Some("runtime")) => runtime::command::main(&args[2..]),
+        (_, Some("runtime")) => runtime::command::main(args.into_iter().skip(2)),
         _ => cli::main(args),
     };
     // The shell sees the low eight bits anyway; a code outside them must not turn into success.
