@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,7 +16,12 @@ use crate::containers::record::{Paths, Record};
 use crate::containers::state::{EXIT_UNKNOWN, Exit};
 use crate::context::{CONTAINER, Context};
 use crate::error::{Error, Result};
-use crate::supervisor::{self, State};
+use crate::supervisor::{self, Shim, State};
+
+/// How long a supervisor may take to make a container whose daemon died meanwhile.
+const MAKING: Duration = Duration::from_secs(10);
+/// How long to leave it alone in between: it does not tell when it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The end of a run of which nobody tells.
 pub(crate) fn unknown_exit() -> Exit {
@@ -127,6 +133,17 @@ fn orphans(dir: &Path, known: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The supervisor's answer; while it is in the middle of making the container, it is asked again.
+async fn connect(run: &Path) -> Result<(Shim, supervisor::Events, supervisor::Status), supervisor::Error> {
+    let (shim, events, mut status) = supervisor::connect(run).await?;
+    let deadline = tokio::time::Instant::now() + MAKING;
+    while status.state == State::Creating && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        status = shim.status().await?;
+    }
+    Ok((shim, events, status))
+}
+
 /// What became of a container while no daemon looked.
 async fn look(context: &Arc<Context>, record: &Record) -> Found {
     let paths = context.paths(&record.id);
@@ -134,7 +151,7 @@ async fn look(context: &Arc<Context>, record: &Record) -> Found {
     if !paths.run.exists() && record.life.pid().is_none() {
         return Found::Nothing;
     }
-    match supervisor::connect(&paths.run).await {
+    match connect(&paths.run).await {
         Ok((shim, events, status)) if matches!(status.state, State::Running | State::Stopped) => {
             let group = cgroup.clone();
             let paused = blocking::run("look whether a container is paused", move || {

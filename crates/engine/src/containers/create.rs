@@ -105,7 +105,7 @@ fn make(
     body: CreateRequest,
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
-    let (config, host, warnings) = complete(context, body, image);
+    let (config, host, warnings) = complete(context, &id, body, image);
     plan::check(&host, &context.host)?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
@@ -177,7 +177,12 @@ fn image_ref(name: String, image: &Resolved) -> ImageRef {
 }
 
 /// The request with everything filled in that it leaves to the image and to us.
-fn complete(context: &Context, body: CreateRequest, image: &Resolved) -> (Config, HostConfig, Vec<String>) {
+fn complete(
+    context: &Context,
+    id: &str,
+    body: CreateRequest,
+    image: &Resolved,
+) -> (Config, HostConfig, Vec<String>) {
     let mut warnings = Vec::new();
     let own_health = body.config.healthcheck.is_some();
     let mut config = merge::over_image(body.config, &image.config.config);
@@ -211,8 +216,10 @@ fn complete(context: &Context, body: CreateRequest, image: &Resolved) -> (Config
     }
     limits.memory_swappiness = limits.memory_swappiness.filter(|swappiness| *swappiness != -1);
     limits.pids_limit = limits.pids_limit.filter(|limit| *limit > 0);
-    if config.hostname.is_empty() && (host.network_mode == "host" || host.uts_mode == "host") {
-        config.hostname.clone_from(&context.host.name);
+    if config.hostname.is_empty() {
+        let shares = host.network_mode == "host" || host.uts_mode == "host";
+        let own = id.get(..12).unwrap_or(id);
+        if shares { &context.host.name } else { own }.clone_into(&mut config.hostname);
     }
     (config, host, warnings)
 }

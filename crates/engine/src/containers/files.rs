@@ -1,7 +1,7 @@
 //! The files that the engine makes for a container: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::containers::record::{Paths, Record};
@@ -62,7 +62,11 @@ fn read_host(path: &str) -> String {
 fn once(path: &Path, text: impl FnOnce() -> Result<String>) -> Result<()> {
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path);
     match made {
-        Ok(mut file) => file.write_all(text()?.as_bytes()).map_err(|e| Error::io("write", path, e)),
+        // The mode again, without the daemon's umask.
+        Ok(mut file) => file
+            .write_all(text()?.as_bytes())
+            .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(READABLE)))
+            .map_err(|e| Error::io("write", path, e)),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(Error::io("create", path, e)),
     }

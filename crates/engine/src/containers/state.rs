@@ -758,3 +758,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
