@@ -148,6 +148,13 @@ pub enum Error {
     Cancelled,
 }
 
+impl Error {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Layer(cause) | Self::Store(cause) if cause.is_no_space())
+    }
+}
+
 impl From<oci::Error> for Error {
     fn from(error: oci::Error) -> Self {
         Self::Image(Arc::new(error))

@@ -13,7 +13,7 @@
 mod flight;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -30,6 +30,10 @@ use flight::{Flight, Phase};
 pub const DOWNLOADS_DEFAULT: usize = 3;
 /// How long the parts of a pull are kept if this process dies before it is done: the next daemon's pull finds them.
 const LEASE_TIME: Duration = Duration::from_secs(24 * 3600);
+/// How long a pull that failed waits for its threads: they are in the middle of a write, unless another pull wants the same.
+const GIVING_UP: Duration = Duration::from_secs(2);
+/// How often it is looked whether a lease is held by nobody else: the wait is for a thread's last instructions.
+const LEASE_PAUSE: Duration = Duration::from_millis(1);
 /// An index may lead to an index, but not for ever.
 const INDEX_DEPTH_MAX: usize = 4;
 /// How often progress is told while a layer comes in: a terminal shows no more.
@@ -168,9 +172,44 @@ impl Puller {
             Arc::new(inner.client.repository(&request.reference, request.credentials.clone()).await?);
         let (store, what) = (inner.store.clone(), format!("pull of {}", request.reference));
         let held = Held(Some(Arc::new(blocking(move || store.lease(&what, LEASE_TIME)).await?)));
-        let lease = held.lease()?;
-        let mut walk =
-            Walk { inner, repository: &repository, lease: &lease, between: Vec::new(), fetched: false };
+        let begun = Mutex::default();
+        // The walk's own handle has to be gone before the lease can be alone.
+        let outcome = {
+            let lease = held.lease()?;
+            self.walk(request, &repository, &lease, &begun, tell).await
+        };
+        match outcome {
+            Ok((image, config, fetched)) => {
+                let lease = unshare(held).await?;
+                Ok(Pulled { image, config, lease, fetched })
+            }
+            Err(error) => {
+                // What was given up ends first, so that the caller can clear away what is left.
+                if let Ok(Ok(lease)) = tokio::time::timeout(GIVING_UP, unshare(held)).await {
+                    let (store, full) = (inner.store.clone(), error.is_disk_full());
+                    let begun = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    blocking(move || {
+                        drop(lease);
+                        // Half a layer is worth keeping, but not on a disk that has no room for the other half.
+                        begun.iter().filter(|_| full).try_for_each(|layer| store.forget_ingest(layer))
+                    })
+                    .await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// From the name to all layers.
+    async fn walk(
+        &self,
+        request: &Request,
+        repository: &Arc<Repository>,
+        lease: &Arc<Lease>,
+        begun: &Mutex<Vec<Digest>>,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<(NewImage, ImageConfig, bool)> {
+        let mut walk = Walk { inner: &self.inner, repository, lease, between: Vec::new(), fetched: false };
         let host = Platform::host();
         let platform = request.platform.as_ref().unwrap_or(&host);
         let (target, manifest, document) = walk.manifest(request, platform).await?;
@@ -182,19 +221,20 @@ impl Puller {
             }
         }
         tell(Event::Found(target.digest.clone()));
+        begun
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(document.layers.iter().map(|layer| layer.digest.clone()));
         walk.layers(&document, &config, tell).await?;
-        let Walk { between, fetched, .. } = walk;
-        drop(lease);
-        let lease = unshare(held).await?;
         let image = NewImage {
             id: target.digest,
             media_type: target.media_type,
             size: target.size,
             manifests: vec![platform_manifest(&manifest, &document, &config)],
-            other_blobs: between,
+            other_blobs: walk.between,
             parent: None,
         };
-        Ok(Pulled { image, config, lease, fetched })
+        Ok((image, config, walk.fetched))
     }
 }
 
@@ -217,7 +257,7 @@ fn platform_manifest(manifest: &Descriptor, document: &Manifest, config: &ImageC
     }
 }
 
-/// The lease alone: its last other holders are tasks that are just ending.
+/// The lease alone: its last other holders are threads that are just ending.
 async fn unshare(mut held: Held) -> Result<Lease> {
     loop {
         let lease = held.0.take().ok_or(Error::Cancelled)?;
@@ -225,7 +265,7 @@ async fn unshare(mut held: Held) -> Result<Lease> {
             Ok(lease) => return Ok(lease),
             Err(shared) => held.0 = Some(shared),
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(LEASE_PAUSE).await;
     }
 }
 

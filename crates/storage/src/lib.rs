@@ -42,6 +42,7 @@ pub mod archive;
 mod content;
 mod error;
 mod fix;
+mod forget;
 mod gc;
 mod hash;
 mod images;

@@ -78,6 +78,7 @@ impl Images {
             let outcome = closing.run_until_cancelled(pull.run()).await;
             let closed = || Err(Error::new(Kind::Cancelled, "the daemon is shutting down"));
             if let Err(error) = outcome.unwrap_or_else(closed) {
+                pull.clear_away().await;
                 let _ = pull.lines.try_send(Err(error));
             }
         });
@@ -166,6 +167,14 @@ impl Pull {
             }
         });
         Ok(())
+    }
+
+    /// Removes what a pull that failed has brought and nobody else has. Half a layer stays for the next try.
+    async fn clear_away(&self) {
+        let store = self.shared.store.clone();
+        if let Err(error) = blocking::run("clear away a failed pull", move || Ok(store.gc()?)).await {
+            tracing::warn!(error = error.chain(), "left for the next collection");
+        }
     }
 
     /// The first line: what is pulled from where.
