@@ -51,7 +51,8 @@ pub fn start(target: &Target) -> Result<bool> {
         .mode(0o711)
         .create(folder)
         .map_err(|err| failed(format!("creating {}: {err}", folder.display())))?;
-    let _lock = lock(folder).map_err(|err| failed(format!("waiting for another start of the daemon: {err}")))?;
+    let _lock =
+        lock(folder).map_err(|err| failed(format!("waiting for another start of the daemon: {err}")))?;
     // Whoever held the lock before may have started it.
     if UnixStream::connect(socket).is_ok() {
         return Ok(true);
@@ -65,7 +66,12 @@ pub fn start(target: &Target) -> Result<bool> {
 }
 
 fn lock(folder: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join("start.lock"))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(folder.join("start.lock"))?;
     file.lock()?;
     Ok(file)
 }
@@ -112,7 +118,9 @@ fn own_cgroup(pid: u32) {
     let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return };
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(_)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(_), Some(controllers), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let root = match controllers {
             "" if Path::new("/sys/fs/cgroup/cgroup.procs").exists() => PathBuf::from("/sys/fs/cgroup"),
             "" => PathBuf::from("/sys/fs/cgroup/unified"),

@@ -13,9 +13,35 @@ use crate::command::Command;
 
 /// Docker's commands that are not here yet: refused by name, so that nobody takes them for a slip of the finger.
 pub const NOT_YET: &[&str] = &[
-    "build", "builder", "buildx", "checkpoint", "commit", "config", "cp", "diff", "export", "import", "load", "login",
-    "logout", "manifest", "node", "plugin", "port", "push", "save", "search", "secret", "service", "stack", "stats", "swarm",
-    "trust", "update", "connect", "disconnect",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "config",
+    "cp",
+    "diff",
+    "export",
+    "import",
+    "load",
+    "login",
+    "logout",
+    "manifest",
+    "node",
+    "plugin",
+    "port",
+    "push",
+    "save",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "stats",
+    "swarm",
+    "trust",
+    "update",
+    "connect",
+    "disconnect",
 ];
 
 /// The root of the tree.
@@ -26,41 +52,45 @@ pub fn root() -> &'static Command {
 
 static ROOT: Command = Command {
     usage: "[OPTIONS] COMMAND",
-    ..Command::group("", "A container engine that does Docker's job", &[
-        &container::GROUP,
-        &image::GROUP,
-        &volume::GROUP,
-        &network::GROUP,
-        &context::GROUP,
-        &system::GROUP,
-        &container::run::COMMAND,
-        &container::create::COMMAND,
-        &container::start::COMMAND,
-        &container::stop::STOP,
-        &container::stop::RESTART,
-        &container::stop::KILL,
-        &container::stop::PAUSE,
-        &container::stop::UNPAUSE,
-        &container::wait::COMMAND,
-        &container::attach::COMMAND,
-        &container::exec::COMMAND,
-        &container::logs::COMMAND,
-        &PS,
-        &container::remove::COMMAND,
-        &container::top::COMMAND,
-        &container::rename::COMMAND,
-        &inspect::COMMAND,
-        &system::events::COMMAND,
-        &IMAGES,
-        &image::pull::COMMAND,
-        &image::tag::COMMAND,
-        &RMI,
-        &image::history::COMMAND,
-        &system::version::COMMAND,
-        &system::info::COMMAND,
-        &complete::SCRIPT,
-        &complete::ASK,
-    ])
+    ..Command::group(
+        "",
+        "A container engine that does Docker's job",
+        &[
+            &container::GROUP,
+            &image::GROUP,
+            &volume::GROUP,
+            &network::GROUP,
+            &context::GROUP,
+            &system::GROUP,
+            &container::run::COMMAND,
+            &container::create::COMMAND,
+            &container::start::COMMAND,
+            &container::stop::STOP,
+            &container::stop::RESTART,
+            &container::stop::KILL,
+            &container::stop::PAUSE,
+            &container::stop::UNPAUSE,
+            &container::wait::COMMAND,
+            &container::attach::COMMAND,
+            &container::exec::COMMAND,
+            &container::logs::COMMAND,
+            &PS,
+            &container::remove::COMMAND,
+            &container::top::COMMAND,
+            &container::rename::COMMAND,
+            &inspect::COMMAND,
+            &system::events::COMMAND,
+            &IMAGES,
+            &image::pull::COMMAND,
+            &image::tag::COMMAND,
+            &RMI,
+            &image::history::COMMAND,
+            &system::version::COMMAND,
+            &system::info::COMMAND,
+            &complete::SCRIPT,
+            &complete::ASK,
+        ],
+    )
 };
 
 static PS: Command = Command { name: "ps", aliases: &[], ..container::list::COMMAND };
@@ -72,7 +102,11 @@ use crate::session::Session;
 
 /// Does something for each of several objects. What succeeds is printed, what fails is told; the command goes on
 /// to the next, and fails at the end.
-pub(crate) async fn each<F>(session: &Session, names: &[String], mut one: impl FnMut(String) -> F) -> Result<()>
+pub(crate) async fn each<F>(
+    session: &Session,
+    names: &[String],
+    mut one: impl FnMut(String) -> F,
+) -> Result<()>
 where
     F: Future<Output = Result<Option<String>>>,
 {
@@ -125,7 +159,11 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for flag in command.flags.iter().flat_map(|group| group.flags) {
             assert!(names.insert(flag.long), "{path}: --{} twice", flag.long);
-            assert!(flag.short.is_none_or(|letter| letters.insert(letter)), "{path}: -{:?} twice", flag.short);
+            assert!(
+                flag.short.is_none_or(|letter| letters.insert(letter)),
+                "{path}: -{:?} twice",
+                flag.short
+            );
             assert!(flag.hidden || !flag.help.is_empty(), "{path}: --{} has no help", flag.long);
         }
         if let Action::Group(children) = command.action {
@@ -144,7 +182,9 @@ mod tests {
     fn the_tree_is_sound() {
         let mut seen = Vec::new();
         visit(root(), "corten", &mut seen);
-        for wanted in ["corten run", "corten container ls", "corten system dial-stdio", "corten context export"] {
+        for wanted in
+            ["corten run", "corten container ls", "corten system dial-stdio", "corten context export"]
+        {
             assert!(seen.iter().any(|path| path == wanted), "{wanted}");
         }
         assert!(NOT_YET.iter().all(|name| root().child(name).is_none()));

@@ -17,7 +17,9 @@ pub fn script(shell: &str, program: &str) -> Result<String> {
         "fish" => FISH,
         other => return Err(Error::Message(format!("unsupported shell type {other:?}: bash, zsh or fish"))),
     };
-    Ok(template.replace("@P@", program).replace("@F@", &program.replace(|c: char| !c.is_ascii_alphanumeric(), "_")))
+    Ok(template
+        .replace("@P@", program)
+        .replace("@F@", &program.replace(|c: char| !c.is_ascii_alphanumeric(), "_")))
 }
 
 const BASH: &str = r#"# bash completion for @P@
@@ -76,7 +78,8 @@ struct Place<'a> {
 
 /// The lines that complete the last of the words: `word<TAB>what it is`.
 pub async fn complete(session: &Session, words: &[String]) -> String {
-    let (current, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+    let (current, before) =
+        words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
     let place = walk(before);
     if let Some(flag) = before.last().and_then(|word| takes_value(&place, word)) {
         return values(session, flag).await.join("\n");
@@ -91,10 +94,17 @@ pub async fn complete(session: &Session, words: &[String]) -> String {
         lines.push("--help\tPrint usage".into());
     } else if let Action::Group(children) = place.command.action {
         lines.extend(
-            children.iter().filter(|child| !child.hidden).map(|child| format!("{}\t{}", child.name, child.about)),
+            children
+                .iter()
+                .filter(|child| !child.hidden)
+                .map(|child| format!("{}\t{}", child.name, child.about)),
         );
         if place.command.name.is_empty() {
-            lines.extend(crate::plugins::all(session).into_iter().map(|plugin| format!("{}\t{}", plugin.name, plugin.about)));
+            lines.extend(
+                crate::plugins::all(session)
+                    .into_iter()
+                    .map(|plugin| format!("{}\t{}", plugin.name, plugin.about)),
+            );
         }
     } else if place.args == 0 || place.command.interspersed {
         lines = objects(session, place.command.completes).await;
@@ -163,11 +173,15 @@ async fn objects(session: &Session, kind: Completes) -> Vec<String> {
         return names;
     }
     let Ok(target) = session.target() else { return Vec::new() };
-    let client = client::Client::new(target, client::Options { user_agent: "Corten-Client".into(), ..Default::default() });
+    let client = client::Client::new(
+        target,
+        client::Options { user_agent: "Corten-Client".into(), ..Default::default() },
+    );
     match kind {
         Completes::Containers | Completes::Running => {
             let query = Query::new().flag("all", kind == Completes::Containers);
-            let list: Vec<api::container::Summary> = client.get("/containers/json", query).await.unwrap_or_default();
+            let list: Vec<api::container::Summary> =
+                client.get("/containers/json", query).await.unwrap_or_default();
             list.into_iter()
                 .filter_map(|container| {
                     let name = container.names.into_iter().next()?;
@@ -176,8 +190,12 @@ async fn objects(session: &Session, kind: Completes) -> Vec<String> {
                 .collect()
         }
         Completes::Images => {
-            let list: Vec<api::image::Summary> = client.get("/images/json", Query::new()).await.unwrap_or_default();
-            list.into_iter().flat_map(|image| image.repo_tags).filter(|tag| !tag.starts_with("<none>")).collect()
+            let list: Vec<api::image::Summary> =
+                client.get("/images/json", Query::new()).await.unwrap_or_default();
+            list.into_iter()
+                .flat_map(|image| image.repo_tags)
+                .filter(|tag| !tag.starts_with("<none>"))
+                .collect()
         }
         Completes::Volumes => {
             let list: api::volume::List = client.get("/volumes", Query::new()).await.unwrap_or_default();

@@ -41,7 +41,7 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
     let volumes = mount::volumes(parsed)?;
     let ports = port::collect(parsed)?;
     let auto_remove = parsed.on("rm");
-    let restart_policy = restart_policy(parsed.text("restart").unwrap_or_default())?;
+    let restart_policy = restart_policy(parsed.text("restart").unwrap_or("no"))?;
     if auto_remove && !matches!(restart_policy.name.as_str(), "" | "no") {
         return Err(Error::say("conflicting options: cannot specify both --restart and --rm"));
     }
@@ -77,7 +77,6 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         image: image.clone(),
         volumes: volumes.anonymous,
         working_dir: parsed.or_empty("workdir"),
-        mac_address: network.old_mac_address.clone(),
         entrypoint: parsed.text("entrypoint").map(|program| vec![program.to_owned()]),
         labels: environment::labels(parsed)?,
         stop_signal: parsed.or_empty("stop-signal"),
@@ -97,8 +96,8 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         mounts: mount::mounts(parsed)?,
         console_size: console_size(),
         annotations: pairs(parsed, "annotation"),
-        cap_add: parsed.owned("cap-add"),
-        cap_drop: parsed.owned("cap-drop"),
+        cap_add: security::capabilities(parsed.list("cap-add")),
+        cap_drop: security::capabilities(parsed.list("cap-drop")),
         cgroupns_mode: mode(parsed, "cgroupns", "CGROUP", &["host", "private"])?,
         dns: parsed.owned("dns"),
         dns_options: parsed.owned("dns-option"),
@@ -127,7 +126,11 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         ..HostConfig::default()
     };
     Ok(Wanted {
-        request: CreateRequest { config, host_config: Some(host_config), networking_config: Some(network.config) },
+        request: CreateRequest {
+            config,
+            host_config: Some(host_config),
+            networking_config: Some(network.config),
+        },
         name: parsed.or_empty("name"),
         platform,
         cidfile: parsed.or_empty("cidfile"),
@@ -139,8 +142,20 @@ fn refuse(parsed: &Parsed) -> Result<()> {
     if parsed.on("use-api-socket") {
         return Err(Error::say("--use-api-socket is not supported yet by this version of corten"));
     }
+    if parsed.given("kernel-memory") {
+        return Err(Error::say("--kernel-memory is not supported: the kernel has no such limit any more"));
+    }
+    for flag in ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"] {
+        if parsed.given(flag) {
+            return Err(Error::Message(format!(
+                "\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+            )));
+        }
+    }
     if parsed.given("disable-content-trust") && !parsed.on("disable-content-trust") {
-        return Err(Error::say("--disable-content-trust=false is not supported yet by this version of corten"));
+        return Err(Error::say(
+            "--disable-content-trust=false is not supported yet by this version of corten",
+        ));
     }
     Ok(())
 }
@@ -179,9 +194,9 @@ fn restart_policy(text: &str) -> Result<RestartPolicy> {
     let Some((name, count)) = text.split_once(':') else {
         return Ok(RestartPolicy { name: text.to_owned(), maximum_retry_count: 0 });
     };
-    let maximum_retry_count = count.parse().map_err(|_| {
-        Error::say("invalid restart policy format: maximum retry count must be an integer")
-    })?;
+    let maximum_retry_count = count
+        .parse()
+        .map_err(|_| Error::say("invalid restart policy format: maximum retry count must be an integer"))?;
     if name.is_empty() {
         return Err(Error::say("invalid restart policy format: no policy provided before colon"));
     }

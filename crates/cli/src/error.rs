@@ -70,7 +70,9 @@ impl Error {
     #[must_use]
     pub fn at_start(err: Self) -> Self {
         match err {
-            Self::Client(err) => Self::Start { code: start_code(&err.message()), message: told(&Self::Client(err)) },
+            Self::Client(err) => {
+                Self::Start { code: start_code(&err.message()), message: told(&Self::Client(err)) }
+            }
             Self::Message(message) => Self::Start { message, code: CODE_REFUSED },
             other @ Self::File { .. } => Self::Start { message: told(&other), code: CODE_REFUSED },
             other => other,
@@ -92,7 +94,8 @@ impl Error {
 /// 126 or 127 when the daemon says why the program did not start, 125 for all else: Docker's own table.
 fn start_code(message: &str) -> u8 {
     let message = message.to_ascii_lowercase();
-    let not_found = ["executable file not found", "no such file or directory", "system cannot find the file specified"];
+    let not_found =
+        ["executable file not found", "no such file or directory", "system cannot find the file specified"];
     let not_invoked = ["permission denied", "is a directory"];
     if not_found.iter().any(|text| message.contains(text)) {
         CODE_NOT_FOUND

@@ -21,6 +21,9 @@ pub enum Kind {
     List,
 }
 
+/// Looks at a value; the error is what pflag would say of it.
+pub type Check = fn(&str) -> std::result::Result<(), String>;
+
 /// A flag.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
@@ -41,7 +44,7 @@ pub struct Flag {
     /// The flag that it is another name of.
     pub same_as: &'static str,
     /// Looks at a value.
-    pub check: Option<fn(&str) -> std::result::Result<(), String>>,
+    pub check: Option<Check>,
 }
 
 /// Flags that belong together in help.
@@ -136,7 +139,7 @@ impl Flag {
 
     /// With a check of its value.
     #[must_use]
-    pub const fn check(mut self, check: fn(&str) -> std::result::Result<(), String>) -> Self {
+    pub const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }
@@ -371,7 +374,9 @@ mod tests {
 
     #[test]
     fn clusters_and_values() {
-        let parsed = run(false, &["-ite=a", "-eb", "-e", "c", "--env=d=e", "--name", "n", "-i=false", "img", "-t"]).unwrap();
+        let parsed =
+            run(false, &["-ite=a", "-eb", "-e", "c", "--env=d=e", "--name", "n", "-i=false", "img", "-t"])
+                .unwrap();
         assert_eq!(parsed.owned("env"), ["a", "b", "c", "d=e"]);
         assert!(!parsed.on("interactive") && parsed.on("tty"));
         assert_eq!(parsed.text("name"), Some("n"));
@@ -393,9 +398,18 @@ mod tests {
             (&["--=x"], "bad flag syntax: --=x"),
             (&["---x"], "bad flag syntax: ---x"),
             (&["-m", "x"], "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
-            (&["--tty=x"], "invalid argument \"x\" for \"-t, --tty\" flag: strconv.ParseBool: parsing \"x\": invalid syntax"),
-            (&["-n", "x"], "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
-            (&["-n", "99999999999999999999"], "invalid argument \"99999999999999999999\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"99999999999999999999\": value out of range"),
+            (
+                &["--tty=x"],
+                "invalid argument \"x\" for \"-t, --tty\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
+            (
+                &["-n", "x"],
+                "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
+            (
+                &["-n", "99999999999999999999"],
+                "invalid argument \"99999999999999999999\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
+            ),
         ] {
             assert_eq!(run(true, args).unwrap_err(), want);
         }

@@ -13,8 +13,7 @@ pub const LIST_FORMAT: Flag = crate::flags::text(
     "Print as a \"table\" (also \"table TEMPLATE\"), as \"json\", or by a Go template",
 );
 /// `--format` of details.
-pub const FORMAT: Flag =
-    crate::flags::text("format", "Print as \"json\", or by a Go template").short('f');
+pub const FORMAT: Flag = crate::flags::text("format", "Print as \"json\", or by a Go template").short('f');
 
 /// How a list is shown.
 #[derive(Debug, Clone, Copy)]
@@ -134,12 +133,8 @@ mod tests {
     }
 
     fn render(format: &str, quiet: Option<&str>) -> String {
-        let listing = Listing {
-            format,
-            table: "table",
-            quiet,
-            titles: &[("ID", "ROW ID"), ("Name", "NAME")],
-        };
+        let listing =
+            Listing { format, table: "table", quiet, titles: &[("ID", "ROW ID"), ("Name", "NAME")] };
         let listing = Listing { table: "{{.ID}}\\t{{.Name}}", ..listing };
         let rows: [Rc<dyn Record>; 2] = [Rc::new(Row("a")), Rc::new(Row("b"))];
         listing.render(rows).unwrap_or_else(|err| err.to_string())
@@ -149,8 +144,14 @@ mod tests {
     fn formats() {
         assert_eq!(render("", None), "ROW ID         NAME\n0123456789ab   a\n0123456789ab   b\n");
         assert_eq!(render("table", None), render("", None));
-        assert_eq!(render("table {{.Name}}\\t{{upper .ID}}", None), "NAME      ROW ID\na         0123456789AB\nb         0123456789AB\n");
-        assert_eq!(render("json", None), "{\"ID\":\"0123456789ab\",\"Name\":\"a\"}\n{\"ID\":\"0123456789ab\",\"Name\":\"b\"}\n");
+        assert_eq!(
+            render("table {{.Name}}\\t{{upper .ID}}", None),
+            "NAME      ROW ID\na         0123456789AB\nb         0123456789AB\n"
+        );
+        assert_eq!(
+            render("json", None),
+            "{\"ID\":\"0123456789ab\",\"Name\":\"a\"}\n{\"ID\":\"0123456789ab\",\"Name\":\"b\"}\n"
+        );
         assert_eq!(render("{{.Name}}", None), "a\nb\n");
         assert_eq!(render("json", Some("{{.ID}}")), "0123456789ab\n0123456789ab\n");
         assert_eq!(

@@ -17,7 +17,8 @@ pub const FLAGS: &[Group] = &[Group {
     title: "Global Options",
     flags: &[
         text("config", "Folder of the client's configuration").default("~/.docker"),
-        text("context", "Context that names the daemon (goes before DOCKER_HOST and \"context use\")").short('c'),
+        text("context", "Context that names the daemon (goes before DOCKER_HOST and \"context use\")")
+            .short('c'),
         switch("debug", "Enable debug mode").short('D'),
         list("host", "Address of the daemon: unix://, tcp:// or ssh://").short('H'),
         text("log-level", "Logging level: debug, info, warn, error, fatal").short('l').default("\"info\""),

@@ -54,9 +54,16 @@ pub fn help(path: &str, program: &str, command: &Command, globals: &[Group], loo
     if let Action::Group(children) = command.action {
         sections(&mut out, children, look);
     }
-    let column = command.flags.iter().chain(globals).flat_map(|group| group.flags).map(width).max().unwrap_or(0);
+    let column =
+        command.flags.iter().chain(globals).flat_map(|group| group.flags).map(width).max().unwrap_or(0);
     for group in command.flags {
-        flags(&mut out, if group.title.is_empty() { "Options" } else { group.title }, group.flags, column, look);
+        flags(
+            &mut out,
+            if group.title.is_empty() { "Options" } else { group.title },
+            group.flags,
+            column,
+            look,
+        );
     }
     for group in globals {
         flags(&mut out, group.title, group.flags, column, look);

@@ -74,7 +74,8 @@ type Started = Result<i32, (Error, Place)>;
 
 fn start(program: &str, args: Vec<String>) -> Started {
     let root = commands::root();
-    let mut place = Place { path: program.to_owned(), usage: format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]") };
+    let mut place =
+        Place { path: program.to_owned(), usage: format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]") };
     let global = match flags::parse(&[globals::FLAGS], false, &args) {
         Ok(global) => global,
         Err(err) => return Err((err, place)),
@@ -153,7 +154,9 @@ fn run(mut session: Session, command: &Command, path: &str, args: &[String], pla
     session.raw = args.to_vec();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(source) => return Err((Error::File { verb: "starting", path: "the event loop".into(), source }, place)),
+        Err(source) => {
+            return Err((Error::File { verb: "starting", path: "the event loop".into(), source }, place));
+        }
     };
     let ended = runtime.block_on(action(&session, &parsed));
     // A thread may still wait for a key on standard input; the process ends all the same.
@@ -205,7 +208,9 @@ fn report(program: &str, err: &Error, place: &Place) {
         Error::Arguments { message, verb } if place.usage.is_empty() => {
             format!("{program}: {message}\n\n{}", hint(verb))
         }
-        Error::Arguments { message, verb } => format!("{program}: {message}\n\n{}\n\n{}", place.usage, hint(verb)),
+        Error::Arguments { message, verb } => {
+            format!("{program}: {message}\n\n{}\n\n{}", place.usage, hint(verb))
+        }
         Error::Start { message, .. } => format!("{program}: {message}\n\n{}", hint("Run")),
         other => told(other),
     };

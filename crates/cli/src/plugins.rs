@@ -64,7 +64,10 @@ fn find(session: &Session, name: &str) -> Option<PathBuf> {
     if !valid(name) {
         return None;
     }
-    folders(session).into_iter().map(|folder| folder.join(format!("docker-{name}"))).find(|path| executable(path))
+    folders(session)
+        .into_iter()
+        .map(|folder| folder.join(format!("docker-{name}")))
+        .find(|path| executable(path))
 }
 
 fn describe(name: &str, path: PathBuf) -> std::result::Result<Plugin, String> {
@@ -74,8 +77,8 @@ fn describe(name: &str, path: PathBuf) -> std::result::Result<Plugin, String> {
         .stderr(Stdio::null())
         .output()
         .map_err(|err| format!("failed to fetch metadata: {err}"))?;
-    let json: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|err| format!("failed to fetch metadata: {err}"))?;
+    let json: Value =
+        serde_json::from_slice(&output.stdout).map_err(|err| format!("failed to fetch metadata: {err}"))?;
     let text = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if text("SchemaVersion") != "0.1.0" {
         return Err(format!("plugin SchemaVersion {:?} is not valid, must be 0.1.0", text("SchemaVersion")));
@@ -125,9 +128,11 @@ pub fn run(session: &Session, name: &str, globals: &[String], args: &[String]) -
         reach(session, &target)?;
         command.env("DOCKER_HOST", format!("unix://{}", session.settings.default_socket().display()));
     }
-    let status = command
-        .status()
-        .map_err(|source| Error::File { verb: "running", path: plugin.path.display().to_string(), source })?;
+    let status = command.status().map_err(|source| Error::File {
+        verb: "running",
+        path: plugin.path.display().to_string(),
+        source,
+    })?;
     Ok(Some(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1)))
 }
 

@@ -53,7 +53,8 @@ pub async fn show(mut stream: Json<Progress>, to: To) -> Result<()> {
 }
 
 fn failure(message: &Progress) -> Option<String> {
-    let detail = message.error_detail.as_ref().map(|detail| detail.message.clone()).filter(|text| !text.is_empty());
+    let detail =
+        message.error_detail.as_ref().map(|detail| detail.message.clone()).filter(|text| !text.is_empty());
     detail.or_else(|| Some(message.error.clone()).filter(|text| !text.is_empty()))
 }
 
@@ -75,7 +76,8 @@ impl Screen {
 
     /// What a message adds to the output.
     fn text(&mut self, message: &Progress) -> String {
-        let bar = message.progress_detail.as_ref().map(|detail| bar(detail.current, detail.total, self.columns));
+        let bar =
+            message.progress_detail.as_ref().map(|detail| bar(detail.current, detail.total, self.columns));
         let bar = bar.unwrap_or_default();
         let Some(_) = self.columns else {
             // Elsewhere than on a terminal only what is final is told.
@@ -155,9 +157,18 @@ mod tests {
     fn elsewhere_than_on_a_terminal_only_final_lines_are_told() {
         let mut screen = Screen { to: To::Stdout, columns: None, ids: Vec::new() };
         let mut text = |json| screen.text(&message(json));
-        assert_eq!(text(r#"{"status":"Pulling from library/bb","id":"latest"}"#), "latest: Pulling from library/bb\n");
-        assert_eq!(text(r#"{"status":"Downloading","id":"aa","progressDetail":{"current":1,"total":2}}"#), "");
-        assert_eq!(text(r#"{"status":"Pull complete","id":"aa","progressDetail":{}}"#), "aa: Pull complete\n");
+        assert_eq!(
+            text(r#"{"status":"Pulling from library/bb","id":"latest"}"#),
+            "latest: Pulling from library/bb\n"
+        );
+        assert_eq!(
+            text(r#"{"status":"Downloading","id":"aa","progressDetail":{"current":1,"total":2}}"#),
+            ""
+        );
+        assert_eq!(
+            text(r#"{"status":"Pull complete","id":"aa","progressDetail":{}}"#),
+            "aa: Pull complete\n"
+        );
         assert_eq!(text(r#"{"status":"Status: Image is up to date"}"#), "Status: Image is up to date\n");
     }
 
@@ -165,9 +176,16 @@ mod tests {
     fn on_a_terminal_each_layer_has_its_line() {
         let mut screen = Screen { to: To::Stdout, columns: Some(80), ids: Vec::new() };
         let mut text = |json| screen.text(&message(json));
-        assert_eq!(text(r#"{"status":"Waiting","id":"aa","progressDetail":{}}"#), "\n\x1b[1A\x1b[2K\raa: Waiting\r\x1b[1B");
-        assert_eq!(text(r#"{"status":"Waiting","id":"bb","progressDetail":{}}"#), "\n\x1b[1A\x1b[2K\rbb: Waiting\r\x1b[1B");
-        let line = text(r#"{"status":"Downloading","id":"aa","progressDetail":{"current":1000,"total":2000}}"#);
+        assert_eq!(
+            text(r#"{"status":"Waiting","id":"aa","progressDetail":{}}"#),
+            "\n\x1b[1A\x1b[2K\raa: Waiting\r\x1b[1B"
+        );
+        assert_eq!(
+            text(r#"{"status":"Waiting","id":"bb","progressDetail":{}}"#),
+            "\n\x1b[1A\x1b[2K\rbb: Waiting\r\x1b[1B"
+        );
+        let line =
+            text(r#"{"status":"Downloading","id":"aa","progressDetail":{"current":1000,"total":2000}}"#);
         assert_eq!(line, "\x1b[2A\x1b[2K\raa: Downloading      1kB/2kB\r\x1b[2B");
     }
 

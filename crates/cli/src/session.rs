@@ -45,7 +45,7 @@ impl Session {
             user_agent: format!("Corten-Client/{VERSION} (linux)"),
             headers: self.headers(),
             fallbacks: if self.is_docker() { vec!["/run/docker.sock".into()] } else { Vec::new() },
-            starter: Some(Box::new(|target| autostart::start(target))),
+            starter: Some(Box::new(autostart::start)),
         };
         Ok(self.client.get_or_init(|| Client::new(target, options)))
     }
@@ -100,9 +100,11 @@ impl Session {
     pub fn confirm(&self, question: &str) -> Result<bool> {
         self.out(format!("{question} [y/N] "))?;
         let mut answer = String::new();
-        std::io::stdin()
-            .read_line(&mut answer)
-            .map_err(|source| Error::File { verb: "reading", path: "standard input".into(), source })?;
+        std::io::stdin().read_line(&mut answer).map_err(|source| Error::File {
+            verb: "reading",
+            path: "standard input".into(),
+            source,
+        })?;
         if answer.is_empty() && terminal::stdout_is_terminal() {
             self.line("")?;
         }

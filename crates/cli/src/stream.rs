@@ -73,8 +73,12 @@ impl Sink {
             }
             let piece = &bytes[..bytes.len().min(PIPE_BYTES)];
             let written = match self {
-                Self::Stdout => rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stdout(), piece)),
-                Self::Stderr => rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stderr(), piece)),
+                Self::Stdout => {
+                    rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stdout(), piece))
+                }
+                Self::Stderr => {
+                    rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stderr(), piece))
+                }
             };
             match written {
                 Ok(count) => bytes = &bytes[count..],
@@ -94,10 +98,10 @@ fn writable(fd: BorrowedFd<'_>, timeout: Option<&Timespec>) -> bool {
 /// Talks until the output has ended or the user leaves.
 pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, streams: &Streams) -> Result<Ended> {
     let (mut read, write) = tokio::io::split(stream);
-    let raw = (streams.tty && streams.stdin && crate::terminal::stdin_is_terminal()).then(Raw::enter).transpose()?;
-    let input = async {
-        if streams.stdin { send_input(write, streams).await } else { hold(write).await }
-    };
+    let raw = (streams.tty && streams.stdin && crate::terminal::stdin_is_terminal())
+        .then(Raw::enter)
+        .transpose()?;
+    let input = async { if streams.stdin { send_input(write, streams).await } else { hold(write).await } };
     let output = async {
         if !streams.output {
             // Nothing is to be shown, but the end of the stream is still the end of the conversation.

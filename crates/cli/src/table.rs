@@ -27,7 +27,8 @@ pub fn align_with(text: &str, width_min: usize, padding: usize) -> String {
                 continue;
             }
             let end = (start..lines.len()).find(|&at| widths[at].len() <= column).unwrap_or(lines.len());
-            let widest = lines[start..end].iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+            let widest =
+                lines[start..end].iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
             for line in &mut widths[start..end] {
                 line[column] = (widest + padding).max(width_min);
             }

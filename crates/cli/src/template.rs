@@ -59,7 +59,8 @@ impl Template {
     /// Reads a template; `name` shows in messages.
     pub fn parse(name: &str, source: &str) -> Result<Self, Error> {
         let tokens = lex::lex(source).map_err(|(line, text)| Error::Parse(at(name, line, &text)))?;
-        let nodes = parse::parse(source, &tokens).map_err(|(line, text)| Error::Parse(at(name, line, &text)))?;
+        let nodes =
+            parse::parse(source, &tokens).map_err(|(line, text)| Error::Parse(at(name, line, &text)))?;
         Ok(Self { name: name.to_owned(), source: source.to_owned(), nodes })
     }
 

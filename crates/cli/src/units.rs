@@ -36,7 +36,11 @@ fn significant(value: f64, precision: usize) -> String {
     let power: i32 = exponent.rsplit('e').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     if power < -4 || power >= precision as i32 {
         let (mantissa, _) = exponent.split_once('e').unwrap_or((&exponent, ""));
-        let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+        let mantissa = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
+        };
         return format!("{mantissa}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs());
     }
     let decimals = usize::try_from(precision as i32 - 1 - power).unwrap_or(0);

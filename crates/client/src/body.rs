@@ -80,9 +80,9 @@ impl<T: DeserializeOwned> Json<T> {
                 if text.is_empty() {
                     continue;
                 }
-                return serde_json::from_slice(text)
-                    .map(Some)
-                    .map_err(|err| Error::Protocol(format!("the daemon's answer is not what it should be: {err}")));
+                return serde_json::from_slice(text).map(Some).map_err(|err| {
+                    Error::Protocol(format!("the daemon's answer is not what it should be: {err}"))
+                });
             }
             if self.ended {
                 if self.buffer.has_remaining() && !self.buffer.trim_ascii().is_empty() {
@@ -91,7 +91,9 @@ impl<T: DeserializeOwned> Json<T> {
                 return Ok(None);
             }
             if self.buffer.len() > JSON_VALUE_BYTES_MAX {
-                return Err(Error::Protocol(format!("a JSON value is longer than {JSON_VALUE_BYTES_MAX} bytes")));
+                return Err(Error::Protocol(format!(
+                    "a JSON value is longer than {JSON_VALUE_BYTES_MAX} bytes"
+                )));
             }
             match self.body.chunk().await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),

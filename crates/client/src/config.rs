@@ -39,7 +39,9 @@ impl ConfigFile {
         let path = folder.join("config.json");
         let text = match read_bounded(&path) {
             Ok(text) => text,
-            Err(err) if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(err)
+                if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
                 return Ok(Self::empty(folder));
             }
             Err(source) => return Err(Error::File { verb: "reading", path, source }),

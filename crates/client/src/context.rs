@@ -155,7 +155,9 @@ impl Store {
         let path = self.meta_folder(name).join("meta.json");
         match read_bounded(&path) {
             Ok(text) => parse(&path, &text),
-            Err(err) if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(err)
+                if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
                 Err(Error::NoContext { name: name.to_owned(), path })
             }
             Err(err) => Err(failed("reading", &path)(err)),
@@ -167,7 +169,9 @@ impl Store {
         let folder = self.root.join("meta");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(err) if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Err(err)
+                if matches!(err.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
                 return Ok(Vec::new());
             }
             Err(err) => return Err(failed("reading", &folder)(err)),
@@ -270,7 +274,9 @@ impl Store {
             return Err(Error::Context(format!("context {name:?} already exists")));
         }
         if archive.starts_with(b"PK") {
-            return Err(Error::Context("importing a zip archive is not supported yet: export it as tar".into()));
+            return Err(Error::Context(
+                "importing a zip archive is not supported yet: export it as tar".into(),
+            ));
         }
         let unpacking = |err: std::io::Error| Error::Context(format!("unpacking the archive: {err}"));
         let mut meta = None;
@@ -379,7 +385,7 @@ mod tests {
         let mut archive = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(1);
-        header.as_gnu_mut().unwrap().name[..16].copy_from_slice(b"tls/docker/../../");
+        header.as_gnu_mut().unwrap().name[..17].copy_from_slice(b"tls/docker/../../");
         header.set_cksum();
         archive.append(&header, &b"x"[..]).unwrap();
         let err = store.import("evil", &archive.into_inner().unwrap()).unwrap_err().to_string();

@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn auths_are_found_by_name_and_by_host() {
         let encoded = STANDARD.encode("me:pw:with:colons");
-        let text = format!(r#"{{"auths":{{"https://r.example/v1/":{{"auth":"{encoded}"}},"{HUB}":{{"identitytoken":"t"}}}}}}"#);
+        let text = format!(
+            r#"{{"auths":{{"https://r.example/v1/":{{"auth":"{encoded}"}},"{HUB}":{{"identitytoken":"t"}}}}}}"#
+        );
         let (_folder, config) = config(&text);
         let auth = find(&config, "r.example").unwrap();
         assert_eq!((auth.username.as_str(), auth.password.as_str()), ("me", "pw:with:colons"));
@@ -155,6 +157,11 @@ mod tests {
     fn a_missing_helper_is_an_error() {
         let (_folder, config) = config(r#"{"credsStore":"no-such-helper-here"}"#);
         let err = find(&config, "x").unwrap_err().to_string();
-        assert!(err.starts_with("error getting credentials - err: exec: \"docker-credential-no-such-helper-here\""), "{err}");
+        assert!(
+            err.starts_with(
+                "error getting credentials - err: exec: \"docker-credential-no-such-helper-here\""
+            ),
+            "{err}"
+        );
     }
 }

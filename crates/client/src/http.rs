@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, USER_AGENT};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, USER_AGENT,
+};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -252,18 +254,22 @@ impl Client {
             let mut answer = connection.send_request(built).await.map_err(|err| self.broken(&err))?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 held(&self.spoken).agreed = true;
-                let framed = answer.headers().get(CONTENT_TYPE).and_then(|kind| match kind.to_str().ok()? {
-                    "application/vnd.docker.multiplexed-stream" => Some(true),
-                    "application/vnd.docker.raw-stream" => None,
-                    _ => None,
-                });
+                let framed =
+                    answer.headers().get(CONTENT_TYPE).and_then(|kind| match kind.to_str().ok()? {
+                        "application/vnd.docker.multiplexed-stream" => Some(true),
+                        "application/vnd.docker.raw-stream" => None,
+                        _ => None,
+                    });
                 let upgraded = hyper::upgrade::on(&mut answer).await.map_err(|err| self.broken(&err))?;
                 return Ok(Hijacked { framed, stream: TokioIo::new(upgraded) });
             }
             let status = answer.status();
             let (parts, incoming) = answer.into_parts();
             if !(status.is_client_error() || status.is_server_error()) {
-                return Err(Error::Protocol(format!("unable to upgrade to tcp, received {}", status.as_u16())));
+                return Err(Error::Protocol(format!(
+                    "unable to upgrade to tcp, received {}",
+                    status.as_u16()
+                )));
             }
             let body = Streaming::new(incoming);
             let response = Response { status: status.as_u16(), headers: parts.headers, body, connection };
@@ -315,7 +321,12 @@ impl Client {
         spoken.agreed = true;
     }
 
-    fn build(&self, request: &Request, version: Option<Version>, upgrade: bool) -> Result<hyper::Request<Full<Bytes>>> {
+    fn build(
+        &self,
+        request: &Request,
+        version: Option<Version>,
+        upgrade: bool,
+    ) -> Result<hyper::Request<Full<Bytes>>> {
         let prefix = version.map(|v| format!("/v{v}")).unwrap_or_default();
         let uri = format!("{prefix}{}{}", request.path, request.query.as_str());
         let body = match &request.body {
@@ -360,8 +371,9 @@ impl Client {
             }
         }
         let stream = self.open().await?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|err| self.broken(&err))?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|err| self.broken(&err))?;
         tokio::spawn(async move {
             // Whoever waits for an answer on this connection is told of the error.
             let _ = connection.with_upgrades().await;

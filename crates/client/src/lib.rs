@@ -33,4 +33,6 @@ pub use error::{Error, Result};
 pub use http::{Body, Client, Hijacked, Options, Request, Response};
 pub use hyper::Method;
 pub use negotiate::{NEWEST_API, OLDEST_API, Version};
-pub use target::{Endpoint, Origin, Settings, SshDestination, Target, TlsFiles, TlsMode, context_name, parse_address};
+pub use target::{
+    Endpoint, Origin, Settings, SshDestination, Target, TlsFiles, TlsMode, context_name, parse_address,
+};

@@ -42,13 +42,17 @@ impl FromStr for Version {
 
 /// The version to try next, when a daemon refused `tried` with `status` and `message`; `header` is
 /// its `Api-Version`. None when the refusal was about something else.
-pub(crate) fn downgrade(tried: Version, status: u16, header: Option<Version>, message: &str) -> Option<Version> {
+pub(crate) fn downgrade(
+    tried: Version,
+    status: u16,
+    header: Option<Version>,
+    message: &str,
+) -> Option<Version> {
     if status != 400 || !message.contains("is too new") {
         return None;
     }
-    let stated = message.rsplit(' ').find_map(|word| word.trim_end_matches('.').parse().ok());
-    let next = stated.or(header)?;
-    (next < tried && next >= OLDEST_API).then_some(next)
+    let stated = message.rsplit(' ').filter_map(|word| word.trim_end_matches('.').parse().ok());
+    stated.chain(header).find(|next| *next < tried && *next >= OLDEST_API)
 }
 
 #[cfg(test)]

@@ -157,7 +157,8 @@ impl Target {
         let has_tls = ca.is_some() || cert.is_some() || key.is_some() || docker.skip_tls_verify;
         let (endpoint, address) = parse_address(&docker.host, has_tls)?;
         let mode = if docker.skip_tls_verify { TlsMode::Unverified } else { TlsMode::Verified };
-        let tls = (has_tls && matches!(endpoint, Endpoint::Tcp { .. })).then_some(TlsFiles { mode, ca, cert, key });
+        let tls =
+            (has_tls && matches!(endpoint, Endpoint::Tcp { .. })).then_some(TlsFiles { mode, ca, cert, key });
         Ok(Self { endpoint, tls, origin: Origin::Context, address, context: name.into(), version: None })
     }
 }
@@ -165,11 +166,13 @@ impl Target {
 /// The name of the context in force, checked for what cannot be said together.
 pub fn context_name(settings: &Settings, config: &ConfigFile) -> Result<String> {
     if settings.hosts.len() > 1 {
-        return Err(Error::Address("specify only one -H".into()));
+        return Err(Error::Address("Specify only one -H".into()));
     }
     if let Some(name) = &settings.context {
         if !settings.hosts.is_empty() {
-            return Err(Error::Address("conflicting options: cannot specify both --host and --context".into()));
+            return Err(Error::Address(
+                "conflicting options: cannot specify both --host and --context".into(),
+            ));
         }
         return Ok(name.clone());
     }
@@ -234,7 +237,8 @@ pub fn parse_address(address: &str, tls: bool) -> Result<(Endpoint, String)> {
     let (host, port) = split_port(rest).ok_or_else(invalid)?;
     let host = if host.is_empty() { "localhost" } else { host };
     let port = port.unwrap_or(standard);
-    let shown = if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") };
+    let shown =
+        if host.contains(':') { format!("tcp://[{host}]:{port}") } else { format!("tcp://{host}:{port}") };
     Ok((Endpoint::Tcp { host: host.to_owned(), port }, shown))
 }
 
@@ -313,12 +317,15 @@ mod tests {
     fn ssh_addresses() {
         let parse = |s: &str| parse_ssh(s.strip_prefix("ssh://").unwrap(), s);
         let full = parse("ssh://me@h:22/run/x.sock").unwrap();
-        assert_eq!(full, SshDestination {
-            user: Some("me".into()),
-            host: "h".into(),
-            port: Some(22),
-            socket: Some("/run/x.sock".into()),
-        });
+        assert_eq!(
+            full,
+            SshDestination {
+                user: Some("me".into()),
+                host: "h".into(),
+                port: Some(22),
+                socket: Some("/run/x.sock".into()),
+            }
+        );
         assert_eq!(parse("ssh://h").unwrap().user, None);
         for bad in ["ssh://", "ssh://me:pw@h", "ssh://h?x", "ssh://h:x"] {
             assert!(parse(bad).is_err(), "{bad}");
@@ -328,11 +335,12 @@ mod tests {
     #[test]
     fn host_and_context_exclude_each_other() {
         let config = ConfigFile::empty(Path::new("/nowhere"));
-        let mut settings = Settings { hosts: vec!["a".into()], context: Some("c".into()), ..Settings::default() };
+        let mut settings =
+            Settings { hosts: vec!["a".into()], context: Some("c".into()), ..Settings::default() };
         let both = context_name(&settings, &config).unwrap_err().to_string();
         assert_eq!(both, "conflicting options: cannot specify both --host and --context");
         settings.context = None;
         settings.hosts.push("b".into());
-        assert_eq!(context_name(&settings, &config).unwrap_err().to_string(), "specify only one -H");
+        assert_eq!(context_name(&settings, &config).unwrap_err().to_string(), "Specify only one -H");
     }
 }

@@ -18,26 +18,30 @@ use crate::command::Command;
 use client::query::segment;
 
 /// The group.
-pub static GROUP: Command = Command::group("container", "Manage containers", &[
-    &attach::COMMAND,
-    &create::COMMAND,
-    &exec::COMMAND,
-    &super::inspect::CONTAINER,
-    &stop::KILL,
-    &logs::COMMAND,
-    &list::COMMAND,
-    &stop::PAUSE,
-    &prune::COMMAND,
-    &rename::COMMAND,
-    &stop::RESTART,
-    &remove::COMMAND,
-    &run::COMMAND,
-    &start::COMMAND,
-    &stop::STOP,
-    &top::COMMAND,
-    &stop::UNPAUSE,
-    &wait::COMMAND,
-]);
+pub static GROUP: Command = Command::group(
+    "container",
+    "Manage containers",
+    &[
+        &attach::COMMAND,
+        &create::COMMAND,
+        &exec::COMMAND,
+        &super::inspect::CONTAINER,
+        &stop::KILL,
+        &logs::COMMAND,
+        &list::COMMAND,
+        &stop::PAUSE,
+        &prune::COMMAND,
+        &rename::COMMAND,
+        &stop::RESTART,
+        &remove::COMMAND,
+        &run::COMMAND,
+        &start::COMMAND,
+        &stop::STOP,
+        &top::COMMAND,
+        &stop::UNPAUSE,
+        &wait::COMMAND,
+    ],
+);
 
 /// The path of a container's resource.
 pub(crate) fn path(name: &str, rest: &str) -> String {

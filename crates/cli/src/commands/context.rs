@@ -18,17 +18,21 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// The group.
-pub static GROUP: Command = Command::group("context", "Manage contexts: the daemons you talk to", &[
-    &create::COMMAND,
-    &export::COMMAND,
-    &import::COMMAND,
-    &inspect::COMMAND,
-    &list::COMMAND,
-    &remove::COMMAND,
-    &show::COMMAND,
-    &update::COMMAND,
-    &using::COMMAND,
-]);
+pub static GROUP: Command = Command::group(
+    "context",
+    "Manage contexts: the daemons you talk to",
+    &[
+        &create::COMMAND,
+        &export::COMMAND,
+        &import::COMMAND,
+        &inspect::COMMAND,
+        &list::COMMAND,
+        &remove::COMMAND,
+        &show::COMMAND,
+        &update::COMMAND,
+        &using::COMMAND,
+    ],
+);
 
 /// The name of the context in force.
 pub(crate) fn current(session: &Session) -> Result<String> {
@@ -37,12 +41,18 @@ pub(crate) fn current(session: &Session) -> Result<String> {
 
 /// The variable that overrides the current context, when it is set.
 pub(crate) fn overridden() -> Option<&'static str> {
-    ["DOCKER_HOST", "DOCKER_CONTEXT"].into_iter().find(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()))
+    ["DOCKER_HOST", "DOCKER_CONTEXT"]
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()))
 }
 
 /// The address that holds without a context.
 pub(crate) fn default_address(session: &Session) -> String {
-    let settings = Settings { context: Some(client::context::DEFAULT.into()), hosts: Vec::new(), ..session.settings.clone() };
+    let settings = Settings {
+        context: Some(client::context::DEFAULT.into()),
+        hosts: Vec::new(),
+        ..session.settings.clone()
+    };
     let hosts = session.settings.hosts.clone();
     let settings = if hosts.is_empty() { settings } else { Settings { hosts, context: None, ..settings } };
     client::Target::resolve(&settings, &session.config, &session.store)
@@ -63,8 +73,9 @@ pub(crate) fn endpoint(store: &Store, text: &str) -> Result<(DockerEndpoint, Mat
     let mut material = Material::new();
     let mut from = None;
     for field in text.split(',') {
-        let (key, value) =
-            field.split_once('=').ok_or_else(|| Error::Message(format!("{field} must be formatted as key=value")))?;
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| Error::Message(format!("{field} must be formatted as key=value")))?;
         let read = |path: &str| {
             std::fs::read(path).map_err(|source| Error::File { verb: "open", path: path.to_owned(), source })
         };
@@ -83,12 +94,18 @@ pub(crate) fn endpoint(store: &Store, text: &str) -> Result<(DockerEndpoint, Mat
                     .ok_or_else(|| Error::Message(format!("skip-tls-verify: {value:?} is not a boolean")))?;
             }
             "from" => from = Some(value.to_owned()),
-            other => return Err(Error::Message(format!("unable to create docker endpoint config: unrecognized config key: {other}"))),
+            other => {
+                return Err(Error::Message(format!(
+                    "unable to create docker endpoint config: unrecognized config key: {other}"
+                )));
+            }
         }
     }
     if let Some(from) = from {
         let meta = store.load(&from)?;
-        let known = meta.docker().ok_or_else(|| Error::Message(format!("cannot find docker endpoint in context {from:?}")))?;
+        let known = meta
+            .docker()
+            .ok_or_else(|| Error::Message(format!("cannot find docker endpoint in context {from:?}")))?;
         return Ok((known, store.material(&from)?));
     }
     Ok((endpoint, material))

@@ -10,12 +10,16 @@ pub mod tag;
 use crate::command::Command;
 
 /// The group.
-pub static GROUP: Command = Command::group("image", "Manage images", &[
-    &history::COMMAND,
-    &super::inspect::IMAGE,
-    &list::COMMAND,
-    &prune::COMMAND,
-    &pull::COMMAND,
-    &remove::COMMAND,
-    &tag::COMMAND,
-]);
+pub static GROUP: Command = Command::group(
+    "image",
+    "Manage images",
+    &[
+        &history::COMMAND,
+        &super::inspect::IMAGE,
+        &list::COMMAND,
+        &prune::COMMAND,
+        &pull::COMMAND,
+        &remove::COMMAND,
+        &tag::COMMAND,
+    ],
+);

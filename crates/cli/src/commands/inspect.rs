@@ -26,7 +26,14 @@ const COMMON: Command = Command {
 pub const COMMAND: Command = Command {
     usage: "[OPTIONS] NAME|ID [NAME|ID...]",
     about: "Return low-level information on objects of any kind",
-    flags: &[Group { title: "", flags: &[FORMAT, SIZE, text("type", "Only objects of this kind: container, image, volume, network, …")] }],
+    flags: &[Group {
+        title: "",
+        flags: &[
+            FORMAT,
+            SIZE,
+            text("type", "Only objects of this kind: container, image, volume, network, …"),
+        ],
+    }],
     completes: Completes::Containers,
     examples: &[
         Example { about: "All there is to know", line: "inspect web" },
@@ -68,7 +75,10 @@ pub const VOLUME: Command = Command {
 pub const NETWORK: Command = Command {
     usage: "[OPTIONS] NETWORK [NETWORK...]",
     about: "Display detailed information on one or more networks",
-    flags: &[Group { title: "", flags: &[FORMAT, switch("verbose", "Show details for diagnosis").short('v')] }],
+    flags: &[Group {
+        title: "",
+        flags: &[FORMAT, switch("verbose", "Show details for diagnosis").short('v')],
+    }],
     completes: Completes::Networks,
     action: crate::command::Action::Run(|session, parsed| Box::pin(of(session, parsed, &[Kind::Network]))),
     ..COMMON
@@ -99,7 +109,9 @@ impl Kind {
     async fn get(self, client: &Client, name: &str, parsed: &Parsed) -> client::Result<String> {
         let name = segment(name);
         let (path, query) = match self {
-            Self::Container => (format!("/containers/{name}/json"), Query::new().flag("size", parsed.on("size"))),
+            Self::Container => {
+                (format!("/containers/{name}/json"), Query::new().flag("size", parsed.on("size")))
+            }
             Self::Image => {
                 let platform = parsed.text("platform").map(|text| match oci::Platform::parse(text) {
                     Ok(platform) => serde_json::to_string(&platform).unwrap_or_default(),
@@ -107,7 +119,9 @@ impl Kind {
                 });
                 (format!("/images/{name}/json"), Query::new().maybe("platform", platform.as_deref()))
             }
-            Self::Network => (format!("/networks/{name}"), Query::new().flag("verbose", parsed.on("verbose"))),
+            Self::Network => {
+                (format!("/networks/{name}"), Query::new().flag("verbose", parsed.on("verbose")))
+            }
             Self::Volume => (format!("/volumes/{name}"), Query::new()),
         };
         client.get_text(&path, query).await
@@ -121,7 +135,10 @@ async fn any(session: &Session, parsed: &Parsed) -> Result<()> {
             Some(at) => &ALL[at..=at],
             None => {
                 let known: Vec<_> = ALL.iter().map(|kind| format!("{:?}", kind.word())).collect();
-                return Err(Error::Message(format!("unknown type: {word:?}: must be one of {}", known.join(", "))));
+                return Err(Error::Message(format!(
+                    "unknown type: {word:?}: must be one of {}",
+                    known.join(", ")
+                )));
             }
         },
     };
@@ -133,7 +150,8 @@ async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
     let template = match format {
         "" | "json" => None,
         text => Some(
-            Template::parse("", text).map_err(|err| Error::Message(format!("template parsing error: {err}")))?,
+            Template::parse("", text)
+                .map_err(|err| Error::Message(format!("template parsing error: {err}")))?,
         ),
     };
     let client = session.client()?;
@@ -165,7 +183,8 @@ async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
     }
     match format {
         "" => session.out(pretty(&found)?)?,
-        "json" => session.out(format!("[{}]\n", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")))?,
+        "json" => session
+            .out(format!("[{}]\n", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")))?,
         _ if rendered.is_empty() => session.line("")?,
         _ => session.out(&rendered)?,
     }
@@ -235,7 +254,7 @@ fn indent(text: &str, level: usize) -> String {
             ' ' | '\n' | '\r' | '\t' => {}
             '{' | '[' => {
                 out.push(c);
-                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                while chars.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(close) = chars.next_if(|next| matches!(next, '}' | ']')) {
                     out.push(close);
                 } else {

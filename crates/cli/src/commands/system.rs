@@ -12,14 +12,11 @@ use crate::command::{Arity, Command};
 use crate::error::Error;
 
 /// The group.
-pub static GROUP: Command = Command::group("system", "Manage the engine", &[
-    &df::COMMAND,
-    &dial::COMMAND,
-    &events::COMMAND,
-    &info::COMMAND,
-    &LAUNCH,
-    &prune::COMMAND,
-]);
+pub static GROUP: Command = Command::group(
+    "system",
+    "Manage the engine",
+    &[&df::COMMAND, &dial::COMMAND, &events::COMMAND, &info::COMMAND, &LAUNCH, &prune::COMMAND],
+);
 
 /// Becomes the daemon: what the command line starts when nobody listens.
 static LAUNCH: Command = Command {
@@ -27,6 +24,8 @@ static LAUNCH: Command = Command {
     hidden: true,
     arity: Arity::None,
     ..Command::leaf(|_, _| {
-        Box::pin(async { Err(Error::File { verb: "starting", path: "the daemon".into(), source: autostart::launch() }) })
+        Box::pin(async {
+            Err(Error::File { verb: "starting", path: "the daemon".into(), source: autostart::launch() })
+        })
     })
 };

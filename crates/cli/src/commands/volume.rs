@@ -8,10 +8,8 @@ pub mod remove;
 use crate::command::Command;
 
 /// The group.
-pub static GROUP: Command = Command::group("volume", "Manage volumes", &[
-    &create::COMMAND,
-    &super::inspect::VOLUME,
-    &list::COMMAND,
-    &prune::COMMAND,
-    &remove::COMMAND,
-]);
+pub static GROUP: Command = Command::group(
+    "volume",
+    "Manage volumes",
+    &[&create::COMMAND, &super::inspect::VOLUME, &list::COMMAND, &prune::COMMAND, &remove::COMMAND],
+);

@@ -47,7 +47,8 @@ pub(super) fn check_rule(text: &str) -> std::result::Result<(), String> {
     let parts: Vec<&str> = text.split(' ').collect();
     let good = match parts[..] {
         ["a" | "b" | "c", numbers, mode] => {
-            is_mode(mode) && numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
+            is_mode(mode)
+                && numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
         }
         _ => false,
     };
@@ -95,14 +96,19 @@ fn gpus(text: &str) -> std::result::Result<DeviceRequest, String> {
 
 /// The devices of the host.
 pub(super) fn mappings(parsed: &Parsed) -> Result<Vec<DeviceMapping>> {
-    parsed.list("device").filter(|text| !is_cdi(text)).map(|text| parse(text).map_err(Error::Message)).collect()
+    parsed
+        .list("device")
+        .filter(|text| !is_cdi(text))
+        .map(|text| parse(text).map_err(Error::Message))
+        .collect()
 }
 
 /// The devices that drivers give.
 pub(super) fn requests(parsed: &Parsed) -> Result<Vec<DeviceRequest>> {
     let mut all: Vec<DeviceRequest> =
         parsed.list("gpus").map(|text| gpus(text).map_err(Error::Message)).collect::<Result<_>>()?;
-    let device_ids: Vec<String> = parsed.list("device").filter(|text| is_cdi(text)).map(str::to_owned).collect();
+    let device_ids: Vec<String> =
+        parsed.list("device").filter(|text| is_cdi(text)).map(str::to_owned).collect();
     if !device_ids.is_empty() {
         all.push(DeviceRequest { driver: "cdi".into(), device_ids, ..DeviceRequest::default() });
     }
@@ -115,7 +121,10 @@ mod tests {
 
     #[test]
     fn devices() {
-        let shown = |text: &str| parse(text).map(|d| format!("{} {} {}", d.path_on_host, d.path_in_container, d.cgroup_permissions));
+        let shown = |text: &str| {
+            parse(text)
+                .map(|d| format!("{} {} {}", d.path_on_host, d.path_in_container, d.cgroup_permissions))
+        };
         assert_eq!(shown("/dev/a").unwrap(), "/dev/a /dev/a rwm");
         assert_eq!(shown("/dev/a:r").unwrap(), "/dev/a /dev/a r");
         assert_eq!(shown("/dev/a:/dev/b:rw").unwrap(), "/dev/a /dev/b rw");
@@ -127,7 +136,11 @@ mod tests {
     #[test]
     fn rules_and_gpus() {
         check_rule("c 7:* rwm").unwrap();
-        assert!(check_rule("x 7:* rwm").is_err() && check_rule("c 7 rwm").is_err() && check_rule("c 7:1 q").is_err());
+        assert!(
+            check_rule("x 7:* rwm").is_err()
+                && check_rule("c 7 rwm").is_err()
+                && check_rule("c 7:1 q").is_err()
+        );
         assert_eq!(gpus("all").unwrap().count, -1);
         assert_eq!(gpus("\"device=0,1\"").unwrap().device_ids, ["0", "1"]);
         assert!(gpus("x").is_err());

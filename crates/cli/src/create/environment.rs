@@ -34,10 +34,9 @@ pub fn env_file_list(parsed: &Parsed) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for path in parsed.list("env-file") {
         for (name, value) in read(path, "env")? {
-            match value.or_else(|| std::env::var(&name).ok()) {
-                Some(value) => all.push(format!("{name}={value}")),
-                // A name without a value that is not set here either: nothing is said about it.
-                None => {}
+            // Of a name without a value that is not set here either nothing is said.
+            if let Some(value) = value.or_else(|| std::env::var(&name).ok()) {
+                all.push(format!("{name}={value}"));
             }
         }
     }
@@ -79,7 +78,7 @@ fn lines(bytes: &[u8]) -> std::result::Result<Vec<(String, Option<String>)>, Str
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Ok(line) = std::str::from_utf8(line) else {
-            return Err(format!("invalid utf8 bytes at line {}: {line:?}", number + 1));
+            return Err(format!("invalid utf8 bytes at line {}: {}", number + 1, shown(line)));
         };
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -87,7 +86,7 @@ fn lines(bytes: &[u8]) -> std::result::Result<Vec<(String, Option<String>)>, Str
         }
         let (name, value) = match line.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
-            None => (line.trim_end(), None),
+            None => (line, None),
         };
         if name.is_empty() {
             return Err(format!("no variable name on line '{line}'"));
@@ -100,9 +99,16 @@ fn lines(bytes: &[u8]) -> std::result::Result<Vec<(String, Option<String>)>, Str
     Ok(all)
 }
 
+/// Bytes as Go shows them.
+fn shown(bytes: &[u8]) -> String {
+    format!("[{}]", bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(" "))
+}
+
 /// The proxies that the configuration sets in every container.
 fn proxies(config: &ConfigFile) -> Vec<(String, String)> {
-    let Some(default) = config.object("proxies").and_then(|all| all.get("default")) else { return Vec::new() };
+    let Some(default) = config.object("proxies").and_then(|all| all.get("default")) else {
+        return Vec::new();
+    };
     let names = [
         ("httpProxy", "HTTP_PROXY"),
         ("httpsProxy", "HTTPS_PROXY"),
@@ -112,7 +118,9 @@ fn proxies(config: &ConfigFile) -> Vec<(String, String)> {
     ];
     let mut all = Vec::new();
     for (key, name) in names {
-        if let Some(value) = default.get(key).and_then(serde_json::Value::as_str).filter(|value| !value.is_empty()) {
+        if let Some(value) =
+            default.get(key).and_then(serde_json::Value::as_str).filter(|value| !value.is_empty())
+        {
             all.push((name.to_owned(), value.to_owned()));
             all.push((name.to_lowercase(), value.to_owned()));
         }

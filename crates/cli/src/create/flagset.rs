@@ -34,7 +34,8 @@ const LIFE: Group = Group {
         text("platform", "Platform of the image (os[/arch[/variant]])"),
         text("pull", "When to pull the image: always, missing or never").default("\"missing\""),
         switch("quiet", "Do not show the pull").short('q'),
-        text("restart", "When to start it again: no, always, unless-stopped, on-failure[:N]").default("\"no\""),
+        text("restart", "When to start it again: no, always, unless-stopped, on-failure[:N]")
+            .default("\"no\""),
         switch("rm", "Remove the container and its anonymous volumes when it ends"),
         text("runtime", "OCI runtime"),
         switch("disable-content-trust", "").hidden(),
@@ -88,7 +89,8 @@ const NETWORK: Group = Group {
         list("link", "Link to another container (name[:alias])"),
         list("link-local-ip", "Link-local address").check(network::check_address),
         text("mac-address", "Hardware address"),
-        list("network", "Network to join: none, host, bridge, container:NAME or a network's name").value("network"),
+        list("network", "Network to join: none, host, bridge, container:NAME or a network's name")
+            .value("network"),
         list("net", "").same_as("network"),
         list("network-alias", "Further name on the network"),
         list("net-alias", "").same_as("network-alias"),
@@ -120,8 +122,11 @@ const SECURITY: Group = Group {
 const LIMITS: Group = Group {
     title: "Limits",
     flags: &[
-        text("blkio-weight", "Relative weight of block I/O, 10 to 1000, or 0").value("uint16").check(limit::check_weight),
-        list("blkio-weight-device", "Relative weight of a device (path:weight)").check(limit::check_device_weight),
+        text("blkio-weight", "Relative weight of block I/O, 10 to 1000, or 0")
+            .value("uint16")
+            .check(limit::check_weight),
+        list("blkio-weight-device", "Relative weight of a device (path:weight)")
+            .check(limit::check_device_weight),
         int("cpu-period", "Length of a CFS period in microseconds"),
         int("cpu-quota", "Processor time in a CFS period in microseconds"),
         int("cpu-rt-period", "Length of a real-time period in microseconds"),
@@ -142,7 +147,9 @@ const LIMITS: Group = Group {
         switch("oom-kill-disable", "Do not kill when memory runs out"),
         int("oom-score-adj", "Preference when the host's memory runs out (-1000 to 1000)"),
         int("pids-limit", "Number of processes; -1 for no limit"),
-        list("ulimit", "Limit of the processes (name=soft[:hard])").value("ulimit").check(limit::check_ulimit),
+        list("ulimit", "Limit of the processes (name=soft[:hard])")
+            .value("ulimit")
+            .check(limit::check_ulimit),
         int("cpu-count", "").hidden(),
         int("cpu-percent", "").hidden(),
         bytes("io-maxbandwidth", "").hidden(),

@@ -10,8 +10,22 @@ type Verdict = std::result::Result<(), String>;
 
 /// The names of limits that the kernel knows.
 const ULIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// The check of `--cpus`.
@@ -21,7 +35,7 @@ pub(super) fn check_cpus(text: &str) -> Verdict {
 
 /// The check of `--blkio-weight`.
 pub(super) fn check_weight(text: &str) -> Verdict {
-    let why = match text.parse::<u16>().map_err(|err| err.kind().clone()) {
+    let why = match text.parse::<u16>().map_err(|err| *err.kind()) {
         Ok(_) => return Ok(()),
         Err(std::num::IntErrorKind::PosOverflow) => "value out of range",
         Err(_) => "invalid syntax",
@@ -43,7 +57,11 @@ fn ulimit(text: &str) -> std::result::Result<Ulimit, String> {
         [""] => return Err(invalid()),
         [soft] => (number(soft)?, number(soft)?),
         [soft, hard] => (number(soft)?, number(hard)?),
-        _ => return Err(format!("too many limit value arguments - {values}, can only have up to two, `soft[:hard]`")),
+        _ => {
+            return Err(format!(
+                "too many limit value arguments - {values}, can only have up to two, `soft[:hard]`"
+            ));
+        }
     };
     // -1 is more than any number.
     let above = hard != -1 && (soft == -1 || soft > hard);
@@ -81,17 +99,27 @@ fn weight(text: &str) -> std::result::Result<WeightDevice, String> {
     }
 }
 
-fn rate(text: &str, number: fn(&str) -> Option<u64>, unit: &str) -> std::result::Result<ThrottleDevice, String> {
+fn rate(
+    text: &str,
+    number: fn(&str) -> Option<u64>,
+    unit: &str,
+) -> std::result::Result<ThrottleDevice, String> {
     let (path, value) = device_value(text)?;
     match number(value) {
         Some(rate) => Ok(ThrottleDevice { path: path.to_owned(), rate }),
-        None => Err(format!("invalid rate for device: {text}. The correct format is <device-path>:<number>{unit}")),
+        None => Err(format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>{unit}"
+        )),
     }
 }
 
 fn bytes_rate(text: &str) -> std::result::Result<ThrottleDevice, String> {
     let number = |value: &str| ram_bytes(value).and_then(|rate| u64::try_from(rate).ok());
-    rate(text, number, "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb")
+    rate(
+        text,
+        number,
+        "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb",
+    )
 }
 
 fn count_rate(text: &str) -> std::result::Result<ThrottleDevice, String> {
@@ -127,6 +155,12 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Resources> {
     let nano_cpus = parsed.text("cpus").map_or(Ok(0), cpus).map_err(Error::Message)?;
     let number = |flag: &str| parsed.int(flag).unwrap_or(0);
     let size = |flag: &str| parsed.bytes(flag).unwrap_or(0);
+    let mut ulimits =
+        parsed.list("ulimit").map(|text| ulimit(text).map_err(Error::Message)).collect::<Result<Vec<_>>>()?;
+    // The last one of a name counts.
+    ulimits.reverse();
+    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
+    ulimits.dedup_by(|later, first| later.name == first.name);
     Ok(Resources {
         cpu_shares: number("cpu-shares"),
         memory: size("memory"),
@@ -150,18 +184,13 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Resources> {
         devices: device::mappings(parsed)?,
         device_cgroup_rules: parsed.owned("device-cgroup-rule"),
         device_requests: device::requests(parsed)?,
-        kernel_memory: size("kernel-memory"),
         memory_reservation: size("memory-reservation"),
         memory_swap: size("memory-swap"),
         memory_swappiness: Some(swappiness),
         oom_kill_disable: Some(parsed.on("oom-kill-disable")),
         init: parsed.given("init").then(|| parsed.on("init")),
         pids_limit: Some(number("pids-limit")),
-        ulimits: parsed.list("ulimit").map(|text| ulimit(text).map_err(Error::Message)).collect::<Result<_>>()?,
-        cpu_count: number("cpu-count"),
-        cpu_percent: number("cpu-percent"),
-        io_maximum_iops: u64::try_from(number("io-maxiops")).unwrap_or(0),
-        io_maximum_bandwidth: u64::try_from(size("io-maxbandwidth")).unwrap_or(0),
+        ulimits,
         ..Resources::default()
     })
 }
@@ -187,7 +216,11 @@ mod tests {
     #[test]
     fn rates() {
         assert_eq!(bytes_rate("/dev/sda:1mb").unwrap().rate, 1 << 20);
-        assert!(bytes_rate("/dev/sda:x").is_err() && count_rate("/dev/sda:-1").is_err() && weight("/dev/sda:5").is_err());
+        assert!(
+            bytes_rate("/dev/sda:x").is_err()
+                && count_rate("/dev/sda:-1").is_err()
+                && weight("/dev/sda:5").is_err()
+        );
         assert_eq!(bytes_rate("sda:1").unwrap_err(), "bad format for device path: sda:1");
     }
 }

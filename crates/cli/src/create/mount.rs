@@ -118,7 +118,8 @@ pub(super) fn fields(text: &str) -> std::result::Result<Vec<String>, String> {
 fn parse(text: &str) -> std::result::Result<Mount, String> {
     let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
     for field in fields(text)? {
-        let (key, value) = field.split_once('=').map_or((field.as_str(), None), |(key, value)| (key, Some(value)));
+        let (key, value) =
+            field.split_once('=').map_or((field.as_str(), None), |(key, value)| (key, Some(value)));
         let key = key.to_lowercase();
         set(&mut mount, &key, value, &field)?;
     }
@@ -139,7 +140,9 @@ fn parse(text: &str) -> std::result::Result<Mount, String> {
         let needs = bind.read_only_non_recursive || bind.read_only_force_recursive;
         if needs && !mount.read_only {
             let word = if bind.read_only_force_recursive { "readonly" } else { "writable" };
-            return Err(format!("option 'bind-recursive={word}' requires 'readonly' to be specified in conjunction"));
+            return Err(format!(
+                "option 'bind-recursive={word}' requires 'readonly' to be specified in conjunction"
+            ));
         }
         if bind.read_only_force_recursive && bind.propagation != "rprivate" {
             return Err("option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".into());
@@ -160,7 +163,8 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> std::r
             return Ok(());
         }
         "volume-nocopy" => {
-            volume(mount).no_copy = yes(value).map_err(|_| format!("invalid value for volume-nocopy: {}", value.unwrap_or_default()))?;
+            volume(mount).no_copy = yes(value)
+                .map_err(|_| format!("invalid value for volume-nocopy: {}", value.unwrap_or_default()))?;
             return Ok(());
         }
         "bind-nonrecursive" => {
@@ -212,7 +216,8 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> std::r
             mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).size_bytes = size;
         }
         "tmpfs-mode" => {
-            let mode = u32::from_str_radix(value, 8).map_err(|_| format!("invalid value for {key}: {value}"))?;
+            let mode =
+                u32::from_str_radix(value, 8).map_err(|_| format!("invalid value for {key}: {value}"))?;
             mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).mode = mode;
         }
         _ => return Err(format!("unexpected key '{key}' in '{field}'")),
@@ -242,7 +247,10 @@ mod tests {
         assert_eq!((mount.kind.as_str(), mount.source.as_str(), mount.target.as_str()), ("bind", "/a", "/b"));
         assert!(mount.read_only && mount.bind_options.unwrap().propagation == "rslave");
         let mount = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
-        assert_eq!(mount.tmpfs_options.unwrap(), TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: Vec::new() });
+        assert_eq!(
+            mount.tmpfs_options.unwrap(),
+            TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: Vec::new() }
+        );
         let mount = parse("source=v,target=/t,\"volume-opt=o=a,b\",volume-nocopy").unwrap();
         let options = mount.volume_options.unwrap();
         assert_eq!(options.driver_config.unwrap().options["o"], "a,b");
@@ -255,7 +263,10 @@ mod tests {
             ("type=foo", "target is required"),
             ("type=bind,foo=x,target=/a", "unexpected key 'foo' in 'foo=x'"),
             ("foo", "invalid field 'foo' must be a key=value pair"),
-            ("type=volume,target=/a,bind-propagation=rslave", "cannot mix 'bind-*' options with mount type 'volume'"),
+            (
+                "type=volume,target=/a,bind-propagation=rslave",
+                "cannot mix 'bind-*' options with mount type 'volume'",
+            ),
             ("target=/a,ro=x", "invalid value for ro: x"),
             ("type=tmpfs,target=/a,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
         ] {

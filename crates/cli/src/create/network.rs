@@ -11,12 +11,14 @@ use crate::flags::Parsed;
 pub(super) struct Network {
     pub(super) mode: String,
     pub(super) config: NetworkingConfig,
-    pub(super) old_mac_address: String,
 }
 
 /// A name server's address.
 pub(super) fn check_address(text: &str) -> std::result::Result<(), String> {
-    text.trim().parse::<IpAddr>().map(drop).map_err(|_| format!("IP address is not correctly formatted: {text}"))
+    text.trim()
+        .parse::<IpAddr>()
+        .map(drop)
+        .map_err(|_| format!("IP address is not correctly formatted: {text}"))
 }
 
 /// `name:address` or `name=address`.
@@ -39,7 +41,8 @@ pub(super) fn extra_hosts(parsed: &Parsed) -> Vec<String> {
         .list("add-host")
         .map(|text| {
             let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
-            let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+            let address =
+                address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
             format!("{name}:{address}")
         })
         .collect()
@@ -76,8 +79,11 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Network> {
         let text = "conflicting options: cannot attach both user-defined and non-user-defined network-modes";
         return Err(Error::say(text));
     }
-    let old_mac_address = parsed.or_empty("mac-address");
-    Ok(Network { mode, config, old_mac_address })
+    // Networks that are no networks have no endpoints to say anything of.
+    config.endpoints_config.retain(|name, endpoint| {
+        user_defined(name) || name == "default" || *endpoint != EndpointSettings::default()
+    });
+    Ok(Network { mode, config })
 }
 
 /// The flags that belong to the first network.

@@ -29,8 +29,9 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Ports> {
             return Err(invalid("port format"));
         }
         let (range, protocol) = protocol(text).map_err(Error::Message)?;
-        let (from, to) = self::range(range)
-            .map_err(|why| Error::Message(format!("invalid range format for --expose: {text}, error: {why}")))?;
+        let (from, to) = self::range(range).map_err(|why| {
+            Error::Message(format!("invalid range format for --expose: {text}, error: {why}"))
+        })?;
         for port in from..=to {
             ports.exposed.insert(format!("{port}/{protocol}"), Unit {});
         }
@@ -106,7 +107,9 @@ fn short(text: &str) -> Pairs {
         }
         // A range of the host for one port: the daemon takes a free one.
         Some(_) if from == to => Ok(vec![one(from, host.to_owned())]),
-        Some(_) => Err(format!("invalid ranges specified for container and host Ports: {container} and {host}")),
+        Some(_) => {
+            Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"))
+        }
     }
 }
 
@@ -117,7 +120,8 @@ fn long(text: &str) -> Pairs {
         let Some((key, value)) = field.split_once('=') else {
             return Err(format!("invalid field: {field}"));
         };
-        let number = || value.parse::<u16>().map_err(|_| format!("invalid {key} ({value}): value must be an integer"));
+        let number =
+            || value.parse::<u16>().map_err(|_| format!("invalid {key} ({value}): value must be an integer"));
         match key.to_lowercase().as_str() {
             "target" => target = Some(number()?),
             "published" => published = Some(number()?),

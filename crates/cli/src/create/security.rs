@@ -39,10 +39,25 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Security> {
     Ok(security)
 }
 
+/// Capabilities in the kernel's spelling, each once.
+pub(super) fn capabilities<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let all: std::collections::BTreeSet<String> = names
+        .map(|name| name.trim().to_uppercase())
+        .map(|name| if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") })
+        .collect();
+    all.into_iter().collect()
+}
+
 /// A kernel parameter has a name and a value, and belongs to a namespace.
 pub(super) fn check_sysctl(text: &str) -> std::result::Result<(), String> {
     const NAMES: [&str; 7] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
     ];
     let name = text.split_once('=').map(|(name, _)| name);
     let known = name.is_some_and(|name| {
@@ -65,8 +80,11 @@ fn profile(path: &str) -> Result<String> {
         Error::Message(format!("opening seccomp profile ({path}) failed: open {path}: {why}"))
     };
     let mut text = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(PROFILE_BYTES_MAX).read_to_end(&mut text)).map_err(opening)?;
-    let value: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|err| Error::Message(format!("compacting json for seccomp profile ({path}) failed: {err}")))?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(PROFILE_BYTES_MAX).read_to_end(&mut text))
+        .map_err(opening)?;
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(|err| {
+        Error::Message(format!("compacting json for seccomp profile ({path}) failed: {err}"))
+    })?;
     Ok(value.to_string())
 }

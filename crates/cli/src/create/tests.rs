@@ -15,8 +15,30 @@ fn request(args: &[&str]) -> std::result::Result<Value, String> {
 #[test]
 fn the_command_line_becomes_a_request() {
     let made = request(&[
-        "-it", "--rm", "-m", "64m", "--cpus=1.5", "-e", "A=1", "-l", "x", "-v", "/a:/b:ro", "-v", "/anon", "--tmpfs",
-        "/t:size=1m", "--entrypoint", "", "--init=false", "-p", "80", "img", "sh", "-c", "exit 3",
+        "-it",
+        "--rm",
+        "-m",
+        "64m",
+        "--cpus=1.5",
+        "-e",
+        "A=1",
+        "-l",
+        "x",
+        "-v",
+        "/a:/b:ro",
+        "-v",
+        "/anon",
+        "--tmpfs",
+        "/t:size=1m",
+        "--entrypoint",
+        "",
+        "--init=false",
+        "-p",
+        "80",
+        "img",
+        "sh",
+        "-c",
+        "exit 3",
     ])
     .unwrap();
     assert_eq!(made["Cmd"], json!(["sh", "-c", "exit 3"]));
@@ -48,8 +70,14 @@ fn what_is_not_asked_for_is_not_sent() {
 #[test]
 fn what_contradicts_itself_is_refused() {
     for (args, want) in [
-        (&["--rm", "--restart=always", "i"][..], "conflicting options: cannot specify both --restart and --rm"),
-        (&["--restart=on-failure:x", "i"], "invalid restart policy format: maximum retry count must be an integer"),
+        (
+            &["--rm", "--restart=always", "i"][..],
+            "conflicting options: cannot specify both --restart and --rm",
+        ),
+        (
+            &["--restart=on-failure:x", "i"],
+            "invalid restart policy format: maximum retry count must be an integer",
+        ),
         (&["--no-healthcheck", "--health-cmd=x", "i"], "--no-healthcheck conflicts with --health-* options"),
         (&["--pid=foo", "i"], "--pid: invalid PID mode"),
         (&["--uts=foo", "i"], "--uts: invalid UTS mode"),
@@ -57,7 +85,10 @@ fn what_contradicts_itself_is_refused() {
         (&["--security-opt=foo", "i"], "Invalid --security-opt: \"foo\""),
         (&["--network=a", "--network=a", "i"], "network \"a\" is specified multiple times"),
         (&["-v", "", "i"], "invalid empty volume spec"),
-        (&["-a", "x", "i"], "invalid argument \"x\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
+        (
+            &["-a", "x", "i"],
+            "invalid argument \"x\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR",
+        ),
         (&["--log-driver=none", "--log-opt=a=b", "i"], "invalid logging opts for driver none"),
     ] {
         assert_eq!(request(args).unwrap_err(), want);

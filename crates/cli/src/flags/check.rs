@@ -41,7 +41,8 @@ pub fn ram_bytes(text: &str) -> Option<i64> {
     }
     let value: f64 = number.parse().ok()?;
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b').filter(|rest| rest.len() <= 1)).unwrap_or(&unit);
+    let unit =
+        unit.strip_suffix("ib").or(unit.strip_suffix('b').filter(|rest| rest.len() <= 1)).unwrap_or(&unit);
     let power = match unit {
         "" => 0,
         "k" => 1,
@@ -53,7 +54,7 @@ pub fn ram_bytes(text: &str) -> Option<i64> {
     };
     let size = value * 1024f64.powi(power);
     // Beyond 2^53 a double is not exact, and no machine has that much.
-    (size >= 0.0 && size <= 9.0e18).then_some(size as i64)
+    (0.0..=9.0e18).contains(&size).then_some(size as i64)
 }
 
 /// A number of processors, in billionths.

@@ -106,7 +106,9 @@ impl<'a> Run<'a> {
         let scope = self.variables.len();
         let value = self.commands(pipe, dot)?;
         let items: Vec<(Value, Value)> = match &value {
-            Value::List(list) => list.iter().enumerate().map(|(i, v)| (Value::Int(i as i128), v.clone())).collect(),
+            Value::List(list) => {
+                list.iter().enumerate().map(|(i, v)| (Value::Int(i as i128), v.clone())).collect()
+            }
             Value::Map(map) => {
                 let mut pairs: Vec<_> = map.pairs.iter().collect();
                 pairs.sort_by(|a, b| a.0.cmp(&b.0));
@@ -254,7 +256,9 @@ impl<'a> Run<'a> {
                     None => return fail(format!("map has no entry for key {name:?}")),
                 },
             },
-            Value::Nil | Value::Missing => return fail(format!("nil pointer evaluating interface {{}}.{name}")),
+            Value::Nil | Value::Missing => {
+                return fail(format!("nil pointer evaluating interface {{}}.{name}"));
+            }
             other => return fail(format!("can't evaluate field {name} in type {}", other.type_name())),
         };
         if !args.is_empty() {
@@ -282,24 +286,39 @@ impl<'a> Run<'a> {
             args.push(value);
         }
         args.extend(piped);
-        funcs::call(name, &args, self.mode).map_err(|text| Fault { span: operand.mark, shown: operand.span, text })
+        funcs::call(name, &args, self.mode).map_err(|text| Fault {
+            span: operand.mark,
+            shown: operand.span,
+            text,
+        })
     }
 }
 
 /// What Docker's structs have where its JSON leaves an empty field out.
 fn absent(name: &str) -> Option<Value> {
     Some(match name {
-        "Healthcheck" | "Health" | "StopTimeout" | "Init" | "SizeRw" | "SizeRootFs" | "GraphDriver" | "BindOptions"
-        | "VolumeOptions" | "TmpfsOptions" | "ImageManifestDescriptor" | "Descriptor" | "UsageData" => Value::Nil,
-        "StopSignal" | "MacAddress" | "Variant" | "OsVersion" | "Author" | "Comment" | "Created" | "Consistency"
-        | "Driver" | "ProductLicense" | "CgroupVersion" | "DockerVersion" | "Container" | "Parent" => Value::from(""),
+        "Healthcheck"
+        | "Health"
+        | "StopTimeout"
+        | "Init"
+        | "SizeRw"
+        | "SizeRootFs"
+        | "GraphDriver"
+        | "BindOptions"
+        | "VolumeOptions"
+        | "TmpfsOptions"
+        | "ImageManifestDescriptor"
+        | "Descriptor"
+        | "UsageData" => Value::Nil,
+        "StopSignal" | "MacAddress" | "Variant" | "OsVersion" | "Author" | "Comment" | "Created"
+        | "Consistency" | "Driver" | "ProductLicense" | "CgroupVersion" | "DockerVersion" | "Container"
+        | "Parent" => Value::from(""),
         "NetworkDisabled" | "ArgsEscaped" => Value::Bool(false),
         "VirtualSize" => Value::Int(0),
-        "ExposedPorts" | "Volumes" | "Labels" | "Tmpfs" | "Sysctls" | "StorageOpt" | "Annotations" | "Status" => {
-            Value::NilMap
-        }
-        "Env" | "Cmd" | "Entrypoint" | "Mounts" | "Shell" | "OnBuild" | "Layers" | "Manifests" | "Warnings"
-        | "Components" => Value::NilList,
+        "ExposedPorts" | "Volumes" | "Labels" | "Tmpfs" | "Sysctls" | "StorageOpt" | "Annotations"
+        | "Status" => Value::NilMap,
+        "Env" | "Cmd" | "Entrypoint" | "Mounts" | "Shell" | "OnBuild" | "Layers" | "Manifests"
+        | "Warnings" | "Components" => Value::NilList,
         _ => return None,
     })
 }

@@ -139,7 +139,9 @@ fn text(_name: &str, args: &[Value], at: usize) -> std::result::Result<String, S
 
 fn number(value: &Value) -> std::result::Result<usize, String> {
     match value {
-        Value::Int(number) => usize::try_from(*number).map_err(|_| format!("error calling: number {number} is out of range")),
+        Value::Int(number) => {
+            usize::try_from(*number).map_err(|_| format!("error calling: number {number} is out of range"))
+        }
         other => Err(wrong(other, "int")),
     }
 }
@@ -171,15 +173,16 @@ fn order(a: &Value, b: &Value) -> std::result::Result<Ordering, String> {
         (Value::Float(a), Value::Float(b)) => Ok(a.partial_cmp(b).unwrap_or(Ordering::Greater)),
         (Value::Text(a), Value::Text(b)) => Ok(a.cmp(b)),
         (Value::Bool(_), Value::Bool(_)) => Err("invalid type for comparison".into()),
-        (Value::List(_) | Value::Map(_) | Value::Record(_), _) | (_, Value::List(_) | Value::Map(_) | Value::Record(_)) => {
-            Err("invalid type for comparison".into())
-        }
+        (Value::List(_) | Value::Map(_) | Value::Record(_), _)
+        | (_, Value::List(_) | Value::Map(_) | Value::Record(_)) => Err("invalid type for comparison".into()),
         _ => Err("incompatible types for comparison".into()),
     }
 }
 
 fn compare(name: &str, args: &[Value], decide: impl Fn(Ordering) -> bool) -> Result {
-    order(&args[0], &args[1]).map(|o| Value::Bool(decide(o))).map_err(|text| format!("error calling {name}: {text}"))
+    order(&args[0], &args[1])
+        .map(|o| Value::Bool(decide(o)))
+        .map_err(|text| format!("error calling {name}: {text}"))
 }
 
 fn equal(args: &[Value]) -> std::result::Result<bool, String> {
@@ -191,10 +194,13 @@ fn equal(args: &[Value]) -> std::result::Result<bool, String> {
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Nil | Value::Missing, Value::Nil | Value::Missing) => true,
             (Value::Nil | Value::Missing, _) | (_, Value::Nil | Value::Missing) => false,
-            (a, b) => order(a, b).map_err(|text| {
-                let text = if text.starts_with("invalid") { "non-comparable type".to_owned() } else { text };
-                format!("error calling eq: {text}")
-            })? == Ordering::Equal,
+            (a, b) => {
+                order(a, b).map_err(|text| {
+                    let text =
+                        if text.starts_with("invalid") { "non-comparable type".to_owned() } else { text };
+                    format!("error calling eq: {text}")
+                })? == Ordering::Equal
+            }
         };
         if same {
             return Ok(true);

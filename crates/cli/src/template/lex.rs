@@ -91,7 +91,8 @@ impl Lexer<'_> {
             if trim {
                 text = text.trim_start_matches(is_space);
             }
-            let marker = open.is_some() && self.source[end + 2..].starts_with('-')
+            let marker = open.is_some()
+                && self.source[end + 2..].starts_with('-')
                 && self.source[end + 3..].starts_with(is_space);
             if marker {
                 text = text.trim_end_matches(is_space);

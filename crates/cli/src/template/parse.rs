@@ -67,7 +67,7 @@ struct Parser<'a> {
 #[derive(Debug, PartialEq)]
 enum End {
     Source,
-    End,
+    Closed,
     Else,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn parse(source: &str, tokens: &[Token]) -> Result<Vec<Node>, Fault> 
     let (nodes, end) = parser.list()?;
     match end {
         End::Source => Ok(nodes),
-        End::End => parser.fault_before("unexpected {{end}}"),
+        End::Closed => parser.fault_before("unexpected {{end}}"),
         End::Else => parser.fault_before("unexpected {{else}}"),
     }
 }
@@ -143,7 +143,7 @@ impl<'a> Parser<'a> {
         match word {
             "end" => {
                 self.close("end")?;
-                Ok(Err(End::End))
+                Ok(Err(End::Closed))
             }
             "else" => {
                 // `{{else if}}` is read by whoever asked for the list.
@@ -201,7 +201,7 @@ impl<'a> Parser<'a> {
         self.ranges -= usize::from(word == "range");
         let other = match end {
             End::Source => return self.fault("unexpected EOF"),
-            End::End => Vec::new(),
+            End::Closed => Vec::new(),
             End::Else => self.otherwise(word)?,
         };
         self.variables.truncate(scope);
@@ -221,7 +221,7 @@ impl<'a> Parser<'a> {
             return self.deeper(|parser| parser.block(next)).map(|node| vec![node]);
         }
         match self.list()? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, End::Closed) => Ok(nodes),
             (_, End::Else) => self.fault("expected end; found {{else}}"),
             (_, End::Source) => self.fault("unexpected EOF"),
         }
@@ -242,10 +242,9 @@ impl<'a> Parser<'a> {
             return self.fault(format!("missing value for {context}"));
         }
         for command in &commands[1..] {
-            let literal = !matches!(
-                command.operands[0].what,
-                What::Function(_) | What::Variable(_) | What::Pipe(_)
-            ) && command.operands[0].fields.is_empty();
+            let literal =
+                !matches!(command.operands[0].what, What::Function(_) | What::Variable(_) | What::Pipe(_))
+                    && command.operands[0].fields.is_empty();
             if literal && !matches!(command.operands[0].what, What::Dot) {
                 return self.fault("non executable command in pipeline stage 2");
             }
@@ -271,7 +270,8 @@ impl<'a> Parser<'a> {
                 Ok((vec![first.clone()], true))
             }
             Some(Kind::Comma) if context == "range" => {
-                let after: Vec<_> = self.tokens[self.at + 2..].iter().take(2).map(|token| &token.kind).collect();
+                let after: Vec<_> =
+                    self.tokens[self.at + 2..].iter().take(2).map(|token| &token.kind).collect();
                 match after[..] {
                     [Kind::Variable(second), Kind::Declare] => {
                         self.at += 4;
@@ -345,7 +345,9 @@ impl<'a> Parser<'a> {
         let mut span = (token.span.0, self.tokens[self.at].span.1);
         let mut mark = span;
         self.at += 1;
-        while let Some(Token { kind: Kind::Field(name), span: piece, spaced: false, .. }) = self.tokens.get(self.at) {
+        while let Some(Token { kind: Kind::Field(name), span: piece, spaced: false, .. }) =
+            self.tokens.get(self.at)
+        {
             if matches!(what, What::Nil | What::Bool(_) | What::Int(_) | What::Float(_) | What::Text(_)) {
                 return self.fault(format!("unexpected . after term {:?}", &self.source[span.0..span.1]));
             }

@@ -65,7 +65,8 @@ pub(super) fn printf(format: &str, args: &[Value]) -> Result<String, String> {
         next += 1;
     }
     if next < args.len() {
-        let extra: Vec<_> = args[next..].iter().map(|arg| format!("{}={}", arg.type_name(), plain(arg))).collect();
+        let extra: Vec<_> =
+            args[next..].iter().map(|arg| format!("{}={}", arg.type_name(), plain(arg))).collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     Ok(out)
@@ -100,7 +101,10 @@ fn one(spec: &Spec, verb: char, value: &Value) -> String {
         ('s', Value::List(_) | Value::Map(_) | Value::Record(_)) => plain(value),
         ('q', Value::Text(text)) => quoted(text),
         ('q', Value::List(list)) => {
-            format!("[{}]", list.iter().map(|item| one(&Spec::default(), 'q', item)).collect::<Vec<_>>().join(" "))
+            format!(
+                "[{}]",
+                list.iter().map(|item| one(&Spec::default(), 'q', item)).collect::<Vec<_>>().join(" ")
+            )
         }
         ('t', Value::Bool(value)) => value.to_string(),
         ('T', other) => other.type_name().to_owned(),
@@ -113,8 +117,12 @@ fn one(spec: &Spec, verb: char, value: &Value) -> String {
         }
         ('x', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
         ('X', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02X}")).collect(),
-        ('f' | 'F', Value::Float(number)) => signed(spec, format!("{number:.*}", spec.precision.unwrap_or(6))),
-        ('e', Value::Float(number)) => signed(spec, exponent(&format!("{number:.*e}", spec.precision.unwrap_or(6)))),
+        ('f' | 'F', Value::Float(number)) => {
+            signed(spec, format!("{number:.*}", spec.precision.unwrap_or(6)))
+        }
+        ('e', Value::Float(number)) => {
+            signed(spec, exponent(&format!("{number:.*e}", spec.precision.unwrap_or(6))))
+        }
         ('g', Value::Float(number)) => signed(spec, float(*number)),
         ('s' | 'd', Value::Nil | Value::Missing) => format!("%!{verb}(<nil>)"),
         _ => wrong(),
@@ -131,7 +139,9 @@ fn signed(spec: &Spec, text: String) -> String {
 }
 
 fn padded(spec: &Spec, text: String, number: bool) -> String {
-    let Some(missing) = spec.width.and_then(|width| width.checked_sub(text.chars().count())) else { return text };
+    let Some(missing) = spec.width.and_then(|width| width.checked_sub(text.chars().count())) else {
+        return text;
+    };
     if spec.minus {
         return format!("{text}{}", " ".repeat(missing));
     }

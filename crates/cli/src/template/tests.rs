@@ -5,14 +5,17 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn value() -> Value {
-    Value::from_json("", &json!({
-        "Name": "web", "Id": "0123456789ab", "Pid": 42, "Ratio": 0.5, "Up": true, "Nothing": null,
-        "Labels": {"b": "2", "a.b": "1"},
-        "State": {"Status": "running", "ExitCode": 0},
-        "Args": ["x", "y z", "<"],
-        "Empty": [],
-        "Mounts": [{"Source": "/a", "RW": true}, {"Source": "/b", "RW": false}],
-    }))
+    Value::from_json(
+        "",
+        &json!({
+            "Name": "web", "Id": "0123456789ab", "Pid": 42, "Ratio": 0.5, "Up": true, "Nothing": null,
+            "Labels": {"b": "2", "a.b": "1"},
+            "State": {"Status": "running", "ExitCode": 0},
+            "Args": ["x", "y z", "<"],
+            "Empty": [],
+            "Mounts": [{"Source": "/a", "RW": true}, {"Source": "/b", "RW": false}],
+        }),
+    )
 }
 
 fn render(text: &str) -> String {
@@ -71,14 +74,20 @@ fn control_and_variables() {
 fn functions() {
     for (template, want) in [
         ("{{and true .Name}} {{or .Empty 3}} {{not .Up}}", "web 3 false"),
-        ("{{eq .Pid 42}} {{eq .Name \"a\" \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge \"b\" \"a\"}}", "true true true true true"),
+        (
+            "{{eq .Pid 42}} {{eq .Name \"a\" \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge \"b\" \"a\"}}",
+            "true true true true true",
+        ),
         ("{{len .Name}} {{len .Args}} {{len .Labels}}", "3 3 2"),
         ("{{join .Args \",\"}} {{split \"a,b\" \",\"}}", "x,y z,< [a b]"),
         ("{{title \"ab cd_e\"}} {{lower \"AB\"}} {{upper \"ab\"}}", "Ab Cd_e ab AB"),
         ("[{{pad .Name 1 2}}] {{truncate .Name 2}} [{{pad \"\" 1 1}}]", "[ web  ] we []"),
         ("{{println .Name 1}}", "web 1\n"),
         ("{{print 1 2 \"a\" 3}}", "1 2a3"),
-        ("{{printf \"%-5s|%5d|%05d|%.2f|%q|%v|%x\" .Name .Pid .Pid .Ratio .Name .Args 255}}", "web  |   42|00042|0.50|\"web\"|[x y z <]|ff"),
+        (
+            "{{printf \"%-5s|%5d|%05d|%.2f|%q|%v|%x\" .Name .Pid .Pid .Ratio .Name .Args 255}}",
+            "web  |   42|00042|0.50|\"web\"|[x y z <]|ff",
+        ),
         ("{{printf \"%d %s\" .Name}}", "%!d(string=web) %!s(MISSING)"),
         ("{{printf \"%s\" .Name 3}}", "web%!(EXTRA int=3)"),
         ("{{slice .Id 0 4}} {{html \"<a>\"}} {{urlquery \"a b\"}}", "0123 &lt;a&gt; a+b"),
@@ -94,16 +103,28 @@ fn faults_are_told_in_gos_words() {
         ("{{.ID", "template: :1: unclosed action"),
         ("{{foo .ID}}", "template: :1: function \"foo\" not defined"),
         ("{{.Foo}}", "template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\""),
-        ("{{.State.Foo}}", "template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\""),
-        ("{{.Name.Foo}}", "template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type string"),
-        ("{{.Nothing.Foo}}", "template: :1:10: executing \"\" at <.Nothing.Foo>: nil pointer evaluating interface {}.Foo"),
+        (
+            "{{.State.Foo}}",
+            "template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\"",
+        ),
+        (
+            "{{.Name.Foo}}",
+            "template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type string",
+        ),
+        (
+            "{{.Nothing.Foo}}",
+            "template: :1:10: executing \"\" at <.Nothing.Foo>: nil pointer evaluating interface {}.Foo",
+        ),
         ("{{if .Up}}", "template: :1: unexpected EOF"),
         ("{{end}}", "template: :1: unexpected {{end}}"),
         ("{{else}}", "template: :1: unexpected {{else}}"),
         ("{{}}", "template: :1: missing value for command"),
         ("{{$x}}", "template: :1: undefined variable \"$x\""),
         ("{{\"a}}", "template: :1: unterminated quoted string"),
-        ("{{index .Args 9}}", "template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9"),
+        (
+            "{{index .Args 9}}",
+            "template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9",
+        ),
         ("a\n{{.Foo}}", "template: :2:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\""),
     ] {
         assert_eq!(render(template), format!("! {want}"), "{template}");

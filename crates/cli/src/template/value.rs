@@ -119,18 +119,72 @@ impl From<Vec<Value>> for Value {
 
 /// Keys whose objects are maps in Docker's own types; the others are structs.
 const MAPS: &[&str] = &[
-    "Annotations", "Attributes", "AuxiliaryAddresses", "Config.Labels", "Containers", "Details", "DriverOpts",
-    "DriverOptions", "ExposedPorts", "IndexConfigs", "Labels", "Networks", "Options", "PortBindings", "Ports", "Runtimes",
-    "Status", "StorageOpt", "Sysctls", "Tmpfs", "Volumes", "EndpointsConfig", "Endpoints", "annotations",
+    "Annotations",
+    "Attributes",
+    "AuxiliaryAddresses",
+    "Config.Labels",
+    "Containers",
+    "Details",
+    "DriverOpts",
+    "DriverOptions",
+    "ExposedPorts",
+    "IndexConfigs",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Runtimes",
+    "Status",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+    "EndpointsConfig",
+    "Endpoints",
+    "annotations",
 ];
 
 /// Keys whose `null` is an empty list in Docker's own types.
 const LISTS: &[&str] = &[
-    "Args", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps",
-    "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions",
-    "DnsSearch", "Entrypoint", "Env", "ExecIDs", "ExtraHosts", "GroupAdd", "Links", "MaskedPaths", "Mounts", "OnBuild",
-    "ReadonlyPaths", "SecurityOpt", "Ulimits", "VolumesFrom", "Aliases", "DNSNames", "RepoTags", "RepoDigests", "Shell",
-    "Layers", "Warnings", "Authorization", "Mirrors",
+    "Args",
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "ReadonlyPaths",
+    "SecurityOpt",
+    "Ulimits",
+    "VolumesFrom",
+    "Aliases",
+    "DNSNames",
+    "RepoTags",
+    "RepoDigests",
+    "Shell",
+    "Layers",
+    "Warnings",
+    "Authorization",
+    "Mirrors",
 ];
 
 impl Value {
@@ -138,7 +192,9 @@ impl Value {
     #[must_use]
     pub fn typed(type_name: &'static str, json: &serde_json::Value) -> Self {
         match Self::from_json("", json) {
-            Self::Map(map) => Self::Map(Rc::new(Map { type_name, shape: Shape::Struct, pairs: map.pairs.clone() })),
+            Self::Map(map) => {
+                Self::Map(Rc::new(Map { type_name, shape: Shape::Struct, pairs: map.pairs.clone() }))
+            }
             other => other,
         }
     }
@@ -162,7 +218,8 @@ impl Value {
             Json::Object(object) => {
                 // A struct always has some field, but for those that are left out when empty.
                 let shape = if object.is_empty() || MAPS.contains(&key) { Shape::Map } else { Shape::Struct };
-                let pairs = object.iter().map(|(name, item)| (name.clone(), Self::from_json(name, item))).collect();
+                let pairs =
+                    object.iter().map(|(name, item)| (name.clone(), Self::from_json(name, item))).collect();
                 Self::Map(Rc::new(Map { pairs, shape, type_name: "" }))
             }
         }

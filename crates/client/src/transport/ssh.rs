@@ -13,9 +13,10 @@ const REMOTE: &str = "sh -c 'if command -v docker >/dev/null 2>&1; then exec doc
 
 /// Starts `ssh`. That the host refuses shows as the end of the stream, its reason on stderr.
 pub(super) fn connect(target: &Target, destination: &SshDestination) -> Result<Stream> {
-    let mut child = command(destination)
-        .spawn()
-        .map_err(|err| Error::Connect { host: target.to_string(), detail: format!("exec: \"ssh\": {err}") })?;
+    let mut child = command(destination).spawn().map_err(|err| Error::Connect {
+        host: target.to_string(),
+        detail: format!("exec: \"ssh\": {err}"),
+    })?;
     let (Some(read), Some(write)) = (child.stdout.take(), child.stdin.take()) else {
         return Err(Error::Connect { host: target.to_string(), detail: "ssh has no pipes".into() });
     };

@@ -40,8 +40,9 @@ fn config(files: &TlsFiles) -> Result<ClientConfig> {
     match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|err| Error::Tls(format!("could not load X509 key pair: {}: {err}", key.display())))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|err| {
+                Error::Tls(format!("could not load X509 key pair: {}: {err}", key.display()))
+            })?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(|err| Error::Tls(format!("could not load X509 key pair: {err}")))
@@ -55,9 +56,9 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore> {
     match &files.ca {
         Some(ca) => {
             for certificate in certificates(ca)? {
-                store
-                    .add(certificate)
-                    .map_err(|err| Error::Tls(format!("failed to append certificates from {}: {err}", ca.display())))?;
+                store.add(certificate).map_err(|err| {
+                    Error::Tls(format!("failed to append certificates from {}: {err}", ca.display()))
+                })?;
             }
         }
         None => {
@@ -71,7 +72,9 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let failed = |err: &dyn std::fmt::Display| Error::Tls(format!("could not read certificate {}: {err}", path.display()));
+    let failed = |err: &dyn std::fmt::Display| {
+        Error::Tls(format!("could not read certificate {}: {err}", path.display()))
+    };
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(|err| failed(&err))?
         .collect::<std::result::Result<_, _>>()

@@ -24,13 +24,16 @@ pub const COMMAND: Command = Command {
     interspersed: false,
     flags: CREATE_FLAGS,
     completes: Completes::Images,
-    examples: &[Example { about: "Create it now, start it later", line: "create --name web -it debian bash" }],
+    examples: &[Example {
+        about: "Create it now, start it later",
+        line: "create --name web -it debian bash",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(create(session, parsed)))
 };
 
 async fn create(session: &Session, parsed: &Parsed) -> Result<()> {
-    let wanted = wanted(parsed, &session.config).map_err(Error::at_start)?;
-    session.line(&container(session, parsed, &wanted).await?)
+    let mut wanted = wanted(parsed, &session.config).map_err(Error::at_start)?;
+    session.line(&container(session, parsed, &mut wanted).await?)
 }
 
 /// The file of `--cidfile`, taken back when no container comes of it.
@@ -50,7 +53,9 @@ impl<'a> IdFile<'a> {
             Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Message(format!(
                 "container ID file found, make sure the other container isn't running or delete {path}"
             ))),
-            Err(source) => Err(Error::File { verb: "failed to create the container ID file", path: path.into(), source }),
+            Err(source) => {
+                Err(Error::File { verb: "failed to create the container ID file", path: path.into(), source })
+            }
         }
     }
 
@@ -73,19 +78,29 @@ impl Drop for IdFile<'_> {
     }
 }
 
+/// Before this version a hardware address belonged to the container, not to its first network.
+const MAC_OF_NETWORK: client::Version = client::Version { major: 1, minor: 44 };
+
 /// Creates a container, with its image pulled where that was asked for; returns its id.
-pub async fn container(session: &Session, parsed: &Parsed, wanted: &Wanted) -> Result<String> {
+pub async fn container(session: &Session, parsed: &Parsed, wanted: &mut Wanted) -> Result<String> {
+    if let Some(mac) = parsed.text("mac-address")
+        && session.client()?.version().await? < MAC_OF_NETWORK
+    {
+        mac.clone_into(&mut wanted.request.config.mac_address);
+    }
     let policy = parsed.text("pull").unwrap_or("missing");
     if !matches!(policy, "always" | "missing" | "never" | "") {
         return Err(Error::Message(format!(
             "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
         )));
     }
+    let wanted = &*wanted;
     let image = wanted.request.config.image.as_str();
     // An id needs no pull, a name must be one: what is wrong with it is told before anything is asked.
     let reference = pull::named(image)?;
     let mut file = IdFile::open(&wanted.cidfile)?;
-    let what = Pull { platform: &wanted.platform, to: if parsed.on("quiet") { To::Nothing } else { To::Stderr } };
+    let what =
+        Pull { platform: &wanted.platform, to: if parsed.on("quiet") { To::Nothing } else { To::Stderr } };
     if policy == "always"
         && let Some(reference) = &reference
     {

@@ -51,7 +51,8 @@ async fn exec(session: &Session, parsed: &Parsed) -> Result<()> {
         check_terminal(stdin, tty)?;
     }
     let client = session.client()?;
-    let console_size = tty.then(terminal::size).flatten().map(|(height, width)| [height.into(), width.into()]);
+    let console_size =
+        tty.then(terminal::size).flatten().map(|(height, width)| [height.into(), width.into()]);
     let keys = detach_keys(session, parsed);
     let request = CreateRequest {
         user: parsed.or_empty("user"),
@@ -66,7 +67,8 @@ async fn exec(session: &Session, parsed: &Parsed) -> Result<()> {
         working_dir: parsed.or_empty("workdir"),
         cmd: Some(parsed.args[1..].to_vec()),
     };
-    let created: CreateResponse = client.exchange(&path(&parsed.args[0], "/exec"), Query::new(), &request).await?;
+    let created: CreateResponse =
+        client.exchange(&path(&parsed.args[0], "/exec"), Query::new(), &request).await?;
     if created.id.is_empty() {
         return Err(Error::say("exec ID empty"));
     }

@@ -154,8 +154,21 @@ impl Record for Row {
 
     fn fields(&self) -> &'static [&'static str] {
         &[
-            "Command", "CreatedAt", "ID", "Image", "Labels", "LocalVolumes", "Mounts", "Names", "Networks", "Platform",
-            "Ports", "RunningFor", "Size", "State", "Status",
+            "Command",
+            "CreatedAt",
+            "ID",
+            "Image",
+            "Labels",
+            "LocalVolumes",
+            "Mounts",
+            "Names",
+            "Networks",
+            "Platform",
+            "Ports",
+            "RunningFor",
+            "Size",
+            "State",
+            "Status",
         ]
     }
 
@@ -174,7 +187,8 @@ impl Record for Row {
             "Status" => summary.status.as_str().into(),
             "Size" => self.size().into(),
             "Labels" => {
-                let pairs: Vec<_> = summary.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let pairs: Vec<_> =
+                    summary.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 pairs.join(",").into()
             }
             "Mounts" => self.mounts().into(),
@@ -185,22 +199,24 @@ impl Record for Row {
                 let names: Vec<_> = summary.network_settings.networks.keys().map(String::as_str).collect();
                 names.join(",").into()
             }
-            "Platform" => match summary.image_manifest_descriptor.as_ref().and_then(|image| image.platform.as_ref()) {
-                Some(platform) => {
-                    let json = serde_json::to_value(platform).unwrap_or_default();
-                    Value::from_json("", &json)
+            "Platform" => {
+                match summary.image_manifest_descriptor.as_ref().and_then(|image| image.platform.as_ref()) {
+                    Some(platform) => {
+                        let json = serde_json::to_value(platform).unwrap_or_default();
+                        Value::from_json("", &json)
+                    }
+                    None => Value::Nil,
                 }
-                None => Value::Nil,
-            },
+            }
             _ => return None,
         })
     }
 
     fn method(&self, name: &str, args: &[Value]) -> Option<Value> {
         match (name, args) {
-            ("Label", [Value::Text(label)]) => {
-                Some(self.summary.labels.get(&**label).map_or_else(|| "".into(), |value| value.as_str().into()))
-            }
+            ("Label", [Value::Text(label)]) => Some(
+                self.summary.labels.get(&**label).map_or_else(|| "".into(), |value| value.as_str().into()),
+            ),
             _ => None,
         }
     }
@@ -222,8 +238,10 @@ pub fn ports(all: &[PortSummary]) -> String {
             first.protocol == port.protocol
                 && first.ip == port.ip
                 && last.checked_add(1) == Some(port.private_port)
-                && (port.public_port == 0 || u32::from(first.public_port) + u32::from(step) + 1 == u32::from(port.public_port))
-                && (port.public_port == 0 || (first.public_port == first.private_port) == (port.public_port == port.private_port))
+                && (port.public_port == 0
+                    || u32::from(first.public_port) + u32::from(step) + 1 == u32::from(port.public_port))
+                && (port.public_port == 0
+                    || (first.public_port == first.private_port) == (port.public_port == port.private_port))
         });
         match joined {
             Some((_, last)) => *last = port.private_port,
@@ -237,7 +255,8 @@ pub fn ports(all: &[PortSummary]) -> String {
         let host = if host.is_empty() { public } else { format!("{host}:{public}") };
         format!("{host}->{}/{}", range(first.private_port, *last), first.protocol)
     });
-    let exposed = plain.iter().map(|(first, last)| format!("{}/{}", range(first.private_port, *last), first.protocol));
+    let exposed =
+        plain.iter().map(|(first, last)| format!("{}/{}", range(first.private_port, *last), first.protocol));
     published.chain(exposed).collect::<Vec<_>>().join(", ")
 }
 
@@ -251,7 +270,10 @@ mod tests {
 
     #[test]
     fn neighbouring_ports_are_joined() {
-        assert_eq!(ports(&[port("", 0, 443), port("0.0.0.0", 8081, 81), port("0.0.0.0", 8080, 80)]), "0.0.0.0:8080-8081->80-81/tcp, 443/tcp");
+        assert_eq!(
+            ports(&[port("", 0, 443), port("0.0.0.0", 8081, 81), port("0.0.0.0", 8080, 80)]),
+            "0.0.0.0:8080-8081->80-81/tcp, 443/tcp"
+        );
         assert_eq!(ports(&[port("::", 80, 80)]), "[::]:80->80/tcp");
         assert_eq!(ports(&[]), "");
         assert_eq!(ports(&[port("", 0, 65535), port("", 0, 65534)]), "65534-65535/tcp");

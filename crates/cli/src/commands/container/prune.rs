@@ -22,7 +22,10 @@ pub const COMMAND: Command = Command {
             switch("force", "Do not ask").short('f'),
         ],
     }],
-    examples: &[Example { about: "Those that ended more than a day ago", line: "container prune --filter until=24h" }],
+    examples: &[Example {
+        about: "Those that ended more than a day ago",
+        line: "container prune --filter until=24h",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(prune(session, parsed)))
 };
 

@@ -25,8 +25,14 @@ pub const COMMAND: Command = Command {
     completes: Completes::Images,
     examples: &[
         Example { about: "A shell in a Debian that leaves nothing behind", line: "run --rm -it debian bash" },
-        Example { about: "A program in the background, with a folder of the host", line: "run -d --name job -v /data:/data:ro debian sleep 60" },
-        Example { about: "At most 64 MB, half a processor, and no network", line: "run --rm -m 64m --cpus 0.5 --network none debian true" },
+        Example {
+            about: "A program in the background, with a folder of the host",
+            line: "run -d --name job -v /data:/data:ro debian sleep 60",
+        },
+        Example {
+            about: "At most 64 MB, half a processor, and no network",
+            line: "run --rm -m 64m --cpus 0.5 --network none debian true",
+        },
     ],
     ..Command::leaf(|session, parsed| Box::pin(run(session, parsed)))
 };
@@ -58,7 +64,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
     } else {
         check_terminal(wanted.request.config.attach_stdin, wanted.request.config.tty)?;
     }
-    let id = create::container(session, parsed, &wanted).await.map_err(Error::at_start)?;
+    let id = create::container(session, parsed, &mut wanted).await.map_err(Error::at_start)?;
     let client = session.client()?;
     let config = &wanted.request.config;
     let attach = config.attach_stdin || config.attach_stdout || config.attach_stderr;
@@ -107,9 +113,11 @@ impl Foreground<'_> {
         let refused = |err: client::Error| Error::at_start(err.into());
         let condition = if self.removed { "removed" } else { "next-exit" };
         let attach = Request::new(Method::POST, path(self.id, "/attach")).query(self.attach.clone());
-        let wait = Request::new(Method::POST, path(self.id, "/wait")).query(Query::new().pair("condition", condition));
+        let wait = Request::new(Method::POST, path(self.id, "/wait"))
+            .query(Query::new().pair("condition", condition));
         // Both must be in place before the program starts: nothing it prints and no way it ends may be missed.
-        let (attached, waiting) = tokio::try_join!(client.hijack(&attach), client.send(&wait)).map_err(refused)?;
+        let (attached, waiting) =
+            tokio::try_join!(client.hijack(&attach), client.send(&wait)).map_err(refused)?;
         let mut exit = waiting.body.json::<WaitResponse>();
         if self.start
             && let Err(err) = client.post(&path(self.id, "/start"), Query::new()).await
@@ -164,7 +172,10 @@ pub(crate) fn status(answer: client::Result<Option<WaitResponse>>) -> Result<()>
         Ok(Some(WaitResponse { status_code: 0, .. })) => Ok(()),
         // A code beyond a byte is cut as the kernel cuts it.
         Ok(Some(WaitResponse { status_code, .. })) => Err(Error::Exit((status_code & 0xff) as u8)),
-        Ok(None) => Err(Error::Start { message: "error waiting for container: unexpected EOF".into(), code: CODE_REFUSED }),
+        Ok(None) => Err(Error::Start {
+            message: "error waiting for container: unexpected EOF".into(),
+            code: CODE_REFUSED,
+        }),
         Err(err) => {
             Err(Error::Start { message: format!("error waiting for container: {err}"), code: CODE_REFUSED })
         }

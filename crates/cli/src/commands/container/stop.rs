@@ -46,7 +46,9 @@ pub const RESTART: Command = Command {
     about: "Restart one or more containers",
     flags: STOP_FLAGS,
     completes: Completes::Containers,
-    action: crate::command::Action::Run(|session, parsed| Box::pin(with_timeout(session, parsed, "/restart"))),
+    action: crate::command::Action::Run(|session, parsed| {
+        Box::pin(with_timeout(session, parsed, "/restart"))
+    }),
     ..SEVERAL
 };
 

@@ -18,16 +18,25 @@ pub const COMMAND: Command = Command {
         title: "",
         flags: &[
             text("description", "What it is"),
-            text("docker", "The daemon: host=…[,ca=FILE][,cert=FILE][,key=FILE][,skip-tls-verify=…], or from=CONTEXT")
-                .value("key=value,...")
-                .check(super::check_fields),
+            text(
+                "docker",
+                "The daemon: host=…[,ca=FILE][,cert=FILE][,key=FILE][,skip-tls-verify=…], or from=CONTEXT",
+            )
+            .value("key=value,...")
+            .check(super::check_fields),
             text("from", "Copy another context"),
             text("default-stack-orchestrator", "").hidden(),
         ],
     }],
     examples: &[
-        Example { about: "A daemon behind ssh", line: "context create build --docker host=ssh://me@build.example" },
-        Example { about: "A daemon with TLS", line: "context create far --docker host=tcp://far:2376,ca=ca.pem,cert=cert.pem,key=key.pem" },
+        Example {
+            about: "A daemon behind ssh",
+            line: "context create build --docker host=ssh://me@build.example",
+        },
+        Example {
+            about: "A daemon with TLS",
+            line: "context create far --docker host=tcp://far:2376,ca=ca.pem,cert=cert.pem,key=key.pem",
+        },
     ],
     ..Command::leaf(|session, parsed| Box::pin(create(session, parsed)))
 };
@@ -47,7 +56,11 @@ async fn create(session: &Session, parsed: &Parsed) -> Result<()> {
         (None, Some(from)) => endpoint(&session.store, &format!("from={from}"))?,
         (None, None) => return Err(Error::say("docker endpoint configuration is required")),
     };
-    let copied = parsed.text("from").filter(|from| *from != DEFAULT).map(|from| session.store.load(from)).transpose()?;
+    let copied = parsed
+        .text("from")
+        .filter(|from| *from != DEFAULT)
+        .map(|from| session.store.load(from))
+        .transpose()?;
     let description = match (parsed.text("description"), &copied) {
         (Some(text), _) => text.to_owned(),
         (None, Some(meta)) => meta.description().to_owned(),

@@ -22,8 +22,12 @@ pub const COMMAND: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(list(session, parsed)))
 };
 
-const TITLES: &[(&str, &str)] =
-    &[("Name", "NAME"), ("Description", "DESCRIPTION"), ("DockerEndpoint", "DOCKER ENDPOINT"), ("Error", "ERROR")];
+const TITLES: &[(&str, &str)] = &[
+    ("Name", "NAME"),
+    ("Description", "DESCRIPTION"),
+    ("DockerEndpoint", "DOCKER ENDPOINT"),
+    ("Error", "ERROR"),
+];
 
 struct Row {
     name: String,
@@ -80,7 +84,14 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
     }
     if !rows.iter().any(|row| row.current) {
         let error = format!("context {now:?}: context not found");
-        rows.push(Row { name: now, description: String::new(), endpoint: String::new(), error, current: true, table });
+        rows.push(Row {
+            name: now,
+            description: String::new(),
+            endpoint: String::new(),
+            error,
+            current: true,
+            table,
+        });
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     let listing = Listing {

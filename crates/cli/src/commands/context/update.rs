@@ -18,9 +18,12 @@ pub const COMMAND: Command = Command {
         title: "",
         flags: &[
             text("description", "What it is"),
-            text("docker", "The daemon: host=…[,ca=FILE][,cert=FILE][,key=FILE][,skip-tls-verify=…], or from=CONTEXT")
-                .value("key=value,...")
-                .check(super::check_fields),
+            text(
+                "docker",
+                "The daemon: host=…[,ca=FILE][,cert=FILE][,key=FILE][,skip-tls-verify=…], or from=CONTEXT",
+            )
+            .value("key=value,...")
+            .check(super::check_fields),
             text("default-stack-orchestrator", "").hidden(),
         ],
     }],

@@ -33,7 +33,10 @@ pub const COMMAND: Command = Command {
         ],
     }],
     completes: Completes::Images,
-    examples: &[Example { about: "Names and sizes", line: "images --format 'table {{.Repository}}\\t{{.Size}}'" }],
+    examples: &[Example {
+        about: "Names and sizes",
+        line: "images --format 'table {{.Repository}}\\t{{.Size}}'",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(list(session, parsed)))
 };
 
@@ -77,8 +80,10 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
         "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
     };
     let listing = Listing { format, table, quiet: quiet.then_some("{{.ID}}"), titles: TITLES };
-    let look = Look { full: parsed.on("no-trunc"), digests: digests || format.contains(".Digest"), now: now() };
-    let rows = images.into_iter().flat_map(|image| rows(image, look)).map(|row| Rc::new(row) as Rc<dyn Record>);
+    let look =
+        Look { full: parsed.on("no-trunc"), digests: digests || format.contains(".Digest"), now: now() };
+    let rows =
+        images.into_iter().flat_map(|image| rows(image, look)).map(|row| Rc::new(row) as Rc<dyn Record>);
     session.out(listing.render(rows)?)
 }
 
@@ -118,7 +123,8 @@ pub(crate) fn rows(image: Summary, look: Look) -> Vec<Row> {
         digest: digest.to_owned(),
         look,
     };
-    let tags: Vec<_> = image.repo_tags.iter().filter(|tag| *tag != "<none>:<none>").map(|tag| split_tag(tag)).collect();
+    let tags: Vec<_> =
+        image.repo_tags.iter().filter(|tag| *tag != "<none>:<none>").map(|tag| split_tag(tag)).collect();
     let digests: Vec<_> = image
         .repo_digests
         .iter()
@@ -127,14 +133,16 @@ pub(crate) fn rows(image: Summary, look: Look) -> Vec<Row> {
         .collect();
     let mut all = Vec::new();
     for (name, tag) in &tags {
-        let mut mine = digests.iter().filter(|(other, _)| other == name).map(|(_, digest)| *digest).peekable();
+        let mut mine =
+            digests.iter().filter(|(other, _)| other == name).map(|(_, digest)| *digest).peekable();
         if !look.digests || mine.peek().is_none() {
             all.push(row(name, tag, NONE));
         } else {
             all.extend(mine.map(|digest| row(name, tag, digest)));
         }
     }
-    let untagged: Vec<_> = digests.iter().filter(|(name, _)| !tags.iter().any(|(tagged, _)| tagged == name)).collect();
+    let untagged: Vec<_> =
+        digests.iter().filter(|(name, _)| !tags.iter().any(|(tagged, _)| tagged == name)).collect();
     if tags.is_empty() && !untagged.is_empty() {
         all.extend(untagged.iter().map(|(name, digest)| row(name, NONE, digest)));
     } else if look.digests {
@@ -153,8 +161,17 @@ impl Record for Row {
 
     fn fields(&self) -> &'static [&'static str] {
         &[
-            "Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository", "SharedSize", "Size", "Tag",
-            "UniqueSize", "VirtualSize",
+            "Containers",
+            "CreatedAt",
+            "CreatedSince",
+            "Digest",
+            "ID",
+            "Repository",
+            "SharedSize",
+            "Size",
+            "Tag",
+            "UniqueSize",
+            "VirtualSize",
         ]
     }
 
@@ -197,7 +214,10 @@ mod tests {
         };
         assert_eq!(shown(image(&["a:1", "r:5000/b:2"], &[]), false), ["a 1 <none>", "r:5000/b 2 <none>"]);
         assert_eq!(shown(image(&["a:1"], &["a@sha256:x", "b@sha256:y"]), false), ["a 1 <none>"]);
-        assert_eq!(shown(image(&["a:1"], &["a@sha256:x", "b@sha256:y"]), true), ["a 1 sha256:x", "b <none> sha256:y"]);
+        assert_eq!(
+            shown(image(&["a:1"], &["a@sha256:x", "b@sha256:y"]), true),
+            ["a 1 sha256:x", "b <none> sha256:y"]
+        );
         assert_eq!(shown(image(&[], &["a@sha256:x"]), false), ["a <none> sha256:x"]);
         assert_eq!(shown(image(&["<none>:<none>"], &["<none>@<none>"]), false), ["<none> <none> <none>"]);
     }

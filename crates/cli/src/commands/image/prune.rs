@@ -29,7 +29,11 @@ pub const COMMAND: Command = Command {
 
 async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     let all = parsed.on("all");
-    let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
+    let what = if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    };
     let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     if !parsed.on("force") && !session.confirm(&question)? {
         return Ok(());
@@ -47,7 +51,10 @@ pub async fn report(session: &Session, mut filters: api::Filters, all: bool) -> 
     let report: PruneReport = session.client()?.decoded(&request).await?;
     let mut text = String::new();
     if !report.images_deleted.is_empty() {
-        text = format!("Deleted Images:\n{}\n", lines(&report.images_deleted).replace("Untagged:", "untagged:").replace("Deleted:", "deleted:"));
+        text = format!(
+            "Deleted Images:\n{}\n",
+            lines(&report.images_deleted).replace("Untagged:", "untagged:").replace("Deleted:", "deleted:")
+        );
     }
     Ok((text, i64::try_from(report.space_reclaimed).unwrap_or(i64::MAX)))
 }

@@ -27,7 +27,10 @@ pub const COMMAND: Command = Command {
             switch("quiet", "Do not show the progress").short('q'),
         ],
     }],
-    examples: &[Example { about: "From a registry of your own", line: "pull registry.example:5000/team/app:1.2" }],
+    examples: &[Example {
+        about: "From a registry of your own",
+        line: "pull registry.example:5000/team/app:1.2",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(run(session, parsed)))
 };
 
@@ -95,7 +98,8 @@ pub async fn pull(session: &Session, reference: &Reference, how: Pull<'_>) -> Re
         .maybe("tag", tag)
         .maybe("platform", Some(how.platform));
     let auth = credentials::find(&session.config, reference.domain())?;
-    let request = Request::new(Method::POST, "/images/create").query(query).header("X-Registry-Auth", auth.header());
+    let request =
+        Request::new(Method::POST, "/images/create").query(query).header("X-Registry-Auth", auth.header());
     let response = client.send(&request).await?;
     progress::show(response.body.json::<Progress>(), how.to).await
 }

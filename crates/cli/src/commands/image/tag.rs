@@ -21,9 +21,16 @@ pub const COMMAND: Command = Command {
 
 async fn tag(session: &Session, parsed: &Parsed) -> Result<()> {
     let source = &parsed.args[0];
-    super::pull::named(source).map_err(|_| Error::Message(format!("Error parsing reference: {source:?} is not a valid repository/tag: invalid reference format")))?;
+    super::pull::named(source).map_err(|_| {
+        Error::Message(format!(
+            "Error parsing reference: {source:?} is not a valid repository/tag: invalid reference format"
+        ))
+    })?;
     let target = Reference::parse_named(&parsed.args[1]).map_err(|err| {
-        Error::Message(format!("Error parsing reference: {:?} is not a valid repository/tag: {err}", parsed.args[1]))
+        Error::Message(format!(
+            "Error parsing reference: {:?} is not a valid repository/tag: {err}",
+            parsed.args[1]
+        ))
     })?;
     if target.digest().is_some() {
         return Err(Error::say("refusing to create a tag with a digest reference"));

@@ -88,7 +88,8 @@ impl Record for Row {
             "IPv6" => yes(network.enable_ipv6),
             "Internal" => yes(network.internal),
             "Labels" => {
-                let pairs: Vec<_> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let pairs: Vec<_> =
+                    network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 pairs.join(",").into()
             }
             "CreatedAt" => network.created.replace('T', " ").replace('Z', " +0000 UTC").into(),
@@ -98,9 +99,9 @@ impl Record for Row {
 
     fn method(&self, name: &str, args: &[Value]) -> Option<Value> {
         match (name, args) {
-            ("Label", [Value::Text(label)]) => {
-                Some(self.network.labels.get(&**label).map_or_else(|| "".into(), |value| value.as_str().into()))
-            }
+            ("Label", [Value::Text(label)]) => Some(
+                self.network.labels.get(&**label).map_or_else(|| "".into(), |value| value.as_str().into()),
+            ),
             _ => None,
         }
     }

@@ -116,8 +116,11 @@ async fn df(session: &Session, parsed: &Parsed) -> Result<()> {
 
 fn images(usage: &Usage) -> Sums {
     let all = usage.images.as_deref().unwrap_or_default();
-    let used: i64 =
-        all.iter().filter(|image| image.containers > 0 && image.size != -1).map(|image| image.size - image.shared_size.max(0)).sum();
+    let used: i64 = all
+        .iter()
+        .filter(|image| image.containers > 0 && image.size != -1)
+        .map(|image| image.size - image.shared_size.max(0))
+        .sum();
     Sums {
         active_count: all.iter().filter(|image| image.containers > 0).count() as i64,
         total_count: all.len() as i64,
@@ -129,7 +132,9 @@ fn images(usage: &Usage) -> Sums {
 fn containers(usage: &Usage) -> Sums {
     let all = usage.containers.as_deref().unwrap_or_default();
     let active = |container: &&Container| {
-        container.state.contains("running") || container.state.contains("paused") || container.state.contains("restarting")
+        container.state.contains("running")
+            || container.state.contains("paused")
+            || container.state.contains("restarting")
     };
     let bytes = |container: &Container| container.size_rw.unwrap_or(0);
     Sums {

@@ -27,7 +27,10 @@ pub const COMMAND: Command = Command {
             text("until", "Up to this time"),
         ],
     }],
-    examples: &[Example { about: "What ended in the last hour", line: "events --since 1h --until 0s --filter event=die" }],
+    examples: &[Example {
+        about: "What ended in the last hour",
+        line: "events --since 1h --until 0s --filter event=die",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(events(session, parsed)))
 };
 
@@ -65,7 +68,8 @@ fn line(event: &Message) -> String {
     let time = if event.time_nano != 0 { event.time_nano } else { event.time.saturating_mul(1_000_000_000) };
     let mut text = format!("{} {} {} {}", padded_time(time), event.kind, event.action, event.actor.id);
     if !event.actor.attributes.is_empty() {
-        let pairs: Vec<_> = event.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<_> =
+            event.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         text.push_str(&format!(" ({})", pairs.join(", ")));
     }
     text
@@ -105,7 +109,10 @@ mod tests {
             "scope": "local", "time": 1, "timeNano": 1_000_000_002,
         });
         let shown = line(&serde_json::from_value(json.clone()).unwrap());
-        assert!(shown.ends_with(".000000002Z container die ab (exitCode=1, name=web)") || !shown.contains('Z'), "{shown}");
+        assert!(
+            shown.ends_with(".000000002Z container die ab (exitCode=1, name=web)") || !shown.contains('Z'),
+            "{shown}"
+        );
         let template = Template::parse("", "{{.Type}} {{.Actor.Attributes.name}} {{.TimeNano}}").unwrap();
         assert_eq!(template.render(&value(&json), Mode::default()).unwrap(), "container web 1000000002");
     }

@@ -36,8 +36,9 @@ async fn info(session: &Session, parsed: &Parsed) -> Result<()> {
         None | Some("") => {
             session.out(client_side(session, &context, &plugins))?;
             let info: Info = match answer {
-                Ok(json) => serde_json::from_value(json)
-                    .map_err(|err| Error::Message(format!("the daemon's answer is not what it should be: {err}")))?,
+                Ok(json) => serde_json::from_value(json).map_err(|err| {
+                    Error::Message(format!("the daemon's answer is not what it should be: {err}"))
+                })?,
                 Err(err) => {
                     session.out("\nServer:\n")?;
                     session.note(&told(&err));
@@ -81,12 +82,17 @@ async fn info(session: &Session, parsed: &Parsed) -> Result<()> {
 
 fn client_side(session: &Session, context: &str, plugins: &[Plugin]) -> String {
     let name = if session.is_docker() { "Client:" } else { "Client: Corten" };
-    let mut text = format!("{name}\n Version:    {}\n Context:    {context}\n Debug Mode: {}\n", session::VERSION, session.debug);
+    let mut text = format!(
+        "{name}\n Version:    {}\n Context:    {context}\n Debug Mode: {}\n",
+        session::VERSION,
+        session.debug
+    );
     if !plugins.is_empty() {
         text.push_str(" Plugins:\n");
         for plugin in plugins {
             let _ = writeln!(text, "  {}: {} ({})", plugin.name, plugin.about, plugin.vendor);
-            let _ = writeln!(text, "    Version:  {}\n    Path:     {}", plugin.version, plugin.path.display());
+            let _ =
+                writeln!(text, "    Version:  {}\n    Path:     {}", plugin.version, plugin.path.display());
         }
     }
     text
@@ -95,7 +101,11 @@ fn client_side(session: &Session, context: &str, plugins: &[Plugin]) -> String {
 fn server_side(info: &Info) -> String {
     let mut text = String::from("\nServer:\n");
     let _ = writeln!(text, " Containers: {}", info.containers);
-    let _ = writeln!(text, "  Running: {}\n  Paused: {}\n  Stopped: {}", info.containers_running, info.containers_paused, info.containers_stopped);
+    let _ = writeln!(
+        text,
+        "  Running: {}\n  Paused: {}\n  Stopped: {}",
+        info.containers_running, info.containers_paused, info.containers_stopped
+    );
     let _ = writeln!(text, " Images: {}", info.images);
     let mut field = |title: &str, value: &str| {
         if !value.is_empty() {
@@ -116,7 +126,12 @@ fn server_side(info: &Info) -> String {
     field("Cgroup Driver", &info.cgroup_driver);
     field("Cgroup Version", &info.cgroup_version);
     let plugins = &info.plugins;
-    let _ = writeln!(text, " Plugins:\n  Volume: {}\n  Network: {}", plugins.volume.join(" "), plugins.network.join(" "));
+    let _ = writeln!(
+        text,
+        " Plugins:\n  Volume: {}\n  Network: {}",
+        plugins.volume.join(" "),
+        plugins.network.join(" ")
+    );
     if !plugins.authorization.is_empty() {
         let _ = writeln!(text, "  Authorization: {}", plugins.authorization.join(" "));
     }
@@ -167,7 +182,9 @@ fn tail(text: &mut String, info: &Info) {
     let _ = writeln!(text, " CPUs: {}\n Total Memory: {}", info.n_cpu, memory(info.mem_total));
     let _ = writeln!(text, " Name: {}\n ID: {}", info.name, info.id);
     let _ = writeln!(text, " Docker Root Dir: {}\n Debug Mode: {}", info.docker_root_dir, info.debug);
-    for (title, value) in [("HTTP Proxy", &info.http_proxy), ("HTTPS Proxy", &info.https_proxy), ("No Proxy", &info.no_proxy)] {
+    for (title, value) in
+        [("HTTP Proxy", &info.http_proxy), ("HTTPS Proxy", &info.https_proxy), ("No Proxy", &info.no_proxy)]
+    {
         if !value.is_empty() {
             let _ = writeln!(text, " {title}: {value}");
         }
@@ -177,7 +194,12 @@ fn tail(text: &mut String, info: &Info) {
     }
     let _ = writeln!(text, " Experimental: {}", info.experimental_build);
     if let Some(registry) = &info.registry_config {
-        let mut insecure: Vec<_> = registry.index_configs.values().filter(|index| !index.secure).map(|index| index.name.as_str()).collect();
+        let mut insecure: Vec<_> = registry
+            .index_configs
+            .values()
+            .filter(|index| !index.secure)
+            .map(|index| index.name.as_str())
+            .collect();
         insecure.extend(registry.insecure_registry_cidrs.iter().map(String::as_str));
         if !insecure.is_empty() {
             let _ = writeln!(text, " Insecure Registries:\n  {}", insecure.join("\n  "));

@@ -20,7 +20,8 @@ pub const COMMAND: Command = Command {
     flags: &[Group {
         title: "",
         flags: &[
-            switch("all", "Remove all images that no container uses, not only those without a name").short('a'),
+            switch("all", "Remove all images that no container uses, not only those without a name")
+                .short('a'),
             filter("Only what matches (label=key=value, until=24h)"),
             switch("force", "Do not ask").short('f'),
             switch("volumes", "Remove anonymous volumes too"),
@@ -39,9 +40,14 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     if volumes {
         what.push("  - all anonymous volumes not used by at least one container");
     }
-    what.push(if all { "  - all images without at least one container associated to them" } else { "  - all dangling images" });
+    what.push(if all {
+        "  - all images without at least one container associated to them"
+    } else {
+        "  - all dangling images"
+    });
     what.push(if all { "  - all build cache" } else { "  - unused build cache" });
-    let question = format!("WARNING! This will remove:\n{}\n\nAre you sure you want to continue?", what.join("\n"));
+    let question =
+        format!("WARNING! This will remove:\n{}\n\nAre you sure you want to continue?", what.join("\n"));
     if !parsed.on("force") && !session.confirm(&question)? {
         return Ok(());
     }
@@ -94,7 +100,10 @@ async fn build_cache(session: &Session, filters: &api::Filters, all: bool) -> Re
     }
     let report: Report = optional(session, "/build/prune", query).await?;
     let names = report.caches_deleted.unwrap_or_default();
-    let text =
-        if names.is_empty() { String::new() } else { format!("Deleted build cache objects:\n{}\n\n", names.join("\n")) };
+    let text = if names.is_empty() {
+        String::new()
+    } else {
+        format!("Deleted build cache objects:\n{}\n\n", names.join("\n"))
+    };
     Ok((text, report.space_reclaimed))
 }

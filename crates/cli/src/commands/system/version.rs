@@ -147,8 +147,17 @@ fn shown_server(server: &Version) -> String {
             continue;
         }
         let _ = writeln!(text, "  Version:          {}", component.version);
-        let _ = writeln!(text, "  API version:      {} (minimum version {})", detail("ApiVersion"), detail("MinAPIVersion"));
-        for (title, key) in [("Go version:       ", "GoVersion"), ("Git commit:       ", "GitCommit"), ("Built:            ", "BuildTime")] {
+        let _ = writeln!(
+            text,
+            "  API version:      {} (minimum version {})",
+            detail("ApiVersion"),
+            detail("MinAPIVersion")
+        );
+        for (title, key) in [
+            ("Go version:       ", "GoVersion"),
+            ("Git commit:       ", "GitCommit"),
+            ("Built:            ", "BuildTime"),
+        ] {
             if !detail(key).is_empty() {
                 let _ = writeln!(text, "  {title}{}", detail(key));
             }

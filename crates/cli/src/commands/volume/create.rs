@@ -23,14 +23,19 @@ pub const COMMAND: Command = Command {
             text("name", "").hidden(),
         ],
     }],
-    examples: &[Example { about: "A volume in memory", line: "volume create -o type=tmpfs -o device=tmpfs scratch" }],
+    examples: &[Example {
+        about: "A volume in memory",
+        line: "volume create -o type=tmpfs -o device=tmpfs scratch",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(create(session, parsed)))
 };
 
 async fn create(session: &Session, parsed: &Parsed) -> Result<()> {
     let name = match (parsed.args.first(), parsed.text("name")) {
         (Some(_), Some(_)) => {
-            return Err(Error::say("conflicting options: either specify --name or provide positional arg, not both"));
+            return Err(Error::say(
+                "conflicting options: either specify --name or provide positional arg, not both",
+            ));
         }
         (Some(name), None) => name.clone(),
         (None, name) => name.unwrap_or_default().to_owned(),

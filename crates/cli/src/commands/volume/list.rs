@@ -59,8 +59,12 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
         None if quiet => "",
         None => session.config.text("volumesFormat").unwrap_or_default(),
     };
-    let listing =
-        Listing { format, table: "{{.Driver}}\t{{.Name}}", quiet: quiet.then_some("{{.Name}}"), titles: TITLES };
+    let listing = Listing {
+        format,
+        table: "{{.Driver}}\t{{.Name}}",
+        quiet: quiet.then_some("{{.Name}}"),
+        titles: TITLES,
+    };
     let rows = list.volumes.into_iter().map(|volume| Rc::new(Row(volume)) as Rc<dyn Record>);
     session.out(listing.render(rows)?)
 }
@@ -74,7 +78,18 @@ impl Record for Row {
     }
 
     fn fields(&self) -> &'static [&'static str] {
-        &["Availability", "Driver", "Group", "Labels", "Links", "Mountpoint", "Name", "Scope", "Size", "Status"]
+        &[
+            "Availability",
+            "Driver",
+            "Group",
+            "Labels",
+            "Links",
+            "Mountpoint",
+            "Name",
+            "Scope",
+            "Size",
+            "Status",
+        ]
     }
 
     fn field(&self, name: &str) -> Option<Value> {
@@ -85,11 +100,16 @@ impl Record for Row {
             "Scope" => volume.scope.as_str().into(),
             "Mountpoint" => volume.mountpoint.as_str().into(),
             "Labels" => {
-                let pairs: Vec<_> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let pairs: Vec<_> =
+                    volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 pairs.join(",").into()
             }
-            "Links" => volume.usage_data.as_ref().map_or("N/A".into(), |usage| usage.ref_count.to_string().into()),
-            "Size" => volume.usage_data.as_ref().map_or("N/A".into(), |usage| size_with(usage.size, 3).into()),
+            "Links" => {
+                volume.usage_data.as_ref().map_or("N/A".into(), |usage| usage.ref_count.to_string().into())
+            }
+            "Size" => {
+                volume.usage_data.as_ref().map_or("N/A".into(), |usage| size_with(usage.size, 3).into())
+            }
             // Of volumes of a cluster.
             "Availability" | "Group" | "Status" => "N/A".into(),
             _ => return None,

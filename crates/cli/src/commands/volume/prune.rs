@@ -41,8 +41,9 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
     // Before this version the daemon did not tell named volumes from anonymous ones.
     let tells = all || session.client()?.version().await? >= TELLS_ANONYMOUS;
     let what = if all || !tells { "all local volumes" } else { "anonymous local volumes" };
-    let question =
-        format!("WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?");
+    let question = format!(
+        "WARNING! This will remove {what} not used by at least one container.\nAre you sure you want to continue?"
+    );
     if !parsed.on("force") && !session.confirm(&question)? {
         return Ok(());
     }
