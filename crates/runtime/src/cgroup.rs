@@ -108,6 +108,11 @@ impl Cgroup {
     /// Makes the group everywhere and sets its limits. Fails if processes are in it already: it belongs to another.
     pub(crate) fn create(path: impl AsRef<Path>, resources: Option<&LinuxResources>) -> Result<Self, Error> {
         let cgroup = Self::open(path)?;
+        if let Some(directory) = cgroup.reference()
+            && !read_pids(&directory)?.is_empty()
+        {
+            return Err(Error::Invalid(format!("cgroup {} is in use", cgroup.path().display())));
+        }
         let made = cgroup.make_directories().and_then(|()| cgroup.set(resources, true));
         if let Err(error) = made {
             // What could not be removed as well is not worth more than the first error.
@@ -120,16 +125,19 @@ impl Cgroup {
     fn make_directories(&self) -> Result<(), Error> {
         for hierarchy in &self.hierarchies {
             let directory = self.directory(hierarchy);
-            match fs::create_dir(&directory) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_parents(hierarchy)?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if !read_pids(&directory)?.is_empty() {
-                        let path = self.path().display().to_string();
-                        return Err(Error::Invalid(format!("cgroup {path} is in use")));
-                    }
-                }
-                Err(error) => return Err(error).on("create", &directory),
+            if self.is_unified() {
+                // Also where the groups above are there already: they may not pass on all controllers yet.
+                self.make_parents(hierarchy)?;
+            }
+            let mut made = fs::create_dir(&directory);
+            if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                self.make_parents(hierarchy)?;
+                made = fs::create_dir(&directory);
+            }
+            match made {
+                // Left over by somebody who could not remove it, and empty: taken over.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.on("create", &directory)?,
             }
             if hierarchy.has("cpuset") {
                 v1::inherit_cpuset(&hierarchy.mountpoint(), &self.path)?;
@@ -138,12 +146,15 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Makes the groups above; in the unified layout each passes its controllers on.
     fn make_parents(&self, hierarchy: &Hierarchy) -> Result<(), Error> {
         let mut directory = hierarchy.mountpoint();
-        for component in self.path.components() {
-            if hierarchy.v2 && hierarchy.name.is_empty() {
+        let mut above = self.path.parent().into_iter().flat_map(Path::components);
+        loop {
+            if self.is_unified() {
                 v2::enable_controllers(&directory)?;
             }
+            let Some(component) = above.next() else { return Ok(()) };
             directory.push(component);
             match fs::create_dir(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -152,7 +163,6 @@ impl Cgroup {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     fn directory(&self, hierarchy: &Hierarchy) -> PathBuf {

@@ -294,4 +294,29 @@ mod tests {
             Err(error) => panic!("{error}"),
         }
     }
+
+    #[test]
+    fn the_kernel_decides_by_the_program() {
+        let group =
+            std::path::Path::new("/sys/fs/cgroup/unified").join(format!("devices-{}", std::process::id()));
+        if std::fs::create_dir(&group).is_err() {
+            println!("skipped: a cgroup hierarchy of version 2");
+            return;
+        }
+        let fd = sys::fsx::open_dir(&group).unwrap();
+        let attached = attach(&fd, &rules(&[]).unwrap());
+        let script = "echo $$ > \"$0/cgroup.procs\" && head -c 1 /dev/zero >&2 && echo zero; head -c 0 /dev/kmsg && echo kmsg";
+        let output = std::process::Command::new("sh").args(["-c", script]).arg(&group).output().unwrap();
+        drop(fd);
+        while std::fs::remove_dir(&group).is_err_and(|e| e.kind() == std::io::ErrorKind::ResourceBusy) {
+            std::thread::yield_now();
+        }
+        match attached {
+            Err(error) if matches!(error.raw_os_error(), Some(1 | 22)) => println!("skipped: CAP_BPF"),
+            other => {
+                other.unwrap();
+                assert_eq!(String::from_utf8_lossy(&output.stdout), "zero\n", "{output:?}");
+            }
+        }
+    }
 }

@@ -244,9 +244,11 @@ fn self_exe() {
         return;
     }
     let before = fs::read(crate::bundle::program()).unwrap();
-    // Whoever enters is waited for, and what it runs is opened for writing, again and again.
+    // Whoever enters is waited for; its program is held open, and written to once it does not run any more.
     let mut bundle = Bundle::script(
-        "echo > /tmp/ready; while :; do for p in /proc/[0-9]*; do test $p = /proc/1 || { echo evil > $p/exe; } 2>/dev/null; done; done",
+        "while :; do for p in /proc/[0-9]*; do test $p = /proc/1 && continue; \
+           { exec 3< $p/exe && cat $p/cmdline >> /tmp/held; while test -e $p; do :; done; echo evil > /proc/self/fd/3; } 2>/dev/null; \
+         done; done",
     );
     let powerful = json!(["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
     bundle.config["process"]["capabilities"] =
@@ -259,6 +261,11 @@ fn self_exe() {
         bundle.command(&["exec", &bundle.id(), "/bin/evil"]).output().unwrap();
         bundle.command(&["exec", &bundle.id(), "/proc/self/exe", "features"]).output().unwrap();
     }
+    let held = fs::read_to_string(bundle.rootfs().join("tmp/held")).unwrap_or_default();
+    assert!(
+        held.contains("/proc/self/exe") || held.contains("features"),
+        "the attacker never saw the runtime: {held}"
+    );
     assert!(fs::read(crate::bundle::program()).unwrap() == before, "the runtime's own file was changed");
 }
 
