@@ -15,6 +15,7 @@ mod pull;
 mod remove;
 mod show;
 mod tag;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;

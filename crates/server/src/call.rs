@@ -117,8 +117,11 @@ fn check_content_type(content_type: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads one JSON value with nothing after it.
+/// Reads one JSON value with nothing after it. All bodies are objects; a list would be taken for one field by field.
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Failure::invalid("invalid JSON: cannot take a list for an object"));
+    }
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<T>();
     let value = match values.next() {
         None => return Err(Failure::invalid("invalid JSON: got EOF while reading request body")),
@@ -138,13 +141,15 @@ mod tests {
 
     #[test]
     fn json_is_one_value() {
-        assert_eq!(decode::<Vec<u8>>(b" [1,2] \n").unwrap(), [1, 2]);
-        let message = |body: &[u8]| decode::<Vec<u8>>(body).unwrap_err().message;
+        type Map = std::collections::BTreeMap<String, u8>;
+        assert_eq!(decode::<Map>(b" {\"a\": 1} \n").unwrap().len(), 1);
+        let message = |body: &[u8]| decode::<Map>(body).unwrap_err().message;
         assert_eq!(message(b""), "invalid JSON: got EOF while reading request body");
         assert_eq!(message(b"  "), "invalid JSON: got EOF while reading request body");
-        assert_eq!(message(b"[1] x"), "unexpected content after JSON");
-        assert!(message(b"[1").starts_with("invalid JSON: "));
-        assert!(message(b"{}").starts_with("invalid JSON: "));
+        assert_eq!(message(b"{} x"), "unexpected content after JSON");
+        for wrong in [&b"{"[..], b"[]", b" [1]", b"7", b"{\"a\": \"b\"}"] {
+            assert!(message(wrong).starts_with("invalid JSON: "));
+        }
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Shared {
     }
 
     /// How many images have each layer, and how large it is.
-    fn shares(&self, images: &[Image]) -> Result<HashMap<Digest, (usize, u64)>> {
+    pub(super) fn shares(&self, images: &[Image]) -> Result<HashMap<Digest, (usize, u64)>> {
         let mut shares: HashMap<Digest, (usize, u64)> = HashMap::new();
         self.store.transaction(|tx| {
             for image in images {

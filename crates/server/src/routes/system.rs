@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::event::{Actor, Message};
-use api::system::{DiskUsage, ping};
+use api::system::{DiskUsage, Usage, ping};
+use api::volume::Volume;
 use axum::body::Body;
 use bytes::Bytes;
 use engine::events::{FILTER_KEYS, Heard, Listener, Query};
@@ -51,25 +52,36 @@ pub(crate) async fn disk_usage(call: Call) -> Answer {
     }
     // Before 1.52 every thing was listed, always.
     let verbose = call.version.before(52) || call.query.flag("verbose");
-    let mut usage = call.engine.system().disk_usage(verbose).await?;
-    select(&mut usage, &wanted);
+    let is_wanted = |kind: &str| wanted.is_empty() || wanted.contains(&kind);
+    let mut usage = DiskUsage::default();
+    if is_wanted("container") {
+        usage = call.engine.system().disk_usage(verbose).await?;
+    }
+    if is_wanted("image") {
+        usage.image_usage = Some(call.engine.images().disk_usage(verbose).await?);
+    }
+    if is_wanted("volume") {
+        usage.volume_usage = Some(volumes_usage(call.engine.volumes().disk_usage().await?, verbose));
+    }
+    if is_wanted("build-cache") {
+        // There is none.
+        usage.build_cache_usage = Some(Usage::default());
+    }
     versions::json(call.version, Resource::DiskUsage, &usage)
 }
 
-/// Leaves what was asked for; all where nothing was.
-fn select(usage: &mut DiskUsage, wanted: &[&str]) {
-    let dropped = |kind: &str| !wanted.is_empty() && !wanted.contains(&kind);
-    if dropped("container") {
-        usage.container_usage = None;
-    }
-    if dropped("image") {
-        usage.image_usage = None;
-    }
-    if dropped("volume") {
-        usage.volume_usage = None;
-    }
-    if dropped("build-cache") {
-        usage.build_cache_usage = None;
+/// The sum of volumes; those that no container uses would be freed.
+fn volumes_usage(volumes: Vec<Volume>, verbose: bool) -> Usage<Volume> {
+    let of = |volume: &Volume| {
+        volume.usage_data.as_ref().map_or((0, 0), |data| (data.ref_count, data.size.max(0)))
+    };
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    Usage {
+        active_count: count(volumes.iter().filter(|volume| of(volume).0 > 0).count()),
+        total_count: count(volumes.len()),
+        reclaimable: volumes.iter().map(of).filter(|(users, _)| *users == 0).map(|(_, size)| size).sum(),
+        total_size: volumes.iter().map(|volume| of(volume).1).sum(),
+        items: if verbose { volumes } else { Vec::new() },
     }
 }
 
