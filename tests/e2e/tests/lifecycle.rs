@@ -56,7 +56,8 @@ fn names() {
             )),
             "{output}"
         );
-        host.cli(cli, ["create", "--name", "b@d", "busybox"]).run();
+        let bad = host.cli(cli, ["create", "--name", "b@d", "busybox"]).run();
+        assert!(bad.stderr.contains("Invalid container name (b@d)"), "{bad}");
         assert_eq!(host.cli(cli, ["rename", "taken", "renamed"]).ok(), "");
         assert_eq!(state(&host, cli, "renamed", "{{.Name}}"), "/renamed");
         assert_eq!(host.cli(cli, ["rm", "renamed"]).ok(), "renamed");

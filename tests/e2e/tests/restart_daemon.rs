@@ -170,7 +170,8 @@ fn a_daemon_killed_in_the_middle_of_things_leaves_nothing_half_made() {
         std::thread::sleep(std::time::Duration::from_millis(round * 7));
         host.kill_daemon();
         for client in clients {
-            client.wait();
+            // Whether it came through depends on the moment.
+            let _ = client.wait();
         }
         host.start_daemon();
         for id in host.corten(["ps", "-aq", "--no-trunc"]).ok().lines() {

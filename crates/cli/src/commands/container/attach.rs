@@ -32,6 +32,9 @@ pub const COMMAND: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(attach(session, parsed)))
 };
 
+/// What Docker says, and fails with, when the keys are typed in `attach` and `exec`; in `run` it says nothing.
+pub(crate) const DETACHED: &str = "read escape sequence";
+
 async fn attach(session: &Session, parsed: &Parsed) -> Result<()> {
     let client = session.client()?;
     let name = &parsed.args[0];
@@ -80,7 +83,7 @@ async fn attach(session: &Session, parsed: &Parsed) -> Result<()> {
     };
     let main = async {
         match converse(attached.stream, &streams).await? {
-            Ended::Detached => Ok(()),
+            Ended::Detached => Err(Error::say(DETACHED)),
             Ended::Output => status(exit.next().await),
         }
     };

@@ -96,7 +96,7 @@ async fn talk(client: &Client, resource: &str, start: &StartRequest, streams: &S
         () = sizes => Ended::Detached,
     };
     if ended == Ended::Detached {
-        return Ok(());
+        return Err(Error::say(super::attach::DETACHED));
     }
     let result: Inspect = client.get(&format!("{resource}/json"), Query::new()).await?;
     match result.exit_code {
