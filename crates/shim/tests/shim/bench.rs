@@ -61,3 +61,28 @@ fn speed_of_logging() {
     assert_eq!(host.exit().code, 0);
     host.gone();
 }
+
+/// What the children of this process, and theirs, have used of a processor, in milliseconds.
+fn children_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("name").1.split(' ').collect();
+    // Fields 16 and 17, counted in hundredths of a second.
+    [fields[13], fields[14]].iter().map(|field| field.parse::<u64>().expect("ticks") * 10).sum()
+}
+
+#[test]
+fn speed_of_starting() {
+    const ROUNDS: u64 = 100;
+    if !able() {
+        return;
+    }
+    let (begin, before) = (Instant::now(), children_ms());
+    for _ in 0..ROUNDS {
+        let mut host = Host::running(&["/bin/true"], |_| {});
+        assert_eq!(host.exit().code, 0);
+        host.gone();
+    }
+    let milliseconds = begin.elapsed().as_secs_f64() * 1000.0 / ROUNDS as f64;
+    let used = (children_ms() - before) as f64 / ROUNDS as f64;
+    println!("from launch to end: {milliseconds:.2} ms by the clock, {used:.2} ms of a processor");
+}
