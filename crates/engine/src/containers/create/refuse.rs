@@ -328,13 +328,14 @@ fn network(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<(
         mode if mode.starts_with("container:") => {
             return unavailable(&format!("network namespaces of other containers ({mode}) are"));
         }
-        other => return Err(Error::not_found(format!("network {other} not found"))),
+        // Not a 404: a client would take that for a missing image, and pull it.
+        other => return Err(Error::invalid(format!("network {other} not found"))),
     }
     for (name, endpoint) in networking.iter().flat_map(|n| &n.endpoints_config) {
         if !matches!(name.as_str(), "default" | "none" | "host") && *name != host.network_mode {
             return match name.as_str() {
                 "bridge" => unavailable("bridge networks (EndpointsConfig, --network bridge) are"),
-                _ => Err(Error::not_found(format!("network {name} not found"))),
+                _ => Err(Error::invalid(format!("network {name} not found"))),
             };
         }
         endpoint_settings(name, endpoint)?;
