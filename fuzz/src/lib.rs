@@ -1,0 +1,132 @@
+//! What the fuzz targets do with their input: each function is one target, and panics on a broken promise.
+//!
+//! `cargo +nightly fuzz run <target>`; the same promises are in quick property tests of the crates.
+
+/// Names of images: what parses has one canonical form, which parses to the same.
+pub fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(reference) = oci::Reference::parse_familiar(text) {
+        let again = oci::Reference::parse_familiar(&reference.to_string());
+        assert_eq!(again.ok().as_ref(), Some(&reference));
+        let again = oci::Reference::parse_familiar(&reference.familiar());
+        assert_eq!(again.ok().as_ref(), Some(&reference));
+        assert!(!reference.path().split('/').any(|part| part.is_empty() || part == "." || part == ".."));
+    }
+    let _ = oci::AnyReference::parse(text);
+}
+
+/// Digests: what parses is safe as part of a file name.
+pub fn digest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(digest) = oci::Digest::parse(text) {
+        assert_eq!(digest.as_str(), text);
+        assert!(digest.hex().bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+        assert_eq!(digest.hex().len(), digest.algorithm().hex_len());
+    }
+}
+
+/// Platforms: the canonical spelling is stable.
+pub fn platform(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(platform) = oci::Platform::parse(text) {
+        assert_eq!(platform.normalized(), platform);
+        assert_eq!(platform.rank(&platform), Some(0));
+    }
+}
+
+/// Manifests, indexes and image configurations: one meaning, or refused.
+pub fn manifest(data: &[u8]) {
+    use oci::image::{Document, ImageConfig, media_type};
+    let plain = Document::parse(data, None);
+    if let Ok(Document::Index(index)) = &plain {
+        let _ = index.select(&oci::Platform::host());
+    }
+    if plain.is_ok() {
+        // No document is good as a manifest and as an index.
+        let manifest = Document::parse(data, Some(media_type::OCI_MANIFEST)).is_ok();
+        let index = Document::parse(data, Some(media_type::OCI_INDEX)).is_ok();
+        assert!(!(manifest && index));
+    }
+    let _ = ImageConfig::parse(data);
+}
+
+/// `/etc/passwd` and `/etc/group` of an image: no number that could wrap around.
+pub fn users(data: &[u8]) {
+    // The first line is the user that is asked for, the second is where the files are divided.
+    let mut parts = data.splitn(3, |b| *b == 0);
+    let (Some(user), Some(passwd), Some(group)) = (parts.next(), parts.next(), parts.next()) else { return };
+    let Ok(user) = std::str::from_utf8(user) else { return };
+    if let Ok(found) = engine::containers::identity::find(user, &[], passwd, group) {
+        for id in found.groups.iter().chain([&found.uid, &found.gid]) {
+            assert!(*id <= i32::MAX as u32);
+        }
+    }
+}
+
+/// `config.json`, and the compilation of its seccomp rules.
+pub fn config(data: &[u8]) {
+    let _ = oci::runtime::parse_process(data);
+    if let Ok(spec) = oci::runtime::parse_spec(data)
+        && let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
+    {
+        let _ = runtime::seccomp::compile(seccomp);
+    }
+}
+
+/// Docker's seccomp profiles: what compiles is a program that the kernel would take.
+pub fn seccomp(data: &[u8]) {
+    use runtime::capabilities::CapabilitySet;
+    use runtime::seccomp::{Conditions, Machine, compile_for, parse_profile};
+    for machine in [Machine::X86_64, Machine::Aarch64] {
+        let conditions = Conditions { machine, kernel: (6, 1), capabilities: CapabilitySet::DEFAULT };
+        if let Ok(Some(rules)) = parse_profile(data, &conditions)
+            && let Ok(program) = compile_for(machine, &rules)
+        {
+            assert!(!program.is_empty() && program.len() <= sys::seccomp::INSTRUCTIONS_MAX);
+            for (at, instruction) in program.iter().enumerate() {
+                // Jumps go forward, and not beyond the end.
+                if instruction.code & 7 == 5 {
+                    let far = instruction.jt.max(instruction.jf) as usize;
+                    let far = if instruction.code == 5 { instruction.k as usize } else { far };
+                    assert!(at + 1 + far < program.len());
+                }
+            }
+        }
+    }
+}
+
+/// What a supervisor and a daemon say to each other.
+pub fn frames(data: &[u8]) {
+    use shim::wire::Frame;
+    if let Ok(frame) = Frame::decode(data) {
+        let mut bytes = Vec::new();
+        if frame.encode(&mut bytes).is_ok() {
+            assert_eq!(Frame::decode(&bytes).ok(), Some(frame));
+        }
+    }
+}
+
+/// Docker's frames of multiplexed output, and filters.
+pub fn streams(data: &[u8]) {
+    if let Some(header) = data.first_chunk::<{ api::stream::HEADER }>()
+        && let Ok(read) = api::stream::Header::decode(*header)
+    {
+        assert_eq!(api::stream::Header::decode(read.encode()).ok(), Some(read));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = api::detach::parse(text);
+    }
+}
+
+/// Layers: whatever the archive says, nothing outside the directory is touched.
+pub fn layer(data: &[u8]) {
+    let Ok(outside) = tempfile::tempdir() else { return };
+    let inside = outside.path().join("root");
+    std::fs::create_dir(&inside).expect("an empty directory");
+    std::fs::write(outside.path().join("canary"), b"canary").expect("an empty directory");
+    let root = sys::path::Root::open(&inside).expect("the directory that was just made");
+    let limits = storage::apply::Limits { bytes_max: 1 << 20, entries_max: 1000, ..Default::default() };
+    let _ = storage::apply::apply(data, &root, &limits);
+    assert_eq!(std::fs::read(outside.path().join("canary")).expect("the canary"), b"canary");
+    assert_eq!(std::fs::read_dir(outside.path()).expect("the directory").count(), 2);
+}
