@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 
-use sys::process::{self, Child, Clone, Cloned};
+use sys::process::{self, Child};
 use sys::signal::{self, SignalFd};
+use sys::spawn::{self, Fork};
 use sys::terminal;
 
 use crate::error::{Context as _, Error};
@@ -39,9 +40,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<i32, Error> {
     let all: Vec<i32> = (1..=signal::MAX).filter(|s| !LIBRARY.contains(s)).collect();
     // Before the program is there, so that none is lost.
     let signals = SignalFd::block(&all).on("block", "signals")?;
-    match process::clone(Clone::default()).on("clone", "the program")? {
-        Cloned::Child => start(&program),
-        Cloned::Parent(child) => reap(&child, &signals),
+    // Not `clone3`: the default seccomp profile answers that it does not exist, because its flags cannot be filtered.
+    match spawn::fork().on("fork", "for the program")? {
+        Fork::Child => start(&program),
+        Fork::Parent(pid) => {
+            let pid = pid.as_raw_nonzero().get();
+            let pidfd = process::pidfd(pid).on("open", "the program")?;
+            reap(&Child { pid, pidfd }, &signals)
+        }
     }
 }
 
