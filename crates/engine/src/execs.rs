@@ -197,7 +197,7 @@ fn check(body: &CreateRequest) -> Result<()> {
     if strings().any(|s| s.contains('\0')) {
         return Err(Error::invalid("invalid exec: a string contains a NUL byte"));
     }
-    if strings().map(|s| s.len()).sum::<usize>() > STRINGS_MAX_BYTES {
+    if strings().map(String::len).sum::<usize>() > STRINGS_MAX_BYTES {
         return Err(Error::invalid("invalid exec: arguments and environment are too large"));
     }
     if !body.working_dir.is_empty() && !body.working_dir.starts_with('/') {
@@ -231,8 +231,7 @@ async fn launch(
         }
         _ => None,
     };
-    let spec =
-        ExecSpec { id: exec.id.clone(), tty: request.tty, stdin: request.attach_stdin, size, process };
+    let spec = ExecSpec { id: exec.id.clone(), tty: request.tty, stdin: request.attach_stdin, size, process };
     shim.exec_create(spec).await.map_err(|e| fail(Error::supervisor(e)))?;
     let stream = if body.detach {
         None

@@ -75,9 +75,9 @@ fn group_number(text: &str, group: &str) -> Result<u32> {
     }
     match groups(group).find(|g| g.name == text) {
         Some(g) => number(g.gid),
-        None => Err(Error::invalid(format!(
-            "unable to find group {text}: no matching entries in group file"
-        ))),
+        None => {
+            Err(Error::invalid(format!("unable to find group {text}: no matching entries in group file")))
+        }
     }
 }
 
@@ -129,8 +129,14 @@ mod tests {
         assert_eq!(who("").unwrap(), root);
         assert_eq!(who("root").unwrap(), root);
         assert_eq!(who("0").unwrap(), root);
-        assert_eq!(who("app").unwrap(), Identity { uid: 100, gid: 101, groups: vec![1], home: "/srv".into() });
-        assert_eq!(who("app:wheel").unwrap(), Identity { uid: 100, gid: 10, groups: vec![], home: "/srv".into() });
+        assert_eq!(
+            who("app").unwrap(),
+            Identity { uid: 100, gid: 101, groups: vec![1], home: "/srv".into() }
+        );
+        assert_eq!(
+            who("app:wheel").unwrap(),
+            Identity { uid: 100, gid: 10, groups: vec![], home: "/srv".into() }
+        );
         assert_eq!(who("7:8").unwrap(), Identity { uid: 7, gid: 8, groups: vec![], home: "/".into() });
         assert_eq!(who("7").unwrap().gid, 0);
         assert_eq!(find("app", &["wheel".into(), "55".into()], PASSWD, GROUPS).unwrap().groups, [1, 10, 55]);

@@ -143,7 +143,10 @@ impl Wanted<'_> {
                     || crate::networks::id_of(&record.host.network_mode).is_some_and(|id| id == v)
             })
             && any("volume", &|v| {
-                record.mounts.iter().any(|m| m.point.name == v || m.point.destination == v || m.point.source == v)
+                record
+                    .mounts
+                    .iter()
+                    .any(|m| m.point.name == v || m.point.destination == v || m.point.source == v)
             })
             && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_fits(p, v)))
             && any("publish", &|_| false)
@@ -168,7 +171,8 @@ fn name_fits(name: &str, pattern: &str) -> bool {
 }
 
 fn port_fits(port: &str, wanted: &str) -> bool {
-    port == wanted || port.split_once('/').is_some_and(|(number, protocol)| number == wanted && protocol == "tcp")
+    port == wanted
+        || port.split_once('/').is_some_and(|(number, protocol)| number == wanted && protocol == "tcp")
 }
 
 /// How much a container has written: this walks over its files.
@@ -202,7 +206,9 @@ mod tests {
 
     #[test]
     fn filters_choose_as_dockers_do() {
-        assert!(takes(|_| {}, "name", "we") && takes(|_| {}, "name", "^/web$") && !takes(|_| {}, "name", "^eb"));
+        assert!(
+            takes(|_| {}, "name", "we") && takes(|_| {}, "name", "^/web$") && !takes(|_| {}, "name", "^eb")
+        );
         assert!(takes(|_| {}, "id", "0123") && !takes(|_| {}, "id", "123"));
         assert!(takes(|_| {}, "status", "created") && !takes(|_| {}, "status", "exited"));
         assert!(takes(|_| {}, "network", "none") && !takes(|_| {}, "network", "host"));

@@ -45,9 +45,7 @@ pub fn state(life: &Life) -> State {
 
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`.
 pub fn status(life: &Life, now: Timestamp) -> String {
-    let since = |at: Option<Timestamp>| {
-        duration::human(at.map_or(0, |at| now.duration_since(at).as_secs()))
-    };
+    let since = |at: Option<Timestamp>| duration::human(at.map_or(0, |at| now.duration_since(at).as_secs()));
     match life.phase {
         Phase::Running { .. } => format!("Up {}", since(life.started_at)),
         Phase::Paused { .. } => format!("Up {} (Paused)", since(life.started_at)),
@@ -156,9 +154,7 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         exec_ids,
         host_config: record.host.clone(),
         storage: Some(Storage {
-            root_fs: Some(RootFsStorage {
-                snapshot: Some(SnapshotStorage { name: SNAPSHOTTER.to_owned() }),
-            }),
+            root_fs: Some(RootFsStorage { snapshot: Some(SnapshotStorage { name: SNAPSHOTTER.to_owned() }) }),
         }),
         size_rw: sizes.map(|s| s.rw),
         size_root_fs: sizes.map(|s| s.root_fs),

@@ -73,9 +73,8 @@ fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<(
         let source = Path::new(&mount.point.source);
         match &mount.kind {
             MountKind::Bind { create, .. } => {
-                let there = source
-                    .try_exists()
-                    .map_err(|e| Error::io("look at the bind source", source, e))?;
+                let there =
+                    source.try_exists().map_err(|e| Error::io("look at the bind source", source, e))?;
                 if !there && *create {
                     std::fs::create_dir_all(source)
                         .map_err(|e| Error::io("create the bind source", source, e))?;
@@ -131,9 +130,10 @@ pub(crate) fn exec_process(
     record: &Record,
     request: &api::exec::CreateRequest,
 ) -> Result<Vec<u8>> {
-    let pid = record.life.pid().ok_or_else(|| {
-        Error::conflict(format!("container {} is not running", record.id))
-    })?;
+    let pid = record
+        .life
+        .pid()
+        .ok_or_else(|| Error::conflict(format!("container {} is not running", record.id)))?;
     let user = if request.user.is_empty() { &record.config.user } else { &request.user };
     let further = if request.user.is_empty() { record.host.group_add.as_slice() } else { &[] };
     let root = PathBuf::from(format!("/proc/{pid}/root"));

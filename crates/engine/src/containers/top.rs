@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn columns_follow_the_arguments() {
-        let titles = |args: &str| columns(args).map(|c| c.into_iter().map(|(_, t)| t).collect::<Vec<_>>().join(" "));
+        let titles =
+            |args: &str| columns(args).map(|c| c.into_iter().map(|(_, t)| t).collect::<Vec<_>>().join(" "));
         assert_eq!(titles("").unwrap(), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(titles("-ef").unwrap(), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(titles("aux").unwrap(), "USER PID %CPU %MEM VSZ RSS TTY STAT STARTED TIME COMMAND");

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_stays() {
-        let mut have = Resources { memory: 1 << 30, memory_swap: 1 << 30, cpu_quota: 5000, ..Default::default() };
+        let mut have =
+            Resources { memory: 1 << 30, memory_swap: 1 << 30, cpu_quota: 5000, ..Default::default() };
         merge(&mut have, &Resources { memory: 2 << 30, nano_cpus: 1_000_000_000, ..Default::default() });
         assert_eq!((have.memory, have.memory_swap), (2 << 30, 4 << 30));
         assert_eq!((have.nano_cpus, have.cpu_quota), (1_000_000_000, 0));

@@ -66,9 +66,7 @@ impl Exec {
             State::Starting | State::Running { .. } => {
                 Err(Error::conflict(format!("exec command {} is already running", self.id)))
             }
-            State::Ended { .. } => {
-                Err(Error::conflict(format!("exec command {} has already run", self.id)))
-            }
+            State::Ended { .. } => Err(Error::conflict(format!("exec command {} has already run", self.id))),
         }
     }
 
@@ -224,7 +222,7 @@ mod tests {
         let table = Table::default();
         let one = exec(1);
         table.add(Arc::clone(&one)).unwrap();
-        assert_eq!(table.ids("c"), [one.id.clone()]);
+        assert_eq!(table.ids("c"), std::slice::from_ref(&one.id));
         one.begin().unwrap();
         assert!(one.begin().unwrap_err().to_string().ends_with("is already running"));
         assert!(table.exited(&one.id, 3).is_some() && table.exited(&one.id, 3).is_none());

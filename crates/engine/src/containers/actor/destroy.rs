@@ -18,7 +18,8 @@ impl Actor {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let swept = blocking::run("clear up after a run", move || crate::converge::sweep(&paths, &cgroup));
+            let swept =
+                blocking::run("clear up after a run", move || crate::converge::sweep(&paths, &cgroup));
             if let Err(error) = swept.await {
                 tracing::warn!(id, error = %error.chain(), "something is left of a run");
             }

@@ -13,8 +13,8 @@ use crate::blocking;
 use crate::containers::create::refuse;
 use crate::containers::options::WaitCondition;
 use crate::containers::record::Record;
-use crate::containers::update;
 use crate::containers::state::{Effect, Happened, Input, Refusal, Timer, Token, Wake};
+use crate::containers::update;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::events::Subject;
@@ -186,9 +186,8 @@ impl Actor {
     pub(super) async fn update(&mut self, body: &UpdateRequest) -> Result<()> {
         let mut host = self.record.host.clone();
         if !body.restart_policy.name.is_empty() {
-            let policy =
-                Policy::parse(&body.restart_policy.name, body.restart_policy.maximum_retry_count)
-                    .map_err(Error::invalid)?;
+            let policy = Policy::parse(&body.restart_policy.name, body.restart_policy.maximum_retry_count)
+                .map_err(Error::invalid)?;
             if host.auto_remove && policy != Policy::No {
                 return Err(Error::invalid(
                     "Restart policy cannot be updated because AutoRemove is enabled for the container",
@@ -223,9 +222,7 @@ fn render(record: &Record, refusal: Refusal) -> Error {
     match refusal {
         Refusal::NotModified => Error::not_modified(format!("container {id} is already so")),
         Refusal::StartPaused => Error::conflict("cannot start a paused container, try unpause instead"),
-        Refusal::MarkedForRemoval => {
-            Error::conflict("container is marked for removal and cannot be started")
-        }
+        Refusal::MarkedForRemoval => Error::conflict("container is marked for removal and cannot be started"),
         Refusal::NotRunning => Error::conflict(format!("container {id} is not running")),
         Refusal::AlreadyPaused => Error::conflict(format!("Container {id} is already paused")),
         Refusal::NotPaused => Error::conflict(format!("Container {id} is not paused")),

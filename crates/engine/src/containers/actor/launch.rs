@@ -38,8 +38,7 @@ impl Actor {
     }
 
     async fn try_launch(&mut self) -> Result<i32, (i32, Error)> {
-        let (context, record, paths) =
-            (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
+        let (context, record, paths) = (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
         let prepared =
             blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
                 .await
@@ -64,9 +63,9 @@ impl Actor {
 /// What the supervisor is told.
 fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage::Mounts) -> Result<Launch> {
     let text = |path: &std::path::Path| {
-        path.to_str().map(str::to_owned).ok_or_else(|| {
-            Error::system(format!("{} is not UTF-8: a data root must be", path.display()))
-        })
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::system(format!("{} is not UTF-8: a data root must be", path.display())))
     };
     let upper = match (&mounts.upper, &mounts.work) {
         (Some(dir), Some(work)) => Some(Upper { dir: text(dir)?, work: text(work)? }),
@@ -155,7 +154,9 @@ fn oom(context: &Context, record: &Record) -> Oom {
 /// Why a container could not be started, with its exit code, in the words that scripts match on.
 fn refused(error: supervisor::Error) -> (i32, Error) {
     let text = |inner: &str| {
-        format!("failed to create task for container: failed to create shim task: OCI runtime create failed: {inner}: unknown")
+        format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: {inner}: unknown"
+        )
     };
     match error {
         supervisor::Error::Failed(failure) if failure.stage == Stage::Exec => {

@@ -48,7 +48,7 @@ fn config(config: &Config) -> Result<()> {
     if strings().any(|s| s.contains('\0')) {
         return Err(Error::invalid("invalid configuration: a string contains a NUL byte"));
     }
-    if strings().map(|s| s.len()).sum::<usize>() > STRINGS_MAX_BYTES {
+    if strings().map(String::len).sum::<usize>() > STRINGS_MAX_BYTES {
         return Err(Error::invalid("invalid configuration: arguments and environment are too large"));
     }
     for entry in &config.env {
@@ -284,7 +284,7 @@ pub fn size(text: &str) -> Option<u64> {
         Ok(whole) => whole.checked_mul(factor),
         Err(_) => {
             let value = number.parse::<f64>().ok()? * factor as f64;
-            (value.is_finite() && value >= 0.0 && value < 9e18).then_some(value as u64)
+            (0.0..9e18).contains(&value).then_some(value as u64)
         }
     }
 }

@@ -62,10 +62,7 @@ fn a_run_from_start_to_end() {
     assert_eq!((m.life.status(), m.life.exit_code), ("exited", 3));
     assert_eq!(show(&m.step(Input::Kill { token: 4, signal: 9, ends: true })), "4:NotRunning");
     assert_eq!(show(&m.step(stop(5))), "5:NotModified");
-    assert_eq!(
-        show(&m.step(Input::Remove { token: 6, force: false, volumes: false })),
-        "destroy(false)"
-    );
+    assert_eq!(show(&m.step(Input::Remove { token: 6, force: false, volumes: false })), "destroy(false)");
     assert_eq!(show(&m.step(Input::Destroyed)), "destroy wake(Removed) 6:ok");
 }
 
@@ -152,10 +149,7 @@ fn a_forced_removal_kills_first_even_what_is_frozen() {
     assert_eq!(show(&m.step(Input::Pause(2))), "freeze");
     assert_eq!(show(&m.step(Input::Frozen(2))), "persist pause 2:ok");
     assert_eq!(show(&m.step(Input::Start(3))), "3:StartPaused");
-    assert_eq!(
-        show(&m.step(Input::Remove { token: 4, force: false, volumes: true })),
-        "4:RemoveAlive"
-    );
+    assert_eq!(show(&m.step(Input::Remove { token: 4, force: false, volumes: true })), "4:RemoveAlive");
     assert_eq!(
         show(&m.step(Input::Remove { token: 5, force: true, volumes: true })),
         "signal(9) thaw kill(9) arm(Kill,10000ms)"
