@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::container::{CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse};
+use api::container::{
+    CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse,
+};
 use shim::wire::{Streams, Target};
 use tokio::sync::oneshot;
 
@@ -167,8 +169,7 @@ impl Containers {
             _ => {}
         }
         let logs = if options.logs {
-            let all =
-                LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+            let all = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
             Some(logs::open(&self.context, &handle, all).await?)
         } else {
             None

@@ -76,6 +76,7 @@ fn cgroup_below(parent: &str, id: &str) -> PathBuf {
 
 /// The record as it is written.
 pub(crate) fn encode(record: &Record) -> Result<Vec<u8>> {
-    serde_json::to_vec(record)
-        .map_err(|e| Error::system(format!("cannot write the record of container {}", record.id)).with_source(e))
+    serde_json::to_vec(record).map_err(|e| {
+        Error::system(format!("cannot write the record of container {}", record.id)).with_source(e)
+    })
 }

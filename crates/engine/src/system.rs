@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::system::{
-    Commit, Component, Containerd, DiskUsage, Info, PlatformName, Plugins, RegistryConfig, Runtime, SwarmInfo,
-    Usage, Version,
+    Commit, Component, Containerd, DiskUsage, Info, PlatformName, Plugins, RegistryConfig, Runtime,
+    SwarmInfo, Usage, Version,
 };
 use api::{ApiVersion, timestamp};
 
+use crate::Result;
 use crate::containers::show::SNAPSHOTTER;
 use crate::containers::state::Phase;
 use crate::context::Context;
-use crate::Result;
 
 /// What images are kept in: by this, buildx and Compose decide what an engine can do.
 const DRIVER_TYPE: &str = "io.containerd.snapshotter.v1";
