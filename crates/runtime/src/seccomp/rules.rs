@@ -2,7 +2,7 @@
 
 use oci::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
 
-use super::syscalls::{Abi, Syscall, X32_BIT};
+use super::syscalls::{Abi, Multiplexed, Syscall, X32_BIT};
 use super::{Error, Machine};
 
 /// Kill the calling thread: what an architecture that is not listed gets.
@@ -190,57 +190,93 @@ fn collect_rules(seccomp: &LinuxSeccomp, default: u32) -> Result<Vec<Rule<'_>>, 
     Ok(rules)
 }
 
+/// What one rule says about one number, in the order of the numbers and then of the profile.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    number: u32,
+    rule: u16,
+    /// The first argument that selects the call, where it is made through another one; 0 for itself.
+    call: u8,
+}
+
 /// The decisions of one architecture, in the order of the numbers.
 fn decide(rules: &[Rule<'_>], abi: Abi, default: u32, beyond: u32) -> Result<Vec<(u32, Decision)>, Error> {
-    let mut cases: Vec<(u32, Case)> = Vec::with_capacity(rules.len() + 16);
-    let last = rules.iter().filter_map(|rule| rule.syscall.number(abi)).max();
-    for rule in rules.iter().filter(|rule| !rule.redundant) {
-        if let Some(number) = rule.syscall.number(abi) {
-            push_cases(&mut cases, number, rule, abi);
+    let mut entries: Vec<Entry> = Vec::with_capacity(rules.len() + 64);
+    let multiplexed = (abi == Abi::X86).then(Multiplexed::new);
+    let (mut last, mut conditions) = (None, 0);
+    for (rule, index) in rules.iter().zip(0..) {
+        let number = rule.syscall.number(abi);
+        last = last.max(number);
+        if rule.redundant {
+            continue;
         }
-        if abi == Abi::X86
-            && let Some((through, call)) = rule.syscall.multiplexed()
+        if let Some(number) = number {
+            conditions += rule.arguments.len();
+            entries.push(Entry { number, rule: index, call: 0 });
+        }
+        if let Some((through, call)) = multiplexed.as_ref().and_then(|calls| calls.of(rule.syscall))
             && let Some(number) = through.number(abi)
         {
-            // The arguments are behind a pointer there, where a filter cannot look.
-            let selects = Condition::new(0, Comparison::Equal, u64::from(call), u64::from(u32::MAX), false);
-            cases.push((number, Case { conditions: vec![selects], action: rule.action }));
+            conditions += 1;
+            entries.push(Entry { number, rule: index, call });
         }
     }
-    let conditions = cases.iter().map(|(_, case)| case.conditions.len()).sum();
     if conditions > CONDITIONS_MAX {
         return Err(Error::TooLong { length: conditions });
     }
-    // Stable: cases of one number stay in the order of the profile.
-    cases.sort_by_key(|(number, _)| *number);
-    let mut ranges: Vec<(u32, Decision)> = Vec::with_capacity(cases.len() + 8);
+    entries.sort_unstable();
+    let mut ranges = Vec::with_capacity(256);
     let mut next = if abi == Abi::X32 { X32_BIT } else { 0 };
-    for group in cases.chunk_by(|one, other| one.0 == other.0) {
-        let number = group[0].0;
+    for group in entries.chunk_by(|one, other| one.number == other.number) {
+        let number = group[0].number;
         if number > next {
-            ranges.push((next, Decision::Return(default)));
+            extend(&mut ranges, next, Decision::Return(default));
         }
-        let decision = combine(group, default);
-        if ranges.last().is_none_or(|(_, last)| *last != decision) || number > next {
-            ranges.push((number, decision));
-        }
+        extend(&mut ranges, number, combine(group, rules, abi, default));
         next = number + 1;
     }
-    ranges.push((next, Decision::Return(default)));
+    extend(&mut ranges, next, Decision::Return(default));
     // Without any name it is not known where the known ones end.
     if let Some(last) = last {
-        if next <= last {
-            ranges.push((last + 1, Decision::Return(beyond)));
-        } else if let Some(end) = ranges.last_mut() {
-            end.1 = Decision::Return(beyond);
-        }
+        ranges.retain(|(start, _)| *start <= last);
+        extend(&mut ranges, last + 1, Decision::Return(beyond));
     }
     Ok(ranges)
 }
 
+/// Adds what holds from `start` on, unless it holds already.
+fn extend(ranges: &mut Vec<(u32, Decision)>, start: u32, decision: Decision) {
+    if ranges.last().is_none_or(|(_, last)| *last != decision) {
+        ranges.push((start, decision));
+    }
+}
+
+/// The decision for one number: a rule without conditions settles it, the last one if there are several; or else the
+/// first case that holds.
+fn combine(group: &[Entry], rules: &[Rule<'_>], abi: Abi, default: u32) -> Decision {
+    let rule = |entry: &Entry| &rules[usize::from(entry.rule)];
+    if let Some(always) = group.iter().rev().find(|entry| entry.call == 0 && rule(entry).arguments.is_empty())
+    {
+        return Decision::Return(rule(always).action);
+    }
+    let mut cases = Vec::with_capacity(group.len());
+    for entry in group {
+        match entry.call {
+            0 => push_cases(&mut cases, rule(entry), abi),
+            call => {
+                // The arguments are behind a pointer there, where a filter cannot look.
+                let (call, mask) = (u64::from(call), u64::from(u32::MAX));
+                let selects = Condition::new(0, Comparison::Equal, call, mask, false);
+                cases.push(Case { conditions: vec![selects], action: rule(entry).action });
+            }
+        }
+    }
+    Decision::Cases { cases, fallback: default }
+}
+
 /// One rule becomes one case; but if it compares an argument twice, it becomes a case for each comparison, of which any
 /// may hold, as with runc.
-fn push_cases(cases: &mut Vec<(u32, Case)>, number: u32, rule: &Rule<'_>, abi: Abi) {
+fn push_cases(cases: &mut Vec<Case>, rule: &Rule<'_>, abi: Abi) {
     let narrow = if abi.is_wide() { rule.syscall.narrow_arguments() } else { u8::MAX };
     let condition = |argument: &LinuxSeccompArg| {
         let width = if narrow & (1 << argument.index()) == 0 { u64::MAX } else { u64::from(u32::MAX) };
@@ -254,23 +290,12 @@ fn push_cases(cases: &mut Vec<(u32, Case)>, number: u32, rule: &Rule<'_>, abi: A
         again
     });
     if repeats {
-        for argument in rule.arguments {
-            cases.push((number, Case { conditions: vec![condition(argument)], action: rule.action }));
-        }
+        cases.extend(
+            rule.arguments.iter().map(|one| Case { conditions: vec![condition(one)], action: rule.action }),
+        );
         return;
     }
-    let conditions = rule.arguments.iter().map(condition).collect();
-    cases.push((number, Case { conditions, action: rule.action }));
-}
-
-/// The decision for one number: a rule without conditions settles it, the last one if there are several; or else the
-/// first case that holds.
-fn combine(group: &[(u32, Case)], default: u32) -> Decision {
-    if let Some((_, case)) = group.iter().rev().find(|(_, case)| case.conditions.is_empty()) {
-        return Decision::Return(case.action);
-    }
-    let cases = group.iter().map(|(_, case)| case.clone()).collect();
-    Decision::Cases { cases, fallback: default }
+    cases.push(Case { conditions: rule.arguments.iter().map(condition).collect(), action: rule.action });
 }
 
 impl Condition {

@@ -44,38 +44,66 @@ impl Abi {
     }
 }
 
-/// A system call that some architecture has.
+/// On i386, for each call that can be made through another one too, that one and the first argument which selects it.
+pub(super) struct Multiplexed {
+    through: [Option<Syscall>; 2],
+    /// By the row in the table: which of the two, and the argument; 0 is none.
+    calls: [(u8, u8); ROWS.len()],
+}
+
+impl Multiplexed {
+    pub(super) fn new() -> Self {
+        let mut calls = [(0, 0); ROWS.len()];
+        for (through, list) in [(0, SOCKETCALL), (1, IPC)] {
+            for (name, call) in list {
+                if let Some(syscall) = Syscall::named(name) {
+                    calls[usize::from(syscall.0)] = (through, *call);
+                }
+            }
+        }
+        Self { through: [Syscall::named("socketcall"), Syscall::named("ipc")], calls }
+    }
+
+    pub(super) fn of(&self, syscall: Syscall) -> Option<(Syscall, u8)> {
+        let (through, call) = self.calls[usize::from(syscall.0)];
+        if call == 0 {
+            return None;
+        }
+        Some((self.through[usize::from(through)]?, call))
+    }
+}
+
+/// A system call that some architecture has: its row in the table.
 #[derive(Clone, Copy)]
-pub(super) struct Syscall(&'static Row);
+pub(super) struct Syscall(u16);
 
 impl Syscall {
     /// The one with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        let index = ROWS.binary_search_by(|row| row.0.cmp(name)).ok()?;
-        Some(Self(&ROWS[index]))
+        let mut slot = hash(name.as_bytes());
+        loop {
+            match usize::from(BUCKETS[slot % BUCKETS.len()]) {
+                0 => return None,
+                row if ROWS[row - 1].0 == name => return Some(Self((row - 1) as u16)),
+                _ => slot += 1,
+            }
+        }
+    }
+
+    fn row(self) -> &'static Row {
+        &ROWS[usize::from(self.0)]
     }
 
     /// Its number there, with x32's bit.
     pub(super) fn number(self, abi: Abi) -> Option<u32> {
-        let number = u32::try_from(self.0.1[abi.column()]).ok()?;
+        let number = u32::try_from(self.row().1[abi.column()]).ok()?;
         Some(if abi == Abi::X32 { number | X32_BIT } else { number })
-    }
-
-    /// On i386 the call by which it can be made too, and the first argument which selects it there.
-    pub(super) fn multiplexed(self) -> Option<(Self, u32)> {
-        let find =
-            |names: &[(&str, u32)]| names.iter().find(|(name, _)| *name == self.0.0).map(|(_, call)| *call);
-        let (through, call) = match find(SOCKETCALL) {
-            Some(call) => ("socketcall", call),
-            None => ("ipc", find(IPC)?),
-        };
-        Some((Self::named(through)?, call))
     }
 
     /// Bits set for the arguments of which the kernel reads 32 bits only, whatever the register holds above: parameters
     /// of type `int` or `unsigned int` on which profiles decide.
     pub(super) fn narrow_arguments(self) -> u8 {
-        match self.0.0 {
+        match self.row().0 {
             "socket" | "socketpair" | "setsockopt" | "getsockopt" | "tgkill" => 0b111,
             "ioctl" | "fcntl" | "kill" | "tkill" | "setns" => 0b011,
             "futex" => 0b010,
@@ -88,7 +116,7 @@ impl Syscall {
     }
 }
 
-const SOCKETCALL: &[(&str, u32)] = &[
+const SOCKETCALL: &[(&str, u8)] = &[
     ("socket", 1),
     ("bind", 2),
     ("connect", 3),
@@ -111,7 +139,7 @@ const SOCKETCALL: &[(&str, u32)] = &[
     ("sendmmsg", 20),
 ];
 
-const IPC: &[(&str, u32)] = &[
+const IPC: &[(&str, u8)] = &[
     ("semop", 1),
     ("semget", 2),
     ("semctl", 3),
@@ -126,8 +154,35 @@ const IPC: &[(&str, u32)] = &[
     ("shmctl", 24),
 ];
 
+/// The table's rows by the hash of their names, counted from 1; 0 is empty. Twice as many places as rows, filled when this is
+/// compiled: a profile has hundreds of names, and is read at every start.
+static BUCKETS: [u16; 1024] = {
+    let mut buckets = [0; 1024];
+    let mut row = 0;
+    while row < ROWS.len() {
+        let mut slot = hash(ROWS[row].0.as_bytes());
+        while buckets[slot % buckets.len()] != 0 {
+            slot += 1;
+        }
+        row += 1;
+        buckets[slot % buckets.len()] = row as u16;
+    }
+    buckets
+};
+
+/// FNV-1a.
+const fn hash(name: &[u8]) -> usize {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash ^ hash >> 15) as usize
+}
+
 /// All system calls that some architecture has.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Syscall)> {
-    ROWS.iter().map(|row| (row.0, Syscall(row)))
+    ROWS.iter().zip(0..).map(|(row, index)| (row.0, Syscall(index)))
 }
