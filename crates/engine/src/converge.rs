@@ -4,6 +4,7 @@
 //! supervisor's socket; where nobody answers, the file `exit` tells how it ended; where there is none, its cgroup is killed and the
 //! end counts as unknown. What has no record is half-made, and removed.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,9 @@ use crate::supervisor::{self, Shim, State};
 
 /// How long a supervisor may take to make a container whose daemon died meanwhile.
 const MAKING: Duration = Duration::from_secs(10);
-/// How long to leave it alone in between: it does not tell when it is done.
+/// How often to try to remove the directory of a supervisor that is about to end: for a second.
+const SWEEPS: u32 = 200;
+/// How long to leave a supervisor alone in between: it does not tell when it is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The end of a run of which nobody tells.
@@ -50,9 +53,19 @@ fn kill(cgroup: &Path) -> Result<()> {
 pub(crate) fn sweep(paths: &Paths, cgroup: &Path) -> Result<()> {
     let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
     let removed = group.kill_all().and_then(|()| group.remove()).map_err(Error::runtime);
-    match std::fs::remove_dir_all(&paths.run) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &paths.run, e)),
-        _ => removed,
+    let mut tries = 0;
+    loop {
+        match std::fs::remove_dir_all(&paths.run) {
+            // A supervisor that could not start its container is still writing down why.
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty && tries < SWEEPS => {
+                tries += 1;
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &paths.run, e));
+            }
+            _ => return removed,
+        }
     }
 }
 
@@ -89,14 +102,15 @@ pub(crate) async fn begin(context: &Arc<Context>) {
 fn load(context: &Context) -> Result<Vec<Record>> {
     let rows = context.store.transaction(|tx| tx.records(CONTAINER))?;
     let mut records = Vec::with_capacity(rows.len());
-    for row in rows {
+    for row in &rows {
         match serde_json::from_slice::<Record>(&row.json) {
             Ok(record) => records.push(record),
             // It is left alone, for a person or a newer version to look at.
             Err(error) => tracing::error!(id = %row.id, %error, "cannot read a container's record"),
         }
     }
-    let known = |name: &str| records.iter().any(|record| record.id == name);
+    let ids: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let known = |name: &str| ids.contains(name);
     let data = context.config.data_root.join("containers");
     for name in orphans(&data, &known)? {
         tracing::info!(id = name, "removing a container that was never finished");

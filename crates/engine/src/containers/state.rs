@@ -61,7 +61,7 @@ pub struct Life {
     pub phase: Phase,
     /// When it was last started.
     pub started_at: Option<Timestamp>,
-    /// When it last ended.
+    /// When it last ended; before `started_at` while it runs again.
     pub finished_at: Option<Timestamp>,
     /// How it last ended.
     pub exit_code: i32,
@@ -450,7 +450,7 @@ impl Machine {
         self.life = Life {
             phase: Phase::Running { pid },
             started_at: Some(at),
-            finished_at: None,
+            finished_at: self.life.finished_at,
             exit_code: 0,
             oom_killed: false,
             error: String::new(),
@@ -487,7 +487,6 @@ impl Machine {
 
     fn adopted(&mut self, pid: i32, paused: bool, at: Timestamp, out: &mut Effects) {
         self.life.phase = if paused { Phase::Paused { pid } } else { Phase::Running { pid } };
-        self.life.finished_at = None;
         if self.life.started_at.is_none_or(|known| known < at) {
             self.life.started_at = Some(at);
         }
