@@ -28,7 +28,10 @@ pub fn sockets() -> io::Result<Vec<OwnedFd>> {
     }
     let count = number("LISTEN_FDS").unwrap_or(0);
     if !(0..=SOCKETS_MAX).contains(&count) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("LISTEN_FDS={count} is out of range")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("LISTEN_FDS={count} is out of range"),
+        ));
     }
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Err(io::Error::other("the inherited sockets were taken before"));

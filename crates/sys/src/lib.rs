@@ -1,9 +1,9 @@
 //! Safe, EINTR-proof, descriptor-based wrappers for the Linux calls that Corten uses; the only crate with `unsafe`.
 
+pub mod activation;
 pub mod bpf;
 pub mod caps;
 pub mod epoll;
-pub mod activation;
 pub mod fsx;
 pub mod inotify;
 pub mod keyring;

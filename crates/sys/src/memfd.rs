@@ -45,9 +45,8 @@ impl Executable {
             Mode::from_raw_mode(0o500),
         )?;
         let written = File::from(created).write_all(bytes);
-        let opened = written.and_then(|()| {
-            Ok(rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
-        });
+        let opened = written
+            .and_then(|()| Ok(rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?));
         std::fs::remove_file(&path)?;
         Ok(Self { fd: opened?, sealed: false })
     }

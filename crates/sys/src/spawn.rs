@@ -115,12 +115,7 @@ pub const INHERITED: i32 = 3;
 /// Starts `executable` in a session of its own, with `/` as working directory, an empty environment, `null` as
 /// descriptors 0 to 2, `socket` as [`INHERITED`] and no other descriptor, an empty signal mask and default actions.
 /// The memory of the caller is borrowed until the exec, not copied: this is as fast for a large process as for a small.
-pub fn detached(
-    executable: &CStr,
-    argv: &[&CStr],
-    null: impl AsFd,
-    socket: impl AsFd,
-) -> io::Result<Pid> {
+pub fn detached(executable: &CStr, argv: &[&CStr], null: impl AsFd, socket: impl AsFd) -> io::Result<Pid> {
     // Above the numbers that the child assigns, so that no assignment overwrites a source.
     let null = rustix::io::fcntl_dupfd_cloexec(null.as_fd(), 10)?;
     let socket = rustix::io::fcntl_dupfd_cloexec(socket.as_fd(), 10)?;
@@ -249,7 +244,8 @@ mod tests {
     fn a_detached_program_has_a_session_and_its_descriptors_only() {
         let null = std::fs::File::open("/dev/null").expect("null");
         let (mine, theirs) = crate::socket::stream_pair().expect("pair");
-        let script = c"ls /proc/self/fd | tr '\\n' ' ' >&3; pwd >&3; env | grep -c HOME >&3; ps -o sid= -p $$ >&3";
+        let script =
+            c"ls /proc/self/fd | tr '\\n' ' ' >&3; pwd >&3; env | grep -c HOME >&3; ps -o sid= -p $$ >&3";
         let pid = detached(c"/bin/sh", &[c"sh", c"-c", script], &null, &theirs).expect("spawn");
         drop(theirs);
         let mut said = String::new();
