@@ -37,11 +37,20 @@ const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The socket, on which it is seen that the client has gone even while nothing is sent.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether the socket becomes writable anew each time the client has read.
+    fn tells_of_reads(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for tokio::net::UnixStream {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
+    }
+
+    fn tells_of_reads(&self) -> bool {
+        true
     }
 }
 

@@ -13,9 +13,7 @@ pub(crate) struct Hangup {
 impl Hangup {
     /// Watches a socket. Where it cannot be watched the end is found when something is sent.
     pub(crate) fn new(socket: Option<BorrowedFd<'_>>) -> Self {
-        let watch =
-            socket.and_then(|socket| socket.try_clone_to_owned().ok()).and_then(|socket| watch(socket).ok());
-        Self { watch }
+        Self { watch: socket.and_then(|socket| watch(socket, Interest::PRIORITY).ok()) }
     }
 
     /// Waits until the client has gone.
@@ -32,13 +30,13 @@ impl Hangup {
     }
 }
 
-/// Registers for nothing but what is always reported: the end of both directions, and errors.
+/// Watches a socket through a descriptor of its own. The end of both directions and errors are always reported.
 #[expect(
     deprecated,
     reason = "the newer call is unsafe for descriptors that may change; an owned one does not"
 )]
-fn watch(socket: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(socket, Interest::PRIORITY)
+pub(super) fn watch(socket: BorrowedFd<'_>, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(socket.try_clone_to_owned()?, interest)
 }
 
 #[cfg(test)]

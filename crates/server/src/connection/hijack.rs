@@ -4,14 +4,19 @@
 //! ends with the connection; HTTP libraries do not have that form, so both are written here.
 
 use super::Transport;
-use super::hangup::Hangup;
+use super::hangup::{self, Hangup};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::sync::Notify;
+
+/// How long a client is given to read the answer's head before the stream begins. Clients read it at once; one that does
+/// not loses nothing, as it reads both together.
+const HEAD_READ_MAX: Duration = Duration::from_millis(100);
 
 /// What is done with the stream.
 type Work = Box<dyn FnOnce(Client) -> BoxFuture<'static, ()> + Send>;
@@ -75,7 +80,7 @@ impl Hijack {
 impl Job {
     /// Sends the head and does the work.
     pub(super) async fn run(self, mut client: Client) {
-        match client.write_all(self.head.as_bytes()).await {
+        match client.introduce(self.head.as_bytes()).await {
             Ok(()) => (self.work)(client).await,
             Err(error) => tracing::debug!(%error, "the client left before its stream began"),
         }
@@ -95,6 +100,23 @@ impl Client {
     pub(super) fn new(stream: impl Transport, early: Bytes) -> Self {
         let hangup = Arc::new(Hangup::new(stream.socket()));
         Self { stream: Box::new(stream), early, hangup }
+    }
+
+    /// Sends the answer's head, and waits a moment until it has been read. Clients that read it with a buffer and what
+    /// follows without one (docker-py) lose output that comes with the head; with an engine that is slow to start a
+    /// command that does not happen to them.
+    async fn introduce(&mut self, head: &[u8]) -> std::io::Result<()> {
+        let socket = if self.stream.tells_of_reads() { self.stream.socket() } else { None };
+        let reads = socket.and_then(|socket| hangup::watch(socket, Interest::WRITABLE).ok());
+        if let Some(reads) = &reads {
+            // The socket is writable now; what counts is that it becomes so anew.
+            reads.writable().await?.clear_ready();
+        }
+        self.write_all(head).await?;
+        if let Some(reads) = &reads {
+            let _ = tokio::time::timeout(HEAD_READ_MAX, reads.writable()).await;
+        }
+        Ok(())
     }
 }
 

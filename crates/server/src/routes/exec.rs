@@ -2,12 +2,16 @@
 
 use crate::attach;
 use crate::call::Call;
+use crate::connection::hijack::Client;
 use crate::failure::Failure;
+use crate::relay::{self, Terms};
 use crate::reply::{Answer, Reply};
 use api::exec::{CreateRequest, StartRequest};
+use api::stream::{Stream, frame};
 use engine::execs::Started;
 use hyper::StatusCode;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt as _;
 
 pub(crate) async fn create(mut call: Call, container: &str) -> Answer {
     let mut body: CreateRequest = call.json_required().await?;
@@ -29,13 +33,45 @@ pub(crate) async fn start(mut call: Call, id: &str) -> Answer {
         body.console_size = None;
     }
     let known = call.engine.execs().inspect(id).await?;
+    let twice = |how: &str| Failure::new(StatusCode::CONFLICT, format!("exec command {} {how}", known.id));
+    if known.running {
+        return Err(twice("is already running"));
+    }
+    if known.exit_code.is_some() {
+        return Err(twice("has already run"));
+    }
     let (engine, id) = (Arc::clone(&call.engine), id.to_owned());
-    match call.keep(async move { engine.execs().start(&id, body).await }).await? {
-        Started::Detached => Reply::ok(),
-        Started::Attached(attachment) => {
-            let keys = if known.detach_keys.is_empty() { attach::keys("")? } else { known.detach_keys };
-            attach::hijack(call, attachment, known.open_stdin, keys).await
-        }
+    if body.detach {
+        call.keep(async move { engine.execs().start(&id, body).await }).await?;
+        return Reply::ok();
+    }
+    // As in Docker the stream begins first: a client is ready for the output before there is any.
+    let tty = known.process_config.tty;
+    let keys = if known.detach_keys.is_empty() { attach::keys("")? } else { known.detach_keys };
+    let terms =
+        Terms { stdin: known.open_stdin, detach_keys: tty.then_some(keys), shutdown: call.shutdown.clone() };
+    let (upgrade, content_type) = (attach::wants_upgrade(&call), attach::content_type(&call, tty));
+    let hijack = call.hijack.clone();
+    drop(call);
+    let work = async move |client| match engine.execs().start(&id, body).await {
+        Ok(Started::Attached(attachment)) => relay::attach(client, attachment, terms).await,
+        Ok(Started::Detached) => {}
+        Err(error) => tell(client, &error.chain(), tty).await,
+    };
+    hijack.take(upgrade, content_type, move |client| Box::pin(work(client))).await
+}
+
+/// Tells in the stream why there is none.
+async fn tell(mut client: Client, text: &str, tty: bool) {
+    let text = format!("{text}\r\n").into_bytes();
+    let mut told = Vec::new();
+    if tty {
+        told = text;
+    } else {
+        frame(&mut told, Stream::Stdout, &text);
+    }
+    if client.write_all(&told).await.is_ok() {
+        let _ = client.shutdown().await;
     }
 }
 
