@@ -31,9 +31,9 @@ impl From<registry::Error> for Error {
                 oci::Error::NoMatchingPlatform { .. } => Kind::NotFound,
                 _ => Kind::InvalidParameter,
             },
-            E::Unauthorized { .. } => Kind::Unauthorized,
             E::Unsupported { .. } | E::Option { .. } => Kind::InvalidParameter,
             E::Cancelled => Kind::Cancelled,
+            // `Unauthorized` among them: told as such, Docker's command line asks for a password and waits.
             _ => Kind::System,
         };
         let hint = match &source {

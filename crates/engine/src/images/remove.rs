@@ -89,8 +89,16 @@ fn plan(image: &Image, by: &By, users: &[&Use], force: bool) -> Result<Plan> {
     let short_id = |user: &Use| user.container.chars().take(12).collect::<String>();
     match by {
         By::Name(reference) => {
-            let (gone, stays): (Vec<String>, Vec<String>) =
+            let (mut gone, mut stays): (Vec<String>, Vec<String>) =
                 image.names.iter().cloned().partition(|name| means(reference, name));
+            // Digests of the repository that no tag is left in go with the last tag: nobody gave them.
+            let in_repository =
+                |name: &String| means(&reference.name_only().with_digest(image.id().clone()), name);
+            if stays.iter().all(|name| name.contains('@')) {
+                let (also, others) = stays.into_iter().partition(in_repository);
+                stays = others;
+                gone.extend::<Vec<String>>(also);
+            }
             if !stays.is_empty() {
                 return Ok(Plan { untag: gone, delete: false });
             }
@@ -175,6 +183,10 @@ mod tests {
         assert_eq!(plan(&both, &named("a"), &[&user(true)], false).unwrap(), only_name);
         let last = Plan { untag: vec![ONE.into()], delete: true };
         assert_eq!(plan(&image(&[ONE]), &named("a"), &[], false).unwrap(), last);
+        let digest = format!("docker.io/library/a@{}", Digest::from_sha256([7; 32]));
+        let tag_and_digest = image(&[ONE, &digest]);
+        let all = Plan { untag: vec![ONE.into(), digest.clone()], delete: true };
+        assert_eq!(plan(&tag_and_digest, &named("a"), &[], false).unwrap(), all);
         let by_digest = named(&format!("a@{}", Digest::from_sha256([7; 32])));
         assert_eq!(plan(&both, &by_digest, &[], false).unwrap(), only_name);
     }
