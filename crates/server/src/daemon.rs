@@ -82,13 +82,11 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
         .thread_name("corten")
         .enable_all()
         .build();
-    let result = runtime
-        .map_err(Error::io("cannot start threads"))
-        .and_then(|runtime| {
-            let result = runtime.block_on(run(settings, supervisor));
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            result
-        });
+    let result = runtime.map_err(Error::io("cannot start threads")).and_then(|runtime| {
+        let result = runtime.block_on(run(settings, supervisor));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    });
     match result {
         Ok(()) => 0,
         Err(error) => {
@@ -126,7 +124,7 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot watch for SIGHUP"))?;
 
     make_exec_root(&settings.exec_root)?;
-    let _pidfile = settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let _pidfile = Pidfile::write(&settings.pidfile)?;
     // The engine first: its lock decides who is the daemon, and nobody may connect before it is ready.
     let engine = Engine::open(engine_config(&settings, supervisor)).await.map_err(Error::Engine)?;
     let listeners = listen::bind(&settings)?;
@@ -237,6 +235,13 @@ async fn accept_one(listener: &Listener) -> io::Result<Connection> {
     })
 }
 
+/// Whether a process is a daemon: after a crash its id may be somebody else's by now.
+fn is_daemon(pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).into_owned();
+    line.split('\0').take(2).any(|word| word == "daemon" || Path::new(word).ends_with("dockerd"))
+}
+
 /// The file with the daemon's process id, removed when the daemon ends.
 struct Pidfile(PathBuf);
 
@@ -247,7 +252,7 @@ impl Pidfile {
         if let Ok(text) = std::fs::read_to_string(path)
             && let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
-            && Path::new(&format!("/proc/{pid}")).exists()
+            && is_daemon(pid)
         {
             let reason = format!("process with PID {pid} is still running");
             return Err(doing()(io::Error::new(io::ErrorKind::AlreadyExists, reason)));

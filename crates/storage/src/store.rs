@@ -61,7 +61,7 @@ impl Store {
 
     /// As [`Store::open`], with other limits for layers.
     pub fn open_with(root: &Path, limits: Limits) -> Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o711).create(root).at("make", root)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(root).at("make", root)?;
         let root = fs::canonicalize(root).at("find", root)?;
         let lock_path = root.join("lock");
         let lock = lock(&lock_path)?.ok_or_else(|| Error::Locked { path: root.clone() })?;

@@ -9,7 +9,10 @@ fn what_one_writes_the_other_reads() {
     for (writer, reader) in [(Cli::Corten, Cli::Docker), (Cli::Docker, Cli::Corten)] {
         let write = |args: &[&str]| host.cli(writer, args).env_remove("DOCKER_HOST").ok();
         let read = |args: &[&str]| host.cli(reader, args).env_remove("DOCKER_HOST").ok();
-        assert_eq!(write(&["context", "create", "far", "--docker", &socket, "--description", "over there"]), "far");
+        assert_eq!(
+            write(&["context", "create", "far", "--docker", &socket, "--description", "over there"]),
+            "far"
+        );
         let format = "{{.Name}} {{.Description}} {{.DockerEndpoint}} {{.Current}}";
         let listed = read(&["context", "ls", "--format", format]);
         assert!(listed.contains(&format!("far over there {} false", &socket[5..])), "{listed}");
@@ -27,7 +30,9 @@ fn what_one_writes_the_other_reads() {
         read(&["context", "update", "copy", "--description", "changed"]);
         let changed = write(&["context", "ls", "--format", "{{.Name}}={{.Description}}"]);
         assert!(changed.contains("copy=changed"), "{changed}");
-        host.cli(reader, ["context", "rm", "far"]).env_remove("DOCKER_HOST").fails(1, "is in use, set -f flag");
+        host.cli(reader, ["context", "rm", "far"])
+            .env_remove("DOCKER_HOST")
+            .fails(1, "is in use, set -f flag");
         write(&["context", "use", "default"]);
         assert_eq!(read(&["context", "show"]), "default");
         write(&["context", "rm", "far", "copy"]);

@@ -87,7 +87,8 @@ fn serve(connection: &UnixStream, taken: &Taken) {
         let (status, answer) = if target.ends_with("/_ping") {
             ("200 OK", "")
         } else if target.starts_with("/v1.56/") {
-            let text = r#"{"message":"client version 1.56 is too new. Maximum supported API version is 1.50"}"#;
+            let text =
+                r#"{"message":"client version 1.56 is too new. Maximum supported API version is 1.50"}"#;
             ("400 Bad Request", text)
         } else {
             if let Ok(body) = serde_json::from_slice(&body) {
@@ -265,13 +266,20 @@ fn the_same_words_make_the_same_request() {
             differences.push(format!("{line}\n  corten: {ours:?}\n  docker: {theirs:?}"));
         }
     }
-    assert!(differences.is_empty(), "{} of {} differ:\n{}", differences.len(), LINES.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} of {} differ:\n{}",
+        differences.len(),
+        LINES.len(),
+        differences.join("\n")
+    );
 }
 
 #[test]
 fn a_command_in_a_container_is_asked_for_as_docker_does() {
     let recorder = Recorder::new();
-    let args = ["exec", "-e", "A=1", "-e", "FOO", "-u", "1", "-w", "/x", "--privileged", "c", "sh", "-c", "x"];
+    let args =
+        ["exec", "-e", "A=1", "-e", "FOO", "-u", "1", "-w", "/x", "--privileged", "c", "sh", "-c", "x"];
     let (code, stderr, sent) = recorder.run(Cli::Corten, &args);
     assert_eq!((code, stderr.trim()), (1, "Error response from daemon: recorded"));
     let (target, body) = sent.expect("a request");

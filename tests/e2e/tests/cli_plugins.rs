@@ -30,7 +30,8 @@ fn a_plugin_gets_our_place() {
     install(&host, "docker-tell", PLUGIN);
     let output = host.corten(["--debug", "tell", "--flag", "a b"]).stdin(*b"hello\n").run();
     output.expect_code(6);
-    let want = format!("args: --debug tell --flag a b\nhost: unix://{}\nstdin: hello\n", host.socket().display());
+    let want =
+        format!("args: --debug tell --flag a b\nhost: unix://{}\nstdin: hello\n", host.socket().display());
     assert_eq!(output.stdout, want, "{output}");
     let info = host.corten(["info"]).run();
     assert!(info.stdout.contains("tell: says what it got (us)\n    Version:  v9\n"), "{info}");
@@ -46,4 +47,31 @@ fn a_plugin_cannot_replace_a_command_and_must_describe_itself() {
     assert_eq!(host.corten(["ps", "-q"]).ok(), "");
     host.corten(["mute"]).fails(1, "failed to fetch metadata");
     host.corten(["../../bin/true"]).fails(1, "unknown command: corten ../../bin/true");
+}
+
+#[test]
+fn a_shell_completes_words() {
+    let host = Host::with_busybox();
+    host.corten(["create", "--name", "web", "--network", "none", "busybox"]).ok();
+    let complete = |words: &[&str]| {
+        let mut all = vec!["__complete"];
+        all.extend(words);
+        let text = host.corten(all).ok();
+        text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["ru"]), ["run"]);
+    assert_eq!(complete(&["container", "l"]), ["logs", "ls"]);
+    assert_eq!(complete(&["run", "--pull", ""]), ["always", "missing", "never"]);
+    assert_eq!(complete(&["run", "--plat"]), ["--platform"]);
+    assert_eq!(complete(&["-H", "x", "ps", "--form"]), ["--format"]);
+    assert_eq!(complete(&["start", "w"]), ["web"]);
+    assert_eq!(complete(&["stop", "w"]), [""; 0]);
+    assert_eq!(complete(&["run", "busy"]), ["busybox:latest"]);
+    // The scripts are read by the shells themselves.
+    for shell in ["bash", "zsh", "fish"] {
+        let script = host.corten(["completion", shell]).ok();
+        if kit::Cmd::new("sh").args(["-c", &format!("command -v {shell}")]).run().code == 0 {
+            assert_eq!(kit::Cmd::new(shell).args(["-n"]).stdin(script.into_bytes()).run().code, 0, "{shell}");
+        }
+    }
 }

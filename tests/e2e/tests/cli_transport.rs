@@ -39,7 +39,8 @@ fn through_ssh() {
                 .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
         };
         assert_eq!(run(&["ps", "-q"]).ok(), "");
-        let text = run(&["run", "--rm", "-i", "--network", "none", "busybox", "cat"]).stdin(*b"over\nthere\n").ok();
+        let text =
+            run(&["run", "--rm", "-i", "--network", "none", "busybox", "cat"]).stdin(*b"over\nthere\n").ok();
         assert_eq!(text, "over\nthere");
         let said = std::fs::read_to_string(&log).unwrap();
         assert!(said.starts_with("-o ConnectTimeout=30 -T -l me -p 2222 -- far "), "{said}");
@@ -72,7 +73,17 @@ fn through_tls_with_certificates_on_both_sides() {
     let socket = folder.path().join("d.sock");
     let unix = format!("unix://{}", socket.display());
     let mut host = Host::stopped(&[
-        "--host", &unix, "--host", &address, "--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key,
+        "--host",
+        &unix,
+        "--host",
+        &address,
+        "--tlsverify",
+        "--tlscacert",
+        &ca,
+        "--tlscert",
+        &cert,
+        "--tlskey",
+        &key,
     ]);
     host.set_socket(&socket);
     host.start_daemon();
@@ -84,13 +95,21 @@ fn through_tls_with_certificates_on_both_sides() {
             .env("DOCKER_TLS_VERIFY", "1")
             .env("DOCKER_CERT_PATH", folder.path())
             .ok();
-        let flags = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &file("cert.pem"), "--tlskey", &file("key.pem"), "-H"];
+        let flags = [
+            "--tlsverify",
+            "--tlscacert",
+            &ca,
+            "--tlscert",
+            &file("cert.pem"),
+            "--tlskey",
+            &file("key.pem"),
+            "-H",
+        ];
         let mut all = flags.to_vec();
         all.extend([address.as_str(), "ps", "-q"]);
         run(&all).ok();
         let name = format!("tls-{cli:?}").to_lowercase();
-        let docker =
-            format!("host={address},ca={ca},cert={},key={}", file("cert.pem"), file("key.pem"));
+        let docker = format!("host={address},ca={ca},cert={},key={}", file("cert.pem"), file("key.pem"));
         run(&["context", "create", &name, "--docker", &docker]).ok();
         run(&["-c", &name, "version", "--format", "{{.Server.Version}}"]).ok();
         // Without a certificate of one's own, and with an authority that did not sign the daemon's.

@@ -12,7 +12,12 @@ fn certificates(dir: &Path) {
     let openssl = |args: &[&str]| {
         Cmd::new("openssl").args(args).current_dir(dir).ok();
     };
-    fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    fs::write(
+        dir.join("server.ext"),
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\n",
+    )
+    .unwrap();
+    fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
     for authority in ["ca", "other-ca"] {
         let (key, cert) = (format!("{authority}-key.pem"), format!("{authority}.pem"));
         let subject = format!("/CN={authority}");
@@ -21,9 +26,11 @@ fn certificates(dir: &Path) {
             &key, "-out", &cert,
         ]);
     }
-    for (name, authority, extensions) in
-        [("server", "ca", true), ("client", "ca", false), ("stranger", "other-ca", false)]
-    {
+    for (name, authority, extensions) in [
+        ("server", "ca", "server.ext"),
+        ("client", "ca", "client.ext"),
+        ("stranger", "other-ca", "client.ext"),
+    ] {
         let (key, request, cert) =
             (format!("{name}-key.pem"), format!("{name}.csr"), format!("{name}-cert.pem"));
         let (ca, ca_key) = (format!("{authority}.pem"), format!("{authority}-key.pem"));
@@ -31,7 +38,7 @@ fn certificates(dir: &Path) {
         openssl(&[
             "req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key, "-out", &request,
         ]);
-        let mut sign = vec![
+        openssl(&[
             "x509",
             "-req",
             "-days",
@@ -45,11 +52,9 @@ fn certificates(dir: &Path) {
             "-CAcreateserial",
             "-out",
             &cert,
-        ];
-        if extensions {
-            sign.extend(["-extfile", "san"]);
-        }
-        openssl(&sign);
+            "-extfile",
+            extensions,
+        ]);
     }
 }
 

@@ -162,11 +162,8 @@ fn a_restart_policy_holds_across_daemons() {
 fn a_daemon_killed_in_the_middle_of_things_leaves_nothing_half_made() {
     let mut host = Host::with_busybox();
     for round in 0..6u64 {
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                host.corten(["run", "--network", "none", "busybox", "true"]).spawn()
-            })
-            .collect();
+        let clients: Vec<_> =
+            (0..4).map(|_| host.corten(["run", "--network", "none", "busybox", "true"]).spawn()).collect();
         // At another moment in each round: what is there to be waited for is what is to be interrupted.
         std::thread::sleep(std::time::Duration::from_millis(round * 7));
         host.kill_daemon();
@@ -184,9 +181,7 @@ fn a_daemon_killed_in_the_middle_of_things_leaves_nothing_half_made() {
             assert!(left.is_empty(), "{left:?}");
         }
         let snapshots = host.data_root().join("snapshots");
-        wait_for("the snapshots to be gone", || {
-            (fs::read_dir(&snapshots).ok()?.count() == 0).then_some(())
-        });
+        wait_for("the snapshots to be gone", || (fs::read_dir(&snapshots).ok()?.count() == 0).then_some(()));
     }
 }
 

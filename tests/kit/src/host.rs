@@ -277,13 +277,14 @@ impl Host {
     /// The supervisors of this host that are alive.
     #[must_use]
     pub fn supervisors(&self) -> Vec<u32> {
+        // Their command line names no path, but the container's root filesystem is mounted in their namespace alone.
         let exec_root = self.exec_root().display().to_string();
-        processes()
-            .into_iter()
-            .filter(|(_, line)| line.contains(&exec_root))
-            .map(|(pid, _)| pid)
-            .filter(|pid| self.daemon.as_ref().is_none_or(|daemon| daemon.id() != *pid))
-            .collect()
+        let holds = |pid: u32| {
+            let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+            table.contains(&exec_root)
+        };
+        let supervisors = processes().into_iter().filter(|(_, line)| line.starts_with("corten-supervisor"));
+        supervisors.map(|(pid, _)| pid).filter(|pid| holds(*pid)).collect()
     }
 
     /// Lines of the host's mount table that belong to this host.

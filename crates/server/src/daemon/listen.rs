@@ -55,9 +55,25 @@ pub enum Error {
 /// # Errors
 /// The first address that cannot be listened on.
 pub fn bind(settings: &Settings) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    match bind_all(settings, &mut listeners) {
+        Ok(()) => Ok(listeners),
+        Err(error) => {
+            let sockets = listeners.iter().filter_map(|listener| match listener {
+                Listener::Unix(_, path) => path.as_deref(),
+                Listener::Tcp(_) | Listener::Tls(..) => None,
+            });
+            for path in sockets {
+                let _ = std::fs::remove_file(path);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn bind_all(settings: &Settings, listeners: &mut Vec<Listener>) -> Result<(), Error> {
     let group = group_id(settings.group.as_deref())?;
     let default_socket = settings.exec_root.join("corten.sock");
-    let mut listeners = Vec::new();
     if settings.hosts.is_empty() {
         listeners.push(bind_unix(&default_socket, group)?);
         // A courtesy, not a need: whoever already answers there, or forbids it, is left alone.
@@ -81,7 +97,7 @@ pub fn bind(settings: &Settings) -> Result<Vec<Listener>, Error> {
             }
         }
     }
-    Ok(listeners)
+    Ok(())
 }
 
 /// Makes a unix socket that only root and `group` can use.
@@ -92,7 +108,10 @@ fn bind_unix(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         use std::os::unix::fs::FileTypeExt as _;
         if !metadata.file_type().is_socket() {
-            return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there")));
+            return Err(fail(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket is there",
+            )));
         }
         if UnixStream::connect(path).is_ok() {
             return Err(fail(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there")));
@@ -144,7 +163,8 @@ fn bind_tcp(address: &str, settings: &Settings) -> Result<Listener, Error> {
 fn parse_tcp(address: &str, with_tls: bool) -> Result<SocketAddr, Error> {
     let port = if with_tls { 2376 } else { 2375 };
     let address = address.trim_end_matches('/').replace("localhost", "127.0.0.1");
-    let address = if let Some(rest) = address.strip_prefix(':') { format!("0.0.0.0:{rest}") } else { address };
+    let address =
+        if let Some(rest) = address.strip_prefix(':') { format!("0.0.0.0:{rest}") } else { address };
     let parsed = address.parse::<SocketAddr>().ok();
     let alone = || address.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, port));
     parsed.or_else(alone).ok_or_else(|| {

@@ -17,18 +17,85 @@ const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// dockerd's options that this engine does not have yet, as flags and (where they differ) as keys of `daemon.json`.
 const NOT_YET: &[&str] = &[
-    "add-runtime", "allow-nondistributable-artifacts", "api-cors-header", "authorization-plugin", "authorization-plugins",
-    "bip", "bip6", "bridge", "bridge-accept-fwmark", "builder", "cdi-spec-dir", "cdi-spec-dirs", "containerd",
-    "containerd-namespace", "containerd-plugins-namespace", "cpu-rt-period", "cpu-rt-runtime",
-    "default-address-pool", "default-address-pools", "default-cgroupns-mode", "default-gateway", "default-gateway-v6",
-    "default-ipc-mode", "default-network-opt", "default-network-opts", "default-runtime", "default-ulimit",
-    "default-ulimits", "dns", "dns-opt", "dns-opts", "dns-search", "exec-opt", "exec-opts", "experimental", "features",
-    "firewall-backend", "fixed-cidr", "fixed-cidr-v6", "host-gateway-ip", "host-gateway-ips", "http-proxy", "https-proxy", "icc",
-    "init", "init-path", "ip", "ip-forward", "ip-forward-no-drop", "ip-masq", "ip6tables", "iptables", "ipv6", "label", "labels",
-    "log-driver", "log-opt", "log-opts", "max-download-attempts", "metrics-addr", "mtu",
-    "network-control-plane-mtu", "no-new-privileges", "no-proxy", "node-generic-resource", "node-generic-resources",
-    "oom-score-adjust", "proxies", "raw-logs", "runtimes", "seccomp-profile", "selinux-enabled", "storage-driver", "storage-opt", "storage-opts",
-    "swarm-default-advertise-addr", "userland-proxy", "userland-proxy-path", "userns-remap",
+    "add-runtime",
+    "allow-nondistributable-artifacts",
+    "api-cors-header",
+    "authorization-plugin",
+    "authorization-plugins",
+    "bip",
+    "bip6",
+    "bridge",
+    "bridge-accept-fwmark",
+    "builder",
+    "cdi-spec-dir",
+    "cdi-spec-dirs",
+    "containerd",
+    "containerd-namespace",
+    "containerd-plugins-namespace",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "default-address-pool",
+    "default-address-pools",
+    "default-cgroupns-mode",
+    "default-gateway",
+    "default-gateway-v6",
+    "default-ipc-mode",
+    "default-network-opt",
+    "default-network-opts",
+    "default-runtime",
+    "default-ulimit",
+    "default-ulimits",
+    "dns",
+    "dns-opt",
+    "dns-opts",
+    "dns-search",
+    "exec-opt",
+    "exec-opts",
+    "experimental",
+    "features",
+    "firewall-backend",
+    "fixed-cidr",
+    "fixed-cidr-v6",
+    "host-gateway-ip",
+    "host-gateway-ips",
+    "http-proxy",
+    "https-proxy",
+    "icc",
+    "init",
+    "init-path",
+    "ip",
+    "ip-forward",
+    "ip-forward-no-drop",
+    "ip-masq",
+    "ip6tables",
+    "iptables",
+    "ipv6",
+    "label",
+    "labels",
+    "log-driver",
+    "log-opt",
+    "log-opts",
+    "max-download-attempts",
+    "metrics-addr",
+    "mtu",
+    "network-control-plane-mtu",
+    "no-new-privileges",
+    "no-proxy",
+    "node-generic-resource",
+    "node-generic-resources",
+    "oom-score-adjust",
+    "proxies",
+    "raw-logs",
+    "runtimes",
+    "seccomp-profile",
+    "selinux-enabled",
+    "storage-driver",
+    "storage-opt",
+    "storage-opts",
+    "swarm-default-advertise-addr",
+    "userland-proxy",
+    "userland-proxy-path",
+    "userns-remap",
 ];
 
 /// The daemon's flags, by dockerd's names.
@@ -141,9 +208,27 @@ struct File {
 
 /// All keys of [`File`]: what is neither here nor in [`NOT_YET`] is no option at all.
 const FILE_KEYS: &[&str] = &[
-    "hosts", "group", "data-root", "exec-root", "pidfile", "log-level", "log-format", "debug", "tls", "tlsverify",
-    "tlscacert", "tlscert", "tlskey", "allow-unauthenticated-tcp", "insecure-registries", "registry-mirrors",
-    "max-concurrent-downloads", "cgroup-parent", "default-shm-size", "live-restore", "shutdown-timeout",
+    "hosts",
+    "group",
+    "data-root",
+    "exec-root",
+    "pidfile",
+    "log-level",
+    "log-format",
+    "debug",
+    "tls",
+    "tlsverify",
+    "tlscacert",
+    "tlscert",
+    "tlskey",
+    "allow-unauthenticated-tcp",
+    "insecure-registries",
+    "registry-mirrors",
+    "max-concurrent-downloads",
+    "cgroup-parent",
+    "default-shm-size",
+    "live-restore",
+    "shutdown-timeout",
 ];
 
 /// TLS on tcp listeners.
@@ -169,7 +254,7 @@ pub struct Settings {
     /// State of what runs.
     pub exec_root: PathBuf,
     /// Where to write the process id.
-    pub pidfile: Option<PathBuf>,
+    pub pidfile: PathBuf,
     /// Filter for the log.
     pub log_level: tracing::level_filters::LevelFilter,
     /// Log lines as JSON.
@@ -247,7 +332,9 @@ fn usage(error: clap::Error) -> Error {
                 return Error::Usage(format!("--{name} is not supported yet"));
             }
             match flag.strip_prefix('-') {
-                Some(short) if !short.starts_with('-') => Error::Usage(format!("unknown shorthand flag: {flag}")),
+                Some(short) if !short.starts_with('-') => {
+                    Error::Usage(format!("unknown shorthand flag: {flag}"))
+                }
                 Some(_) => Error::Usage(format!("unknown flag: {flag}")),
                 None => Error::Usage(format!("\"corten daemon\" accepts no arguments, got {flag:?}")),
             }
@@ -358,10 +445,14 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     let log_level = if debug { Some("debug".to_owned()) } else { level };
     let log_format = flags.log_format.clone().or(file.log_format.clone());
     let shm = flags.default_shm_size.clone().or(file.default_shm_size.clone());
-    let max_concurrent_downloads = flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3);
+    let max_concurrent_downloads =
+        flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3);
     if max_concurrent_downloads == 0 {
         return Err(Error::Usage("invalid max concurrent downloads: 0".to_owned()));
     }
+    let exec_root =
+        flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| "/run/corten".into());
+    let exec_root = absolute(exec_root)?;
     Ok(Settings {
         tls: tls(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
@@ -374,8 +465,8 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         hosts: lists(flags.hosts, file.hosts),
         group: flags.group.or(file.group),
         data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/corten".into()))?,
-        exec_root: absolute(flags.exec_root.or(file.exec_root).unwrap_or_else(|| "/run/corten".into()))?,
-        pidfile: flags.pidfile.or(file.pidfile).map(absolute).transpose()?,
+        exec_root,
+        pidfile: absolute(flags.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("corten.pid")))?,
         allow_unauthenticated_tcp: flags
             .allow_unauthenticated_tcp
             .or(file.allow_unauthenticated_tcp)
@@ -403,7 +494,9 @@ fn tls(flags: &Flags, file: &File) -> Result<Option<Tls>, Error> {
     let key = flags.tlskey.clone().or(file.tlskey.clone());
     if !wanted {
         return match authority.or(certificate).or(key) {
-            Some(_) => Err(Error::Usage("--tlscacert, --tlscert and --tlskey need --tls or --tlsverify".to_owned())),
+            Some(_) => {
+                Err(Error::Usage("--tlscacert, --tlscert and --tlskey need --tls or --tlsverify".to_owned()))
+            }
             None => Ok(None),
         };
     }
@@ -474,7 +567,8 @@ mod tests {
     #[test]
     fn flags_and_file_are_merged() {
         let settings =
-            load(&["--data-root", "/d"], Some(r#"{"exec-root":"/e","hosts":["unix:///s"],"debug":true}"#)).unwrap();
+            load(&["--data-root", "/d"], Some(r#"{"exec-root":"/e","hosts":["unix:///s"],"debug":true}"#))
+                .unwrap();
         assert_eq!(settings.data_root, Path::new("/d"));
         assert_eq!(settings.exec_root, Path::new("/e"));
         assert_eq!(settings.hosts, ["unix:///s"]);
@@ -487,8 +581,13 @@ mod tests {
         assert_eq!(message(load(&["--iptables=false"], None)), "--iptables is not supported yet");
         assert!(message(load(&["extra"], None)).contains("accepts no arguments"));
         let text = message(load(&[], Some(r#"{"nonsense":1,"more":2}"#)));
-        assert!(text.ends_with("the following directives don't match any configuration option: nonsense, more"), "{text}");
-        assert!(message(load(&[], Some(r#"{"bip":"10.0.0.1/8"}"#))).ends_with("\"bip\" is not supported yet"));
+        assert!(
+            text.ends_with("the following directives don't match any configuration option: nonsense, more"),
+            "{text}"
+        );
+        assert!(
+            message(load(&[], Some(r#"{"bip":"10.0.0.1/8"}"#))).ends_with("\"bip\" is not supported yet")
+        );
         assert!(message(load(&[], Some("{"))).contains("EOF"));
         assert!(message(load(&["--live-restore=false"], None)).contains("not supported"));
     }
@@ -496,7 +595,10 @@ mod tests {
     #[test]
     fn an_option_in_both_places_is_refused() {
         let text = message(load(&["--data-root", "/d"], Some(r#"{"data-root":"/e"}"#)));
-        assert!(text.contains("both as a flag and in the configuration file: data-root: (from flag:"), "{text}");
+        assert!(
+            text.contains("both as a flag and in the configuration file: data-root: (from flag:"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -536,7 +638,9 @@ mod tests {
     #[test]
     fn tls_needs_its_files() {
         assert!(message(load(&["--tlsverify"], None)).contains("--tlscert"));
-        assert!(message(load(&["--tlsverify", "--tlscert", "c", "--tlskey", "k"], None)).contains("--tlscacert"));
+        assert!(
+            message(load(&["--tlsverify", "--tlscert", "c", "--tlskey", "k"], None)).contains("--tlscacert")
+        );
         assert!(message(load(&["--tlscert", "c"], None)).contains("--tls"));
         let settings = load(&["--tls", "--tlscert", "c", "--tlskey", "k"], None).unwrap();
         assert_eq!(settings.tls.unwrap().client_authority, None);
@@ -546,6 +650,8 @@ mod tests {
     fn sizes_are_binary() {
         assert_eq!(parse_bytes("64m").unwrap(), 64 << 20);
         assert_eq!(parse_bytes("1GiB").unwrap(), 1 << 30);
-        assert!(parse_bytes("").is_err() && parse_bytes("12x").is_err() && parse_bytes("9999999999999g").is_err());
+        assert!(
+            parse_bytes("").is_err() && parse_bytes("12x").is_err() && parse_bytes("9999999999999g").is_err()
+        );
     }
 }
