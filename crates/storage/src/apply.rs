@@ -78,6 +78,9 @@ const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
 const DISK_BLOCK: u64 = 4096;
 
 /// Unpacks `archive` into the directory `root`, which should be empty and of nobody else's concern.
+///
+/// This is also where a fuzzer comes in: any bytes are an archive or an [`Error`], in bounded time and memory, and nothing
+/// outside of `root` is read, made or changed.
 pub fn apply<R: BufRead>(archive: R, root: &Root, limits: &Limits) -> Result<Applied> {
     let mut archive = Archive::new(archive);
     let mut applier = Applier::new(root, limits)?;

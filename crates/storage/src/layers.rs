@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oci::Digest;
 use rusqlite::{OptionalExtension, params};
@@ -17,6 +18,7 @@ use sys::path::Root;
 
 use crate::content::{Class, Expected, RawIngest};
 use crate::error::{At, Error, Result};
+use crate::images::ImageLayer;
 use crate::leases::Lease;
 use crate::store::{Store, now_ns};
 use crate::transaction::{Resource, Tx};
@@ -24,6 +26,9 @@ use crate::unpack::{Pipeline, Start, Unpacked};
 
 /// Layers of one image: overlay takes 500 lower directories, of which we may need one ourselves.
 pub const IMAGE_LAYERS_MAX: usize = 499;
+
+/// How long layers that are being restored are kept if the process dies over it: the next one begins anew.
+const RESTORE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +138,28 @@ impl Store {
             )?;
             tx.add_layer(&unpacked, &mut target, &lease.owner())
         })
+    }
+
+    /// Makes sure that the layers of an image are unpacked: those that a loss of power took are made again of their blobs.
+    pub fn restore_layers(&self, layers: &[ImageLayer]) -> Result<()> {
+        let missing = self.transaction(|tx| {
+            let mut missing = Vec::new();
+            for layer in layers {
+                if tx.layer(&layer.diff_id)?.is_none() {
+                    missing.push(layer);
+                }
+            }
+            Ok(missing)
+        })?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let lease = self.lease("restore layers", RESTORE_TIME_MAX)?;
+        for layer in missing {
+            tracing::info!(layer = %layer.diff_id, "unpacking again");
+            self.unpack_blob(&lease, &layer.digest, Some(&layer.diff_id))?;
+        }
+        Ok(())
     }
 
     /// Unpacks an archive that is no blob: what comes from `import` or `load`, say. Returns the layer.

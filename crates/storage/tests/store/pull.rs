@@ -111,7 +111,7 @@ fn images_from_pull_to_removal() {
     let one = pull(&store, "docker.io/library/one:latest", std::slice::from_ref(&base));
     let two = pull(&store, "docker.io/library/two:latest", &[base.clone(), top.clone()]);
 
-    let listed = store.transaction(|tx| tx.images()).unwrap();
+    let listed = store.transaction(|tx| Ok((tx.images()?, tx.dangling_images()?))).unwrap().0;
     assert_eq!(listed.len(), 2);
     assert!(listed[0].unpacked_bytes >= 12288);
     store
@@ -120,7 +120,7 @@ fn images_from_pull_to_removal() {
             assert_eq!(tx.image_by_prefix(&one.id.hex()[..12])?.unwrap().image, one);
             assert_eq!(tx.image_by_prefix(one.manifests[0].config.as_str())?.unwrap().image, one);
             assert!(tx.image_by_prefix("zz")?.is_none());
-            assert_eq!(tx.image_children(&one.id)?, [two.id.clone()]);
+            assert_eq!(tx.image_children(&one.id)?, std::slice::from_ref(&two.id));
             assert_eq!(tx.tag_image("docker.io/library/one:latest", &two.id)?, Some(one.id.clone()));
             assert_eq!(tx.dangling_images()?.len(), 1);
             Ok(())
@@ -335,7 +335,7 @@ fn many_write_at_once() {
                                 break;
                             }
                             Err(Error::Busy { digest }) => {
-                                assert!(store.wait_until_idle(&digest, Duration::from_secs(30)))
+                                assert!(store.wait_until_idle(&digest, Duration::from_secs(30)));
                             }
                             Err(error) => panic!("{error}"),
                         }
@@ -463,4 +463,74 @@ fn what_layers_do_not_describe_comes_from_below() {
     store.gc().unwrap();
     assert_eq!(store.mounts("c1").unwrap(), mounts);
     assert!(fix.exists());
+}
+
+#[test]
+fn layers_side_by_side_do_not_reach_into_each_other() {
+    let world = World::new();
+    let store = world.open();
+    let canary = world.dir().join("canary");
+    fs::create_dir(&canary).unwrap();
+    let to = canary.display();
+    // Each swaps the other's directory for a link to the outside, over and over; the archive keeps every version.
+    let swap = "mkdir -p d && tar -rf swap.tar d && rm -r d && ln -s OUT d && tar -rf swap.tar d && rm d";
+    let write = "mkdir -p d && echo evil > d/evil && echo x > d/.wh.gone && tar -rf write.tar d/evil d/.wh.gone && rm -r d";
+    let script = format!("for i in 1 2 3 4 5 6 7 8; do {swap}; {write}; done; cat swap.tar")
+        .replace("OUT", &to.to_string());
+    let swapping = Layer::from_tar(world.shell(&script));
+    let writing = Layer::from_tar(world.shell("cat write.tar"));
+    let both = Layer::from_tar(world.shell("cp swap.tar both.tar; tar -Af both.tar write.tar; cat both.tar"));
+    let diff_ids: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = [&swapping, &writing, &both]
+            .map(|layer| {
+                let store = &store;
+                scope.spawn(move || {
+                    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+                    let mut writer = store.write_layer(&lease, layer.expected(LAYER)).unwrap();
+                    for piece in layer.bytes.chunks(100) {
+                        writer.write(piece).unwrap();
+                    }
+                    let unpacked = writer.commit(Some(&layer.diff_id)).unwrap();
+                    let lower = store.view(std::slice::from_ref(&unpacked.diff_id)).unwrap().lower_paths();
+                    let gone = fs::symlink_metadata(lower[0].join("d/gone"));
+                    (unpacked.diff_id, gone.is_ok_and(|gone| gone.rdev() == 0))
+                })
+            })
+            .into();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(diff_ids[1].1, "the whiteout is there");
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+}
+
+#[test]
+fn layers_that_were_lost_come_back_from_their_blobs() {
+    let world = World::new();
+    let store = world.open();
+    let layer = Layer::of(&world, &[("f", "x")]);
+    let image = pull(&store, "docker.io/library/one:latest", std::slice::from_ref(&layer));
+    let blob = world.root().join("content/blobs/sha256").join(layer.digest.hex());
+    drop(store);
+    // As after a loss of power: of another boot, and one blob was not written.
+    let sql = "UPDATE layers SET unsynced_boot = 'earlier'; UPDATE blobs SET unsynced_boot = 'earlier'";
+    rusqlite::Connection::open(world.root().join("meta.db")).unwrap().execute_batch(sql).unwrap();
+    let store = world.open();
+    let manifest = &image.manifests[0];
+    assert!(store.layer(&layer.diff_id).unwrap().is_none());
+    store.restore_layers(&manifest.layers).unwrap();
+    assert!(store.layer(&layer.diff_id).unwrap().is_some());
+    store.flush().unwrap();
+    drop(store);
+
+    let connection = rusqlite::Connection::open(world.root().join("meta.db")).unwrap();
+    let unsynced = "SELECT (SELECT count(*) FROM blobs WHERE unsynced_boot IS NOT NULL) + (SELECT count(*) FROM layers WHERE unsynced_boot IS NOT NULL)";
+    assert_eq!(connection.query_row(unsynced, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    connection.execute_batch(sql).unwrap();
+    drop(connection);
+    fs::write(&blob, vec![0; layer.bytes.len()]).unwrap();
+    let store = world.open();
+    assert!(store.blob_info(&layer.digest).unwrap().is_none(), "the damaged blob is given up");
+    assert!(store.restore_layers(&manifest.layers).unwrap_err().is_not_found());
+    store.wait_for_removals();
+    assert!(!blob.exists());
 }
