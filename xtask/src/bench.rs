@@ -31,6 +31,9 @@ struct Row {
     values: Vec<(&'static str, f64)>,
 }
 
+/// A benchmark of all engines, with a directory for what it needs.
+type Measure = fn(&[Peer], &Path) -> Result<Vec<Row>>;
+
 /// Runs the benchmarks whose name contains one of `names`, or all.
 pub fn bench(names: &[String]) -> Result {
     machine::install(machine::FOR_TESTS)?;
@@ -53,7 +56,7 @@ pub fn bench_with(names: &[String]) -> Result {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|given| name.contains(given.as_str()));
     let peers = peers::start(directory.path())?;
     let mut rows = Vec::new();
-    let all: [(&str, fn(&[Peer], &Path) -> Result<Vec<Row>>); 7] = [
+    let all: [(&str, Measure); 7] = [
         ("run", bench_run),
         ("client", bench_client),
         ("exec", bench_exec),
@@ -353,7 +356,7 @@ fn bench_pull(directory: &Path) -> Result<Vec<Row>> {
     }
     let image = registry.push(&Layout::new(&[Image::new(packed, serde_json::json!({}))]), "bench-large");
     let host = Host::new();
-    let corten = run(&mut Command::new(kit::binary()).envs(host.environment()).args(["pull", "-q", &image]))?;
+    let corten = run(Command::new(kit::binary()).envs(host.environment()).args(["pull", "-q", &image]))?;
     let mut gzip = Duration::ZERO;
     for layer in &layers {
         gzip += run(Command::new("gzip").arg("-dc").arg(layer))?;

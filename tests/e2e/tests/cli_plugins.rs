@@ -1,5 +1,7 @@
 //! Docker's CLI plugins under our command line.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends, and says where")]
+
 use std::os::unix::fs::PermissionsExt;
 
 use kit::Host;

@@ -1,5 +1,7 @@
 //! The daemon itself: its flags and file, its sockets, TLS, what it refuses, how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends, and says where")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;

@@ -56,7 +56,7 @@ fn by_tag_by_digest_and_again() {
         assert_eq!(host.cli(cli, ["inspect", "-f", "{{.Id}}", &name]).ok(), layout.digest);
         let run = ["run", "--rm", "--network", "none", &by_digest, "cat", "/plain", "/zstd"];
         assert_eq!(host.cli(cli, run).ok(), "plain\nzstd");
-        assert_eq!(images(&host, cli), [name.clone()]);
+        assert_eq!(images(&host, cli), std::slice::from_ref(&name));
         host.cli(cli, ["rmi", &name]).ok();
         assert_clean(&host);
     }

@@ -63,7 +63,10 @@ async fn from_creation_to_removal() {
     assert_eq!(error.kind(), crate::Kind::Conflict);
     let names = |list: List| list.volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>();
     let list = |json: &str| volumes.list(filters(json));
-    assert_eq!(names(list(r#"{"dangling":["true"]}"#).await.expect("list")), [anonymous.name.clone()]);
+    assert_eq!(
+        names(list(r#"{"dangling":["true"]}"#).await.expect("list")),
+        std::slice::from_ref(&anonymous.name)
+    );
     assert_eq!(names(list(r#"{"dangling":["false"]}"#).await.expect("list")), ["pg"]);
     assert_eq!(names(list(r#"{"label":["a=b"],"name":["p"]}"#).await.expect("list")), ["pg"]);
     assert!(names(list(r#"{"driver":["other"]}"#).await.expect("list")).is_empty());

@@ -453,6 +453,9 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     let exec_root =
         flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| "/run/corten".into());
     let exec_root = absolute(exec_root)?;
+    let pidfile = absolute(
+        flags.pidfile.clone().or(file.pidfile.clone()).unwrap_or_else(|| exec_root.join("corten.pid")),
+    )?;
     Ok(Settings {
         tls: tls(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
@@ -466,7 +469,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         group: flags.group.or(file.group),
         data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/corten".into()))?,
         exec_root,
-        pidfile: absolute(flags.pidfile.or(file.pidfile).unwrap_or_else(|| exec_root.join("corten.pid")))?,
+        pidfile,
         allow_unauthenticated_tcp: flags
             .allow_unauthenticated_tcp
             .or(file.allow_unauthenticated_tcp)

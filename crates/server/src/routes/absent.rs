@@ -28,7 +28,7 @@ pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["distribution", _, .., "json"]) => absent("distribution inspect"),
         ("GET", ["plugins"]) => Reply::json(&json!([])),
         ("GET", ["plugins", name, "json"]) => {
-            Err(Failure::new(StatusCode::NOT_FOUND, &format!("plugin {name:?} not found")))
+            Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {name:?} not found")))
         }
         (_, ["plugins", ..]) => absent("plugins"),
         ("POST", ["swarm", "init"]) => absent("swarm init"),
