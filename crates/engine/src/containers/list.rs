@@ -1,5 +1,6 @@
 //! Listing containers: from memory, with Docker's filters.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use api::Filters;
@@ -65,13 +66,54 @@ impl Containers {
         if let Some(limit) = options.limit.filter(|limit| *limit > 0) {
             records.truncate(limit);
         }
+        let named = self.images_by_name(&records).await?;
         let now = Timestamp::now();
         let mut summaries = Vec::with_capacity(records.len());
         for record in records {
             let sizes = if options.size { Some(sizes(&self.context, &record).await?) } else { None };
-            summaries.push(show::summary(&record, now, sizes));
+            let mut summary = show::summary(&record, now, sizes);
+            // A name that means another image now, or none, would mislead.
+            if named.get(&record.image.name).is_some_and(|id| *id != record.image.id) {
+                summary.image.clone_from(&record.image.id);
+            }
+            summaries.push(summary);
         }
         Ok(summaries)
+    }
+
+    /// The images that the names mean now by which these containers were made; empty where a name means none. An image's id
+    /// always means that image, and is left out.
+    async fn images_by_name(&self, records: &[Arc<Record>]) -> Result<HashMap<String, String>> {
+        let names: HashSet<String> = records.iter().map(|record| record.image.name.clone()).collect();
+        let names: Vec<(String, String)> = names
+            .into_iter()
+            .filter_map(|name| match oci::AnyReference::parse(&name) {
+                Ok(oci::AnyReference::Named(reference)) => Some((name, reference.or_latest().to_string())),
+                _ => None,
+            })
+            .collect();
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let store = self.context.store.clone();
+        blocking::run("find images by name", move || {
+            Ok(store.transaction(|tx| {
+                let mut found = HashMap::with_capacity(names.len());
+                for (name, canonical) in &names {
+                    let id = match tx.image_id_by_name(canonical)? {
+                        Some(id) => id.to_string(),
+                        // The beginning of an id looks like a name.
+                        None => match tx.image_by_prefix(name) {
+                            Ok(Some(image)) => image.id().to_string(),
+                            _ => String::new(),
+                        },
+                    };
+                    found.insert(name.clone(), id);
+                }
+                Ok(found)
+            })?)
+        })
+        .await
     }
 
     async fn wanted<'a>(&self, filters: &'a Filters) -> Result<Wanted<'a>> {
