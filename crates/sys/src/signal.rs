@@ -119,9 +119,9 @@ mod tests {
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("pidfd");
         send(&pidfd, 0).expect("probe");
+        assert_eq!(send(&pidfd, 65).expect_err("number").raw_os_error(), Some(libc::EINVAL));
         send(&pidfd, libc::SIGKILL).expect("kill");
         assert!(!child.wait().expect("wait").success());
         assert_eq!(send(&pidfd, 0).expect_err("dead").raw_os_error(), Some(libc::ESRCH));
-        assert_eq!(send(&pidfd, 65).expect_err("number").raw_os_error(), Some(libc::EINVAL));
     }
 }
