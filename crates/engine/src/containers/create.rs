@@ -111,6 +111,8 @@ fn make(
     let wanted = mounts::all(&config, &host)?;
     sources_exist(&wanted)?;
 
+    // After a loss of power some may have to be unpacked again.
+    context.store.restore_layers(&image.manifest.layers)?;
     let prepared = context.store.prepare_snapshot(&id, &image.manifest.diff_ids())?;
     let mut record = Record {
         created: Timestamp::now(),
