@@ -40,6 +40,7 @@
 pub mod apply;
 pub mod archive;
 mod content;
+mod discard;
 mod error;
 mod fix;
 mod forget;

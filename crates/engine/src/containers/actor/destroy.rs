@@ -4,7 +4,7 @@ use crate::blocking;
 use crate::containers::record::MountKind;
 use crate::containers::state::Input;
 use crate::context::CONTAINER;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use super::Actor;
 
@@ -35,8 +35,15 @@ impl Actor {
 
     /// Removes everything.
     pub(super) async fn destroy(&mut self, volumes: bool) -> Input {
-        self.swept().await;
-        match self.remove_all(volumes).await {
+        // What is left of the last run goes at the same time.
+        let sweep = self.sweep.take();
+        let swept = async {
+            if let Some(sweep) = sweep {
+                let _ = sweep.await;
+            }
+        };
+        let (removed, ()) = tokio::join!(self.remove_all(volumes), swept);
+        match removed {
             Ok(()) => {
                 self.context.execs.forget(&self.record.id);
                 self.context.index.remove(&self.record.id);
@@ -47,7 +54,7 @@ impl Actor {
         }
     }
 
-    async fn remove_all(&mut self, volumes: bool) -> Result<()> {
+    async fn remove_all(&self, volumes: bool) -> Result<()> {
         let context = std::sync::Arc::clone(&self.context);
         let (id, state) = (self.record.id.clone(), self.paths.state.clone());
         blocking::run("remove a container", move || {
@@ -56,10 +63,7 @@ impl Actor {
                 tx.remove_snapshot(&id)
             })?;
             // Without a record a directory is rubbish, which the next start of the daemon would remove too.
-            match std::fs::remove_dir_all(&state) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &state, e)),
-                _ => Ok(()),
-            }
+            Ok(context.store.throw_away(&state)?)
         })
         .await?;
         for mount in &self.record.mounts {
