@@ -71,8 +71,20 @@ fn refused(target: &Target, source: io::Error) -> Error {
 
 /// A reader and a writer as one connection.
 pub(crate) struct Pair<R, W> {
-    pub(crate) read: R,
-    pub(crate) write: W,
+    read: R,
+    /// Dropped when it is shut down: a pipe has no other way to tell its reader that it has ended.
+    write: Option<W>,
+}
+
+impl<R, W> Pair<R, W> {
+    pub(crate) fn new(read: R, write: W) -> Self {
+        Self { read, write: Some(write) }
+    }
+}
+
+/// What a write gets after the end was told.
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the connection was shut down")
 }
 
 impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Pair<R, W> {
@@ -83,14 +95,24 @@ impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Pair<R, W> {
 
 impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Pair<R, W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().write).poll_write(cx, buf)
+        match &mut self.get_mut().write {
+            Some(write) => Pin::new(write).poll_write(cx, buf),
+            None => Poll::Ready(Err(ended())),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().write).poll_flush(cx)
+        match &mut self.get_mut().write {
+            Some(write) => Pin::new(write).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().write).poll_shutdown(cx)
+        let this = self.get_mut();
+        let Some(write) = &mut this.write else { return Poll::Ready(Ok(())) };
+        let done = std::task::ready!(Pin::new(write).poll_shutdown(cx));
+        this.write = None;
+        Poll::Ready(done)
     }
 }

@@ -33,8 +33,12 @@ fn a_shell_in_debian() {
         terminal.send("sleep 0.2; stty size\n");
         terminal.expect("30 100");
         // Control-C interrupts the command and leaves the shell.
-        terminal.send("sleep 1000\n");
+        // The terminal forgets what was typed before it, so the command has to run already, and its prompt to be back.
+        terminal.send("echo sle''eping; sleep 1000\n");
+        terminal.expect("sleeping");
         terminal.send("\x03");
+        terminal.expect("^C");
+        terminal.send("\n");
         terminal.send("echo st''ill here\n");
         terminal.expect("still here");
         terminal.send("exit 5\n");

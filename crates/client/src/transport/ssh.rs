@@ -20,7 +20,7 @@ pub(super) fn connect(target: &Target, destination: &SshDestination) -> Result<S
     let (Some(read), Some(write)) = (child.stdout.take(), child.stdin.take()) else {
         return Err(Error::Connect { host: target.to_string(), detail: "ssh has no pipes".into() });
     };
-    Ok(Box::new(Pair { read: Guarded { read, _child: child }, write }))
+    Ok(Box::new(Pair::new(Guarded { read, _child: child }, write)))
 }
 
 fn command(destination: &SshDestination) -> Command {
