@@ -60,7 +60,7 @@ impl Default for Limits {
 /// What a layer turned out to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Entries in the archive.
+    /// Entries in the archive, and directories that have no entry of their own.
     pub entries: u64,
     /// Bytes of content written.
     pub bytes: u64,
@@ -73,6 +73,10 @@ pub struct Applied {
 
 /// Permissions of a directory that has no entry of its own and is not in a lower layer either.
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// Bytes of directories' names that are kept until a layer is done. A hundred thousand directories have some six
+/// megabytes; without a limit, long names in a small archive would fill the memory.
+const KEPT_NAMES_BYTES_MAX: usize = 64 << 20;
 
 /// The block size that disk usage is estimated with: that of ext4, XFS and Btrfs by default.
 const DISK_BLOCK: u64 = 4096;
@@ -105,6 +109,7 @@ struct Applier<'a> {
     /// Set at the end, since making files in a directory changes its time.
     directory_times: Vec<(Vec<u8>, Time, Time)>,
     implied: HashSet<Vec<u8>>,
+    kept_names_bytes: usize,
     applied: Applied,
 }
 
@@ -116,6 +121,7 @@ impl<'a> Applier<'a> {
             here: None,
             directory_times: Vec::new(),
             implied: HashSet::from([Vec::new()]),
+            kept_names_bytes: 0,
             applied: Applied::default(),
         })
     }
@@ -148,6 +154,28 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    /// An entry, or a directory that has none of its own.
+    fn count_entry(&mut self) -> Result<()> {
+        self.applied.entries += 1;
+        if self.applied.entries > self.limits.entries_max {
+            return Err(Error::Limit {
+                what: "number of entries of a layer",
+                limit: self.limits.entries_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// A directory's name is to be kept until the end.
+    fn count_name(&mut self, name: &[u8]) -> Result<()> {
+        self.kept_names_bytes += name.len() + size_of::<Vec<u8>>();
+        if self.kept_names_bytes > KEPT_NAMES_BYTES_MAX {
+            let limit = KEPT_NAMES_BYTES_MAX as u64;
+            return Err(Error::Limit { what: "length of the names of a layer's directories", limit });
+        }
+        Ok(())
+    }
+
     /// The directory `path`, made with those above it if need be.
     fn enter(&mut self, path: &[u8]) -> Result<Here> {
         if let Some(here) = self.here.take()
@@ -174,6 +202,8 @@ impl<'a> Applier<'a> {
             fd = Some(match self.root.open_dir(os(prefix)) {
                 Ok(fd) => fd,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.count_entry()?;
+                    self.count_name(prefix)?;
                     self.implied.insert(prefix.to_vec());
                     self.applied.disk_bytes += DISK_BLOCK;
                     self.root
@@ -223,6 +253,7 @@ impl<'a> Applier<'a> {
         attributes::set_open(&fd, entry)?;
         let path = name.path();
         self.implied.remove(&path);
+        self.count_name(&path)?;
         self.directory_times.push((path, entry.atime.unwrap_or(entry.mtime), entry.mtime));
         Ok(())
     }

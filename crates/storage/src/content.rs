@@ -4,8 +4,8 @@
 //! where it was. Only [`Ingest::commit`], which has verified size and digest, moves it to `content/blobs/<function>/<digits>`.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -298,7 +298,10 @@ pub(crate) struct RawIngest {
     pub(crate) expected: Expected,
     directory: PathBuf,
     file: File,
+    /// Bytes that are there, written or gathered.
     offset: u64,
+    /// Bytes in the file. Gathered ones belong behind them, also if writing them failed half-way before.
+    written: u64,
     gathered: Vec<u8>,
     // Released after everything else.
     _claim: Claim,
@@ -325,7 +328,7 @@ impl RawIngest {
             other => other.at("make", &directory)?,
         }
         let path = directory.join("data");
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
@@ -339,13 +342,13 @@ impl RawIngest {
             file.set_len(0).at("empty", &path)?;
             offset = 0;
         }
-        file.seek(SeekFrom::Start(offset)).at("read", &path)?;
         Ok(Self {
             store: store.clone(),
             expected,
             directory,
             file,
             offset,
+            written: offset,
             gathered: Vec::with_capacity(GATHERED_BYTES),
             _claim: claim,
         })
@@ -399,9 +402,11 @@ impl RawIngest {
     pub(crate) fn flush(&mut self, mut full: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if !self.gathered.is_empty() {
             let path = self.data_path();
-            self.file.write_all(&self.gathered).at("write", &path)?;
-            full(&self.gathered)?;
+            self.file.write_all_at(&self.gathered, self.written).at("write", &path)?;
+            self.written += self.gathered.len() as u64;
+            let sent = full(&self.gathered);
             self.gathered.clear();
+            return sent;
         }
         Ok(())
     }
@@ -430,7 +435,7 @@ impl RawIngest {
 impl Drop for RawIngest {
     fn drop(&mut self) {
         // For the next try; on a full disk there is nothing to be done.
-        let _ = self.file.write_all(&self.gathered);
+        let _ = self.file.write_all_at(&self.gathered, self.written);
     }
 }
 
@@ -463,8 +468,8 @@ impl Ingest {
     pub fn restart(&mut self) -> Result<()> {
         let path = self.raw.data_path();
         self.raw.gathered.clear();
-        self.raw.file.set_len(0).and_then(|()| self.raw.file.rewind()).at("empty", &path)?;
-        self.raw.offset = 0;
+        self.raw.file.set_len(0).at("empty", &path)?;
+        (self.raw.offset, self.raw.written) = (0, 0);
         self.hasher = Hasher::new(self.raw.expected.digest.algorithm());
         Ok(())
     }

@@ -139,6 +139,8 @@ impl Store {
         let grave = self.path("trash").join(self.unique());
         match fs::rename(path, &grave) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // Even a name may need a block that a full disk does not have: then it is removed here and now.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return remove_now(path),
             other => other.at("remove", path)?,
         }
         self.inner.reaper.wake();
@@ -189,6 +191,12 @@ impl Drop for Claim {
         inner.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
         inner.written.notify_all();
     }
+}
+
+fn remove_now(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let directory = sys::fsx::open_dir(parent).at("open", parent)?;
+    sys::fsx::remove_tree(directory, name).at("remove", path)
 }
 
 fn private_directory(path: &Path) -> Result<()> {

@@ -190,6 +190,8 @@ fn limits_hold() {
     let files: Vec<Vec<u8>> = (0..4).map(|n| file(&format!("f{n}"), "")).collect();
     assert!(matches!(world.apply_with(&files, &few), Err(Error::Limit { .. })));
     assert!(matches!(world.apply_with(&[file("a/b/c/d/e", "")], &few), Err(Error::Limit { .. })));
+    let deep = World::new().apply_with(&[file("x/y/z", ""), file("v/w", "")], &few);
+    assert!(matches!(deep, Err(Error::Limit { .. })), "directories without an entry count too");
     assert!(world.apply(&[with_pax(&format!("path={}", "n".repeat(256)), file("x", ""))]).is_err());
     assert!(
         world
