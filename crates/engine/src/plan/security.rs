@@ -120,14 +120,15 @@ pub(super) fn check(host: &HostConfig, machine: &Host, available: CapabilitySet)
     Ok(())
 }
 
-/// What the container may have.
+/// What the container may have. Unknown names are refused even where privileges make them meaningless.
 pub(super) fn capabilities(host: &HostConfig, available: CapabilitySet) -> Result<CapabilitySet> {
+    let adjust = |add: &[String], drop: &[String]| CapabilitySet::DEFAULT.adjusted(add, drop, available);
+    adjust(&host.cap_add, &[]).map_err(|error| Error::invalid(format!("invalid CapAdd: {error}")))?;
+    adjust(&[], &host.cap_drop).map_err(|error| Error::invalid(format!("invalid CapDrop: {error}")))?;
     if host.privileged {
         return Ok(available);
     }
-    CapabilitySet::DEFAULT
-        .adjusted(&host.cap_add, &host.cap_drop, available)
-        .map_err(|error| Error::invalid(format!("invalid capability: {error}")))
+    adjust(&host.cap_add, &host.cap_drop).map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// The filter of system calls; none for privileged containers that do not name one.

@@ -277,7 +277,7 @@ fn capabilities_of_root_and_of_others() {
     assert_eq!(sets(0, &|h| h.cap_add = vec!["sys_admin".into()]).0, 15);
     assert_eq!(
         refused(|r| r.host.cap_add = vec!["flying".into()]),
-        "invalid capability: unknown capability: \"CAP_FLYING\""
+        "invalid CapAdd: unknown capability: \"CAP_FLYING\""
     );
 }
 
@@ -600,4 +600,22 @@ fn checks_at_creation_are_those_of_the_start() {
     assert!(check(&|h| h.resources.device_cgroup_rules = vec!["x".into()]).is_err());
     assert!(check(&|h| drop(h.sysctls.insert("x".into(), "1".into()))).is_err());
     assert!(check(&|h| h.security_opt = vec!["apparmor=mine".into()]).unwrap_err().contains("AppArmor"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn users_are_never_numbers_that_wrap_around(
+        user in "[a-z0-9:+-]{0,24}|[0-9]{1,20}(:[0-9-]{1,20})?",
+        passwd: Vec<u8>,
+        line in "[a-z]{1,4}:x:[0-9-]{1,12}:[0-9-]{1,12}::/:\n",
+        group in "([a-z]{1,4}:x:[0-9-]{1,12}:[a-z,]{0,9}\n){0,4}",
+    ) {
+        for passwd in [passwd.as_slice(), line.as_bytes()] {
+            if let Ok(found) = crate::containers::identity::find(&user, &[], passwd, group.as_bytes()) {
+                for id in found.groups.iter().chain([&found.uid, &found.gid]) {
+                    proptest::prop_assert!(*id <= i32::MAX as u32);
+                }
+            }
+        }
+    }
 }

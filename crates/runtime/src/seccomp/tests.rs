@@ -240,6 +240,32 @@ fn any_rule() -> impl Strategy<Value = LinuxSyscall> {
 }
 
 proptest! {
+    #[test]
+    fn any_profile_is_read_or_refused(
+        bytes: Vec<u8>,
+        number in any_value(),
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"names\"", "\"syscalls\"", "\"SCMP_ACT_ERRNO\"", "\"action\"", "null",
+                "\"defaultAction\"", "\"args\"", "\"read\"", "\"index\"", "7", "\"op\"", "\"SCMP_CMP_EQ\"",
+            ]),
+            0..40,
+        ),
+    ) {
+        let conditions = conditions(Machine::X86_64, CapabilitySet::DEFAULT);
+        let template = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["read"],"action":"SCMP_ACT_TRACE","errnoRet":{number},
+                "args":[{{"index":{number},"value":{number},"op":"SCMP_CMP_GT"}}]}}]}}"#
+        );
+        for json in [bytes.as_slice(), words.concat().as_bytes(), template.as_bytes()] {
+            if let Ok(Some(rules)) = parse_profile(json, &conditions) {
+                let _ = compile_for(Machine::X86_64, &rules);
+            }
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn programs_decide_as_the_rules_say(
