@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::sync::Notify;
 
-/// How long a client is given to read the answer's head before the stream begins. Clients read it at once; one that does
-/// not loses nothing, as it reads both together.
-const HEAD_READ_MAX: Duration = Duration::from_millis(100);
+/// How long a client is given to read the answer's head before the stream begins. Clients read it at once, as soon as a busy
+/// machine lets them.
+const HEAD_READ_MAX: Duration = Duration::from_secs(1);
 
 /// What is done with the stream.
 type Work = Box<dyn FnOnce(Client) -> BoxFuture<'static, ()> + Send>;
@@ -113,8 +113,10 @@ impl Client {
             reads.writable().await?.clear_ready();
         }
         self.write_all(head).await?;
-        if let Some(reads) = &reads {
-            let _ = tokio::time::timeout(HEAD_READ_MAX, reads.writable()).await;
+        if let Some(reads) = &reads
+            && tokio::time::timeout(HEAD_READ_MAX, reads.writable()).await.is_err()
+        {
+            tracing::debug!("the client has not read the answer's head");
         }
         Ok(())
     }
