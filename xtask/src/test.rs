@@ -6,6 +6,7 @@ use crate::{machine, tidy};
 /// Installs what the tests need, builds the binary under test, and runs all tests (or those that `filter` names).
 pub fn test(filter: &[String]) -> Result {
     machine::install(machine::FOR_TESTS)?;
+    let before = remains()?;
     let cargo = cargo();
     // The e2e tests drive this binary; cargo does not know that they depend on it.
     show(&cargo, &["build", "--package", "corten"])?;
@@ -16,7 +17,10 @@ pub fn test(filter: &[String]) -> Result {
     };
     args.extend(filter.iter().map(String::as_str));
     let result = show(&cargo, &args);
-    sweep()?;
+    let left: Vec<String> = remains()?.into_iter().filter(|remain| !before.contains(remain)).collect();
+    if !left.is_empty() {
+        return Err(format!("the tests left something on the machine:\n{}", left.join("\n")));
+    }
     result
 }
 
@@ -34,16 +38,10 @@ pub fn ci() -> Result {
     test(&[])
 }
 
-/// Fails if the tests left something on the machine.
-fn sweep() -> Result {
+/// Mounts and cgroups of tests that are on the machine now; an earlier run that was killed may have left some.
+fn remains() -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
-    let left: Vec<&str> = mounts.lines().filter(|line| line.contains("/tmp/ct")).collect();
-    if !left.is_empty() {
-        return Err(format!("the tests left mounts behind:\n{}", left.join("\n")));
-    }
+    let mounts = mounts.lines().filter(|line| line.contains("/tmp/ct")).map(str::to_owned);
     let cgroups = output("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "corten-test-*"])?;
-    if !cgroups.trim().is_empty() {
-        return Err(format!("the tests left cgroups behind:\n{cgroups}"));
-    }
-    Ok(())
+    Ok(mounts.chain(cgroups.lines().map(str::to_owned)).collect())
 }
