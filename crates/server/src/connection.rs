@@ -16,7 +16,7 @@ use hijack::{Client, Hijack};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
@@ -145,6 +145,7 @@ impl Context {
     /// Takes a request apart.
     fn call(self, request: Request<Incoming>) -> Result<Call, Failure> {
         let (parts, body) = request.into_parts();
+        check_origin(&parts.headers)?;
         let path = query::decode(parts.uri.path(), false)?;
         let query = Query::parse(parts.uri.query().unwrap_or(""))?;
         let (version, path) = split_version(&path)?;
@@ -162,6 +163,21 @@ impl Context {
     }
 }
 
+/// Refuses what a browser sends for a page of another host: whoever reaches the engine commands the machine, and a page
+/// that somebody looks at must not reach it through their browser.
+fn check_origin(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+    let named = origin.split_once("://").map(|(_, host)| host);
+    if named.is_some() && named == text(header::HOST) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::FORBIDDEN,
+        format!("calls from pages of another host ({origin}) are not allowed"),
+    ))
+}
+
 /// Takes the prefix `/v1.47` off a path. Without one the newest version is meant.
 fn split_version(path: &str) -> Result<(ApiVersion, &str), Failure> {
     let Some(rest) = path.strip_prefix("/v") else { return Ok((api::version::MAX, path)) };
@@ -177,6 +193,24 @@ fn split_version(path: &str) -> Result<(ApiVersion, &str), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_other_hosts_are_kept_out() {
+        let allowed = |origin: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, header::HeaderValue::from_static("localhost:2375"));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, header::HeaderValue::from_static(origin));
+            }
+            check_origin(&headers).is_ok()
+        };
+        assert!(allowed(None) && allowed(Some("http://localhost:2375")));
+        for wrong in
+            ["http://evil.example", "null", "", "http://localhost", "http://localhost:2375.evil.example"]
+        {
+            assert!(!allowed(Some(wrong)), "{wrong}");
+        }
+    }
 
     #[test]
     fn versions_are_taken_off_paths() {

@@ -150,6 +150,19 @@ fn queries_are_checked() {
 }
 
 #[test]
+fn pages_of_other_hosts_do_nothing() {
+    let host = Host::with_busybox();
+    let id = create(&host, &json!({"Cmd": ["true"]}));
+    let path = format!("/containers/{id}/start");
+    for origin in ["Origin: http://evil.example", "Origin: null"] {
+        assert_eq!(request(&host, "POST", &path, &[origin], b"").status, 403);
+    }
+    assert_eq!(get(&host, &format!("/containers/{id}/json")).json()["State"]["Status"], "created");
+    assert_eq!(request(&host, "POST", &path, &["Origin: http://engine"], b"").status, 204);
+    remove(&host, &id);
+}
+
+#[test]
 fn what_is_not_there_is_refused_by_name() {
     let host = Host::new();
     for (method, path, status, message) in [
