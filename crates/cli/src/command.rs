@@ -71,6 +71,8 @@ pub struct Command {
     pub arity: Arity,
     /// Whether flags may stand behind arguments.
     pub interspersed: bool,
+    /// Whether nothing is read as a flag.
+    pub verbatim: bool,
     /// Its flags.
     pub flags: &'static [Group],
     /// Its examples.
@@ -114,6 +116,7 @@ impl Command {
             about: "",
             arity: Arity::None,
             interspersed: true,
+            verbatim: false,
             flags: &[],
             examples: &[],
             completes: Completes::Nothing,
@@ -133,6 +136,7 @@ impl Command {
             about,
             arity: Arity::Any,
             interspersed: false,
+            verbatim: false,
             flags: &[],
             examples: &[],
             completes: Completes::Nothing,

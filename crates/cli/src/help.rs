@@ -12,6 +12,8 @@ const WIDTH_MAX: usize = 120;
 /// Narrower than this nothing is wrapped any more.
 const TEXT_MIN: usize = 24;
 
+/// What a newcomer needs first.
+const COMMON: &[&str] = &["exec", "images", "info", "logs", "ps", "pull", "rm", "run", "stop", "version"];
 /// The least width of the column of commands.
 const NAME_WIDTH_MIN: usize = 10;
 
@@ -88,10 +90,13 @@ fn sections(out: &mut String, children: &[&Command], look: Look) {
         }
     };
     let group = |child: &Command| matches!(child.action, Action::Group(_));
-    if children.iter().any(|child| group(child)) {
+    let root = children.iter().any(|child| group(child));
+    let common = |child: &Command| root && COMMON.contains(&child.name);
+    if root {
+        section("Common Commands:", &common);
         section("Management Commands:", &group);
     }
-    section("Commands:", &|child| !group(child));
+    section("Commands:", &|child| !group(child) && !common(child));
 }
 
 fn left(flag: &Flag) -> String {

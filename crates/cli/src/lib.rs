@@ -129,6 +129,7 @@ fn unknown(path: &str, name: &str, command: &Command, place: &mut Place) -> Erro
 
 fn run(mut session: Session, command: &Command, path: &str, args: &[String], place: Place) -> Started {
     let parsed = match flags::parse(&[command.flags], command.interspersed, args) {
+        _ if command.verbatim => flags::Parsed::default(),
         Ok(parsed) => parsed,
         Err(err) => return Err((err, place)),
     };

@@ -22,6 +22,8 @@ use crate::terminal::Raw;
 const CHUNK_BYTES: usize = 64 << 10;
 /// What a pipe takes without blocking once it says that it is writable (PIPE_BUF).
 const PIPE_BYTES: usize = 4096;
+/// A daemon that does not end the stream at the detach keys is left after this long.
+const DETACH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 /// Chunks of input that wait for the daemon; more stay in the kernel.
 const INPUT_CHUNKS_MAX: usize = 4;
 
@@ -114,7 +116,12 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, streams: &St
         // What has been printed comes before a detach that was typed at the same time.
         biased;
         done = &mut output => done.map(|()| Ended::Output),
-        _detach = &mut input => Ok(Ended::Detached),
+        _detach = &mut input => {
+            // The daemon has the keys too and ends the stream behind what was typed before them. Closing it from
+            // this side, with output unread, could take that input with it.
+            let _ = tokio::time::timeout(DETACH_TIMEOUT, &mut output).await;
+            Ok(Ended::Detached)
+        }
     };
     drop(raw);
     ended
@@ -134,7 +141,7 @@ async fn send_input<W: AsyncWrite + Unpin>(mut write: W, streams: &Streams) -> D
     let mut chunks = read_stdin();
     let keys = api::detach::parse(&streams.detach_keys).ok().filter(|keys| !keys.is_empty());
     let keys = keys.unwrap_or_else(|| api::detach::DEFAULT.to_vec());
-    let mut detector = streams.tty.then(|| Detector::new(keys));
+    let mut detector = streams.tty.then(|| Detector::new(keys.clone()));
     let mut typed = Vec::new();
     while let Some(chunk) = chunks.recv().await {
         let bytes = match &mut detector {
@@ -143,7 +150,9 @@ async fn send_input<W: AsyncWrite + Unpin>(mut write: W, streams: &Streams) -> D
                 typed.clear();
                 let detached = detector.push(&chunk, &mut typed);
                 if detached {
+                    typed.extend_from_slice(&keys);
                     let _ = write.write_all(&typed).await;
+                    let _ = write.flush().await;
                     return Detach;
                 }
                 &typed

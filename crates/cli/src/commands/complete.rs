@@ -23,6 +23,7 @@ pub const ASK: Command = Command {
     usage: "WORD...",
     hidden: true,
     arity: Arity::Any,
+    verbatim: true,
     ..Command::leaf(|session, _| Box::pin(ask(session)))
 };
 

@@ -11,6 +11,10 @@ pub trait Record {
     fn fields(&self) -> &'static [&'static str];
     /// The value of a field.
     fn field(&self, name: &str) -> Option<Value>;
+    /// The row as `{{.}}` prints it, where that is not its fields in braces.
+    fn text(&self) -> Option<String> {
+        None
+    }
     /// A method with arguments, such as `.Label "name"`.
     fn method(&self, _name: &str, _args: &[Value]) -> Option<Value> {
         None
@@ -303,6 +307,10 @@ impl Value {
             }
             Self::Map(map) => print_map(map, out, depth),
             Self::Record(record) => {
+                if let Some(text) = record.text() {
+                    out.push_str(&text);
+                    return;
+                }
                 out.push('{');
                 for (index, name) in record.fields().iter().enumerate() {
                     if index > 0 {

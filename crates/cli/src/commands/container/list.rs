@@ -201,10 +201,7 @@ impl Record for Row {
             }
             "Platform" => {
                 match summary.image_manifest_descriptor.as_ref().and_then(|image| image.platform.as_ref()) {
-                    Some(platform) => {
-                        let json = serde_json::to_value(platform).unwrap_or_default();
-                        Value::from_json("", &json)
-                    }
+                    Some(platform) => Value::Record(Rc::new(Platform(platform.clone()))),
                     None => Value::Nil,
                 }
             }
@@ -219,6 +216,40 @@ impl Record for Row {
             ),
             _ => None,
         }
+    }
+}
+
+/// A platform: `linux/arm64/v8` as text, an object as JSON.
+struct Platform(api::image::Platform);
+
+impl Record for Platform {
+    fn type_name(&self) -> &'static str {
+        "*formatter.Platform"
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        if self.0.variant.is_empty() { &["architecture", "os"] } else { &["architecture", "os", "variant"] }
+    }
+
+    fn field(&self, name: &str) -> Option<Value> {
+        match name.to_ascii_lowercase().as_str() {
+            "architecture" => Some(self.0.architecture.as_str().into()),
+            "os" => Some(self.0.os.as_str().into()),
+            "variant" => Some(self.0.variant.as_str().into()),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        let parts = [&self.0.os, &self.0.architecture, &self.0.variant];
+        Some(
+            parts
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("/"),
+        )
     }
 }
 
