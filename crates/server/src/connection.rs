@@ -18,8 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -33,6 +35,11 @@ use tokio_util::task::TaskTracker;
 /// make new ones when they find one closed.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// How often a client's machine is asked whether it is still there, as Go's servers do.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often it may fail to answer.
+const KEEP_ALIVE_MISSED: u32 = 9;
+
 /// What a client can be connected by.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The socket, on which it is seen that the client has gone even while nothing is sent.
@@ -41,6 +48,14 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Whether the socket becomes writable anew each time the client has read.
     fn tells_of_reads(&self) -> bool {
         false
+    }
+
+    /// Makes the socket fit for its use.
+    ///
+    /// # Errors
+    /// When the socket does not take it.
+    fn prepare(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -58,17 +73,34 @@ impl Transport for tokio::net::TcpStream {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }
+
+    fn prepare(&self) -> io::Result<()> {
+        // What is typed is not collected, and a machine that is gone is noticed while nothing is sent.
+        self.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(self, true)?;
+        sockopt::set_tcp_keepidle(self, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepintvl(self, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepcnt(self, KEEP_ALIVE_MISSED)?;
+        Ok(())
+    }
 }
 
 impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.get_ref().0.socket()
     }
+
+    fn prepare(&self) -> io::Result<()> {
+        self.get_ref().0.prepare()
+    }
 }
 
 /// Serves one client until it leaves or, after `shutdown`, until its call is answered. Returns when all work begun
 /// for it has ended too.
 pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: CancellationToken) {
+    if let Err(error) = stream.prepare() {
+        tracing::debug!(%error, "the client's socket keeps its defaults");
+    }
     let tasks = TaskTracker::new();
     let hijack = Hijack::default();
     let service = {
@@ -193,6 +225,17 @@ fn split_version(path: &str) -> Result<(ApiVersion, &str), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tcp_clients_are_asked_whether_they_are_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        server.prepare().unwrap();
+        assert!(sockopt::socket_keepalive(&server).unwrap() && server.nodelay().unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), KEEP_ALIVE);
+        assert!(!client.nodelay().unwrap());
+    }
 
     #[test]
     fn pages_of_other_hosts_are_kept_out() {
