@@ -151,7 +151,7 @@ async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
         "" | "json" => None,
         text => Some(
             Template::parse("", text)
-                .map_err(|err| Error::Message(format!("template parsing error: {err}")))?,
+                .map_err(|err| Error::Format(format!("template parsing error: {err}")))?,
         ),
     };
     let client = session.client()?;

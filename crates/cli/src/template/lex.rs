@@ -186,6 +186,8 @@ impl Lexer<'_> {
             ':' => self.fault(start, "expected :="),
             '"' | '`' | '\'' => self.quoted(first, start, open),
             '.' if next.is_some_and(|c| c.is_ascii_digit()) => self.number(start),
+            // Go reads a point at the very end as the beginning of a number.
+            '.' if next.is_none() => self.fault(start, "illegal number syntax: \".\""),
             '.' => {
                 let name = self.word();
                 Ok(if name.is_empty() { Kind::Dot } else { Kind::Field(name) })

@@ -5,7 +5,7 @@ use client::query::Query;
 use std::rc::Rc;
 
 use crate::command::{Command, Example};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flags::{Group, Parsed, filter, int, switch};
 use crate::format::{LIST_FORMAT, Listing};
 use crate::session::Session;
@@ -78,9 +78,19 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
         .maybe("limit", (latest > 0).then(|| latest.to_string()).as_deref())
         .flag("size", size)
         .maybe("filters", (!filters.is_empty()).then(|| filters.to_json()).as_deref());
-    let containers: Vec<Summary> = session.client()?.get("/containers/json", query).await?;
     let table = if parsed.on("size") { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
     let listing = Listing { format, table: &table, quiet: quiet.then_some("{{.ID}}"), titles: TITLES };
+    // A field that does not exist is wrong also where there is nothing to list.
+    let sample: Rc<dyn Record> = Rc::new(Row { summary: Summary::default(), full: false, now: 0 });
+    match listing.render([sample]) {
+        Err(Error::Message(text))
+            if text.contains("can't evaluate field") || text.contains("failed to parse") =>
+        {
+            return Err(Error::Message(text));
+        }
+        _ => {}
+    }
+    let containers: Vec<Summary> = session.client()?.get("/containers/json", query).await?;
     let full = parsed.on("no-trunc");
     let now = now();
     let rows = containers.into_iter().map(|summary| Rc::new(Row { summary, full, now }) as Rc<dyn Record>);
