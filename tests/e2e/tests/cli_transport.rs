@@ -14,7 +14,6 @@ exec sh -c "$*"
 "#;
 
 #[test]
-#[ignore = "hangs at times: see docs/progress"]
 fn through_ssh() {
     let host = Host::with_busybox();
     let bin = host.root().join("bin");

@@ -81,7 +81,6 @@ fn ages(text: &str) -> String {
 }
 
 #[test]
-#[ignore = "some words still differ: see docs/progress"]
 fn wrong_words() {
     let host = Host::new();
     same(
@@ -163,7 +162,6 @@ fn wrong_words() {
 }
 
 #[test]
-#[ignore = "some words still differ: see docs/progress"]
 fn lists_and_details() {
     let host = Host::with_busybox();
     let id = host.corten([
