@@ -72,13 +72,15 @@ record! {
         /// The container.
         #[serde(rename = "ContainerID")]
         pub container_id: String,
-        /// On the host; 0 where it does not run.
-        pub pid: i64,
     }
     apart {
         /// The keys that detach, one by one; `null` for the default ones.
         #[serde(serialize_with = "bytes::write", deserialize_with = "bytes::read")]
         pub detach_keys: Vec<u8>,
+    }
+    then {
+        /// On the host; 0 where it does not run.
+        pub pid: i64,
     }
 
     /// A command as it was asked for.

@@ -100,14 +100,15 @@ record! {
     }
 
     /// The answer to `GET /networks/{id}`.
-    pub struct Inspect {
-        /// Containers on it, by id.
-        pub containers: BTreeMap<String, EndpointResource>,
-    }
+    pub struct Inspect {}
     apart {
         /// What is listed too.
         #[serde(flatten)]
         pub network: Network,
+    }
+    then {
+        /// Containers on it, by id.
+        pub containers: BTreeMap<String, EndpointResource>,
     }
 
     /// A network's addresses.

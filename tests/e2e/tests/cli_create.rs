@@ -113,7 +113,7 @@ fn bare(value: &Value) -> Value {
         Value::Object(object) => {
             let full: BTreeMap<_, _> = object
                 .iter()
-                .map(|(key, value)| (key.clone(), bare(value)))
+                .map(|(key, value)| (key.clone(), if key == "Env" { sorted(value) } else { bare(value) }))
                 .filter(|(key, value)| !empty(value) || keeps_empty(key, value))
                 .collect();
             Value::Object(full.into_iter().collect())
@@ -128,6 +128,13 @@ fn bare(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// What `docker` keeps in a map and sends in any order, so that only what is in it can be compared.
+fn sorted(value: &Value) -> Value {
+    let mut list = value.as_array().cloned().unwrap_or_default();
+    list.sort_by_key(ToString::to_string);
+    Value::Array(list)
 }
 
 fn empty(value: &Value) -> bool {

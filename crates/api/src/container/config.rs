@@ -32,6 +32,13 @@ record! {
         pub stdin_once: bool,
         /// `NAME=value`; a lone `NAME` removes the image's.
         pub env: Vec<String>,
+    }
+    apart {
+        /// The arguments; `null` takes the image's.
+        #[serde(deserialize_with = "crate::null::words")]
+        pub cmd: Option<Vec<String>>,
+    }
+    then {
         /// How the container's health is found out; `null` takes the image's.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub healthcheck: Option<HealthConfig>,
@@ -45,6 +52,13 @@ record! {
         pub volumes: BTreeMap<String, Unit>,
         /// The working directory; empty takes the image's.
         pub working_dir: String,
+    }
+    apart {
+        /// The program before the arguments; `null` takes the image's, an empty list means none.
+        #[serde(deserialize_with = "crate::null::words")]
+        pub entrypoint: Option<Vec<String>>,
+    }
+    then {
         /// Whether the container has loopback only.
         #[serde(skip_serializing_if = "crate::null::is_default")]
         pub network_disabled: bool,
@@ -65,14 +79,6 @@ record! {
         /// The shell of the shell form of `CMD` and `HEALTHCHECK`.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub shell: Vec<String>,
-    }
-    apart {
-        /// The arguments; `null` takes the image's.
-        #[serde(deserialize_with = "crate::null::words")]
-        pub cmd: Option<Vec<String>>,
-        /// The program before the arguments; `null` takes the image's, an empty list means none.
-        #[serde(deserialize_with = "crate::null::words")]
-        pub entrypoint: Option<Vec<String>>,
     }
 
     /// How a container's health is found out. Times are in nanoseconds; 0 takes the image's.

@@ -95,15 +95,17 @@ record! {
         pub runtime: String,
         /// Windows only.
         pub isolation: String,
-        /// Paths hidden inside; `null` for the default ones, an empty list for none.
-        pub masked_paths: Option<Vec<String>>,
-        /// Paths made read-only inside; `null` for the default ones, an empty list for none.
-        pub readonly_paths: Option<Vec<String>>,
     }
     apart {
         /// The limits.
         #[serde(flatten)]
         pub resources: Resources,
+    }
+    then {
+        /// Paths hidden inside; `null` for the default ones, an empty list for none.
+        pub masked_paths: Option<Vec<String>>,
+        /// Paths made read-only inside; `null` for the default ones, an empty list for none.
+        pub readonly_paths: Option<Vec<String>>,
     }
 
     /// A container's limits. 0 means that nothing was asked for, unless said otherwise.

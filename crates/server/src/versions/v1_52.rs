@@ -50,7 +50,10 @@ fn container(answer: &mut Object) {
         fill(answer, [("GraphDriver", json!({"Data": null, "Name": name}))]);
     }
     if let Some(config) = object(answer, "Config") {
-        fill(config, [("OnBuild", json!(null))]);
+        let place = config.keys().position(|name| name == "Labels").unwrap_or(config.len());
+        if !config.contains_key("OnBuild") {
+            config.shift_insert(place, "OnBuild".to_owned(), json!(null));
+        }
     }
     if let Some(host) = object(answer, "HostConfig") {
         fill(host, [("KernelMemoryTCP", json!(0))]);
