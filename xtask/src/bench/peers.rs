@@ -52,6 +52,7 @@ impl Peer {
             }
             Self::Podman(root) => {
                 let mut command = Command::new("podman");
+                command.env("CONTAINERS_CONF", root.join("containers.conf"));
                 command.arg("--root").arg(root.join("root")).arg("--runroot").arg(root.join("run"));
                 command.args(["--cgroup-manager", "cgroupfs", "--runtime", "crun"]).args(args);
                 command
@@ -70,9 +71,14 @@ impl Dockerd {
         let root = root.join("docker");
         fs::create_dir_all(&root).map_err(|error| error.to_string())?;
         let log = fs::File::create(root.join("log")).map_err(|error| error.to_string())?;
+        // Its own settings, so that those of the machine's daemon do not count.
+        let settings = root.join("daemon.json");
+        fs::write(&settings, "{}").map_err(|error| error.to_string())?;
         let mut command = Command::new("/usr/sbin/dockerd");
         command
-            .args(["--iptables=false", "--bridge=none", "--config-file", "/dev/null/none"])
+            .args(["--iptables=false", "--bridge=none"])
+            .arg("--config-file")
+            .arg(&settings)
             .args(["--host", &format!("unix://{}/docker.sock", root.display())])
             .arg("--data-root")
             .arg(root.join("data"))
@@ -111,7 +117,12 @@ pub fn start(directory: &Path) -> Result<Vec<Peer>> {
         peers.push(Peer::Docker(Dockerd::start(directory)?));
     }
     if exists("podman") {
-        peers.push(Peer::Podman(directory.join("podman")));
+        let root = directory.join("podman");
+        fs::create_dir_all(&root).map_err(|error| error.to_string())?;
+        // Its own default is more than a machine without CAP_SYS_RESOURCE can give.
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+        fs::write(root.join("containers.conf"), limits).map_err(|error| error.to_string())?;
+        peers.push(Peer::Podman(root));
     }
     let tar = busybox_tar(directory)?;
     for peer in &peers {
