@@ -157,7 +157,7 @@ impl Store {
         if actual != expected.digest {
             return Err(Error::DigestMismatch { expected: expected.digest.clone(), actual });
         }
-        let temporary = self.path("trash").join(self.unique());
+        let temporary = self.path("content/new").join(self.unique());
         let written = File::options()
             .write(true)
             .create_new(true)
@@ -185,6 +185,15 @@ impl Store {
             Ok(())
         })?;
         Ok(Ingest { raw, hasher, lease_owner: lease.owner() })
+    }
+
+    /// Removes the small blobs that an interrupted process was writing.
+    pub(crate) fn discard_new(&self) -> Result<()> {
+        let directory = self.path("content/new");
+        for entry in fs::read_dir(&directory).at("list", &directory)? {
+            self.discard(&entry.at("list", &directory)?.path())?;
+        }
+        Ok(())
     }
 
     /// Removes downloads that nobody has gone on with for long.

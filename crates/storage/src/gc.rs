@@ -113,6 +113,7 @@ impl Store {
 
     /// Puts right what an earlier process has left.
     pub(crate) fn recover(&self) -> Result<()> {
+        self.discard_new()?;
         self.check_unsynced()?;
         let orphans = self.transaction(|tx| tx.orphans(self))?;
         for path in orphans {

@@ -31,6 +31,9 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Pages that the log may grow by before they are moved into the database: a megabyte.
 const WAL_PAGES: i64 = 256;
 
+/// Statements that are kept prepared: more than there are.
+const STATEMENTS: usize = 256;
+
 /// Every step of the schema. A step that was released is never changed; a new one is added.
 const STEPS: &[&str] = &["
     CREATE TABLE blobs (
@@ -94,6 +97,7 @@ fn open_and_migrate(path: &Path) -> Result<Connection> {
     file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600))).at("open", path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -64,13 +64,43 @@ fn pull(store: &Store, name: &str, layers: &[Layer]) -> NewImage {
 }
 
 #[test]
+fn small_blobs_are_put_while_others_are_thrown_away() {
+    let world = World::new();
+    let store = world.open();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let rubbish = world.dir().join("rubbish");
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::create_dir(&rubbish).unwrap();
+                store.throw_away(&rubbish).unwrap();
+            }
+        });
+        for number in 0..500 {
+            let put = store.put_blob(&lease, "text/plain", format!("{number}").as_bytes());
+            if put.is_err() {
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            put.unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop((lease, store));
+    // What was being written when the process ended.
+    fs::write(world.root().join("content/new/half"), "x").unwrap();
+    world.open().wait_for_removals();
+    assert_eq!(world.files_below("content/new") + world.files_below("trash"), 0);
+}
+
+#[test]
 fn a_data_root_has_one_owner_and_is_private() {
     let world = World::new();
     let store = world.open();
     let error = Store::open(world.root()).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }));
     assert!(error.to_string().contains("is in use by another daemon"), "{error}");
-    for below in ["layers", "snapshots", "content", "content/blobs/sha256", "content/ingest", "trash"] {
+    for below in ["layers", "snapshots", "content", "content/blobs/sha256", "content/ingest", "content/new", "trash"] {
         let mode = fs::metadata(world.root().join(below)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{below}");
     }
