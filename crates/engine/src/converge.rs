@@ -5,7 +5,7 @@
 //! end counts as unknown. What has no record is half-made, and removed.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,12 +120,18 @@ fn load(context: &Context) -> Result<Vec<Record>> {
     let run = context.config.exec_root.join("c");
     for name in orphans(&run, &known)? {
         tracing::warn!(id = name, "removing what runs without a record");
-        let cgroup = context.default_cgroup(&name);
+        let cgroup = cgroup_of(&run.join(&name)).unwrap_or_else(|| context.default_cgroup(&name));
         if let Err(error) = sweep(&context.paths(&name), &cgroup) {
             tracing::error!(id = name, error = %error.chain(), "something is left of a container without a record");
         }
     }
     Ok(records)
+}
+
+/// The cgroup of a run whose record is gone, as its runtime was told.
+fn cgroup_of(run: &Path) -> Option<PathBuf> {
+    let spec: oci::runtime::Spec = serde_json::from_slice(&std::fs::read(run.join("config.json")).ok()?).ok()?;
+    spec.linux().as_ref()?.cgroups_path().clone()
 }
 
 /// The names of directories that look like containers' and are nobody's. Other names are not ours.

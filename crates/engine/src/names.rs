@@ -209,10 +209,12 @@ pub fn made_up(attempt: u32) -> Result<String> {
 }
 
 fn random(into: &mut [u8]) -> Result<()> {
-    use std::io::Read;
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(into))
-        .map_err(|e| Error::io("read", std::path::Path::new("/dev/urandom"), e))
+    let mut filled = 0;
+    while filled < into.len() {
+        filled += rustix::rand::getrandom(&mut into[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::system("the kernel gives no random numbers").with_source(e))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

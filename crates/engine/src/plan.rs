@@ -19,6 +19,7 @@ mod sysctls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use api::container::HostConfig;
 use oci::runtime::{Linux, LinuxResources, Process, Root, Spec};
@@ -118,13 +119,16 @@ pub fn resolve(host: &HostConfig, paths: &Paths) -> Result<Resolved> {
     })
 }
 
-/// What the engine itself may give.
+/// What the engine itself may give: it stays the same for the life of the process, which never lowers it.
 fn available() -> CapabilitySet {
-    let numbers = 0..=sys::caps::last().min(63) as u8;
-    numbers
-        .filter(|number| sys::caps::bounding_has(u32::from(*number)) == Some(true))
-        .filter_map(runtime::capabilities::Capability::from_number)
-        .collect()
+    static AVAILABLE: OnceLock<CapabilitySet> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let numbers = 0..=sys::caps::last().min(63) as u8;
+        numbers
+            .filter(|number| sys::caps::bounding_has(u32::from(*number)) == Some(true))
+            .filter_map(runtime::capabilities::Capability::from_number)
+            .collect()
+    })
 }
 
 /// Refuses what no start could do, in Docker's words. For use at creation, where the image's files are not looked at yet.

@@ -50,6 +50,10 @@ pub enum Rootfs {
     Overlay(Overlay),
 }
 
+/// The option of an overlay whose upper layer need not survive a loss of power: nothing is synced, `fsync(2)` included.
+/// See "Volatile mount" in the kernel's overlayfs documentation.
+pub const VOLATILE: &str = "volatile";
+
 /// An overlay mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overlay {
@@ -57,7 +61,7 @@ pub struct Overlay {
     pub lower: Vec<String>,
     /// The writable layer and its work directory; without, the mount is read-only.
     pub upper: Option<Upper>,
-    /// Further options of the filesystem, as `key` or `key=value`.
+    /// Further options of the filesystem, as `key` or `key=value`; [`VOLATILE`] is one.
     pub options: Vec<String>,
 }
 

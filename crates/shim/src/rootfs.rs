@@ -11,7 +11,7 @@ use rustix::mount::{
     UnmountFlags,
 };
 
-use crate::launch::Overlay;
+use crate::launch::{Overlay, VOLATILE};
 
 /// The kernel takes one page of mount options from mount(2).
 const MAX_OPTIONS: usize = 4095;
@@ -28,6 +28,9 @@ pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e.into()),
     }
+    if overlay.options.iter().any(|option| option == VOLATILE) {
+        forget_volatile(overlay)?;
+    }
     if overlay.upper.is_none() && overlay.lower.len() == 1 {
         return bind_read_only(&overlay.lower[0], target);
     }
@@ -41,6 +44,21 @@ pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
 /// Takes the mount at `target` out of the tree; the kernel ends it with its last user.
 pub fn unmount(target: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(target, UnmountFlags::DETACH)?)
+}
+
+/// The kernel marks the work directory of a volatile overlay, so that it is not used again after a loss of power, when the
+/// upper layer may be torn. This one was used by an earlier run of a container that would have been removed by then.
+fn forget_volatile(overlay: &Overlay) -> io::Result<()> {
+    let Some(upper) = &overlay.upper else { return Ok(()) };
+    let marks = Path::new(&upper.work).join("work/incompat");
+    let mark = marks.join("volatile");
+    let removed = rustix::fs::unlink(mark.join("dirty"))
+        .and_then(|()| rustix::fs::rmdir(&mark))
+        .and_then(|()| rustix::fs::rmdir(&marks));
+    match removed {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn by_descriptor(overlay: &Overlay, target: &Path) -> Result<(), Errno> {
@@ -188,6 +206,22 @@ mod tests {
     #[test]
     fn an_overlay_for_kernels_without_lowerdir_plus() {
         in_namespace(|dir| check(by_short_paths, dir, 127));
+    }
+
+    #[test]
+    fn a_volatile_overlay_is_mounted_again() {
+        in_namespace(|dir| {
+            let mut overlay = layers(dir, 2);
+            overlay.options.push(VOLATILE.to_owned());
+            let root = dir.join("root");
+            for round in 0..2 {
+                mount(&overlay, &root).expect("mount");
+                assert!(dir.join("work/work/incompat/volatile").exists());
+                assert_eq!(root.join("new").exists(), round == 1);
+                fs::write(root.join("new"), "x").expect("write");
+                unmount(&root).expect("unmount");
+            }
+        });
     }
 
     #[test]

@@ -305,8 +305,13 @@ impl Machine {
         }
         out.push(Effect::Disarm(Timer::Stop));
         out.push(Effect::Disarm(Timer::Kill));
-        out.push(Effect::Persist);
-        out.push(Effect::Sweep);
+        if removal || (self.rules.auto_remove && !again && !by_policy) {
+            // The record is about to go. Until it has gone, the supervisor's word about the end stays where it is.
+            out.push(Effect::Show);
+        } else {
+            out.push(Effect::Persist);
+            out.push(Effect::Sweep);
+        }
         out.push(Effect::Emit(Happened::Die { code: exit.code, ran: ended.ran }));
         out.push(Effect::Wake(Wake::Ended));
         if let Some(stopping) = stopping {
@@ -525,6 +530,7 @@ impl Machine {
         self.life.phase = Phase::Dead;
         self.life.error = error.chain();
         out.push(Effect::Persist);
+        out.push(Effect::Sweep);
         for token in self.removal.take().map(|r| r.waiting).unwrap_or_default() {
             out.push(Effect::Reply(token, Err(Refusal::Failed(error.clone()))));
         }

@@ -114,7 +114,9 @@ pub(super) fn check(host: &HostConfig, machine: &Host, available: CapabilitySet)
     if host.privileged && host.userns_mode == "private" {
         return Err(Error::invalid("privileged mode is incompatible with user namespaces"));
     }
-    if let Some(rules) = seccomp(host, &security, machine, capabilities)? {
+    // Our own profile compiles; one that was brought along may not.
+    let own = matches!(security.seccomp.as_deref(), None | Some("" | "builtin"));
+    if !own && let Some(rules) = seccomp(host, &security, machine, capabilities)? {
         seccomp::compile(&rules).map_err(invalid)?;
     }
     Ok(())

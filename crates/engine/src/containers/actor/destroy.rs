@@ -33,21 +33,16 @@ impl Actor {
         }
     }
 
-    /// Removes everything.
+    /// Removes everything. It is gone when its record is; what its last run left goes in the background.
     pub(super) async fn destroy(&mut self, volumes: bool) -> Input {
-        // What is left of the last run goes at the same time.
-        let sweep = self.sweep.take();
-        let swept = async {
-            if let Some(sweep) = sweep {
-                let _ = sweep.await;
-            }
-        };
-        let (removed, ()) = tokio::join!(self.remove_all(volumes), swept);
-        match removed {
+        match self.remove_all(volumes).await {
             Ok(()) => {
                 self.context.execs.forget(&self.record.id);
                 self.context.index.remove(&self.record.id);
                 self.gone = true;
+                if self.machine.life.started_at.is_some() {
+                    self.begin_sweep();
+                }
                 Input::Destroyed
             }
             Err(error) => Input::DestroyFailed(error),

@@ -45,6 +45,7 @@ impl Actor {
                     tracing::error!(id = %self.record.id, error = %error.chain(), "cannot write the record");
                 }
             }
+            Effect::Show => drop(self.show()),
             Effect::Launch => return Ok(Some(self.launch().await)),
             Effect::Signal(signal, token) => return self.signal(signal, token).await,
             Effect::Freeze(token) => return self.freeze(token, true).await,
@@ -73,11 +74,17 @@ impl Actor {
 
     /// Writes the record, and shows it.
     pub(super) async fn persist(&mut self) -> Result<()> {
+        let record = self.show();
+        let context = Arc::clone(&self.context);
+        blocking::run("write a container's record", move || context.put_record(&record)).await
+    }
+
+    /// Lets others see the record as it is now.
+    fn show(&mut self) -> Arc<Record> {
         self.record.life = self.machine.life.clone();
         let record = Arc::new(self.record.clone());
         self.handle.show(Arc::clone(&record));
-        let context = Arc::clone(&self.context);
-        blocking::run("write a container's record", move || context.put_record(&record)).await
+        record
     }
 
     async fn signal(&mut self, signal: i32, token: Option<Token>) -> Result<Option<Input>, ()> {

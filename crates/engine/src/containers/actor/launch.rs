@@ -81,7 +81,7 @@ fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage:
     Ok(Launch {
         id: record.id.clone(),
         dir: text(&paths.run)?,
-        rootfs: Rootfs::Overlay(Overlay { lower, upper, options: Vec::new() }),
+        rootfs: Rootfs::Overlay(Overlay { lower, upper, options: overlay_options(record) }),
         log: log(record, paths)?,
         tty: record.config.tty,
         open_stdin: record.config.open_stdin,
@@ -91,6 +91,12 @@ fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage:
         oom: oom(context, record),
         ..Launch::default()
     })
+}
+
+/// What is written in a container that is removed at its end need not survive a loss of power. Otherwise every end of a
+/// container would wait until all of the disk under the data root is written back.
+fn overlay_options(record: &Record) -> Vec<String> {
+    if record.host.auto_remove { vec![shim::launch::VOLATILE.to_owned()] } else { Vec::new() }
 }
 
 fn log(record: &Record, paths: &Paths) -> Result<Option<Log>> {

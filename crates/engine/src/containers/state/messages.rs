@@ -111,8 +111,10 @@ pub struct Exit {
 /// What the actor has to do. An effect that fails ends the list it stands in.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Write the record.
+    /// Write the record, and show it.
     Persist,
+    /// Show the record as it is now, without writing it: what happened can be found out again by the next daemon.
+    Show,
     /// Start it; feed back `Launched` or `LaunchFailed`.
     Launch,
     /// Send its init a signal; when that fails, tell the token.
@@ -134,7 +136,7 @@ pub enum Effect {
     /// Clear up after a run: the runtime directory, the cgroup, execs. After the `Persist`: until then the runtime directory
     /// is what tells the next daemon how the run ended.
     Sweep,
-    /// Remove everything, then feed back `Destroyed` or `DestroyFailed`.
+    /// Remove everything, what a run left last of all, then feed back `Destroyed` or `DestroyFailed`.
     Destroy {
         /// With its anonymous volumes.
         volumes: bool,
