@@ -130,7 +130,8 @@ fn load(context: &Context) -> Result<Vec<Record>> {
 
 /// The cgroup of a run whose record is gone, as its runtime was told.
 fn cgroup_of(run: &Path) -> Option<PathBuf> {
-    let spec: oci::runtime::Spec = serde_json::from_slice(&std::fs::read(run.join("config.json")).ok()?).ok()?;
+    let spec: oci::runtime::Spec =
+        serde_json::from_slice(&std::fs::read(run.join("config.json")).ok()?).ok()?;
     spec.linux().as_ref()?.cgroups_path().clone()
 }
 

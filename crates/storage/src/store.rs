@@ -67,7 +67,9 @@ impl Store {
         let lock = lock(&lock_path)?.ok_or_else(|| Error::Locked { path: root.clone() })?;
         let blobs = Path::new("content/blobs");
         let mut directories: Vec<PathBuf> =
-            ["content", "content/ingest", "content/new", "layers", "snapshots", "trash"].map(PathBuf::from).into();
+            ["content", "content/ingest", "content/new", "layers", "snapshots", "trash"]
+                .map(PathBuf::from)
+                .into();
         directories.push(blobs.to_owned());
         directories.extend(
             [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512].map(|a| blobs.join(a.as_str())),

@@ -100,7 +100,9 @@ fn a_data_root_has_one_owner_and_is_private() {
     let error = Store::open(world.root()).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }));
     assert!(error.to_string().contains("is in use by another daemon"), "{error}");
-    for below in ["layers", "snapshots", "content", "content/blobs/sha256", "content/ingest", "content/new", "trash"] {
+    for below in
+        ["layers", "snapshots", "content", "content/blobs/sha256", "content/ingest", "content/new", "trash"]
+    {
         let mode = fs::metadata(world.root().join(below)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{below}");
     }
