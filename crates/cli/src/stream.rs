@@ -10,6 +10,7 @@ use api::stream::{HEADER, Header, Stream};
 use bytes::{Buf, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -50,7 +51,7 @@ pub struct Streams {
 }
 
 /// Which of ours an output goes to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
     Stdout,
     Stderr,
@@ -233,45 +234,67 @@ pub struct Frames {
     left: usize,
     stream: Option<Stream>,
     system: Vec<u8>,
+    /// What is to be written next. Lines of a log are frames of their own, and too short for a system call each.
+    gathered: Vec<u8>,
 }
 
 impl Frames {
     /// Writes all that is whole, and takes it from the buffer.
     pub async fn write(&mut self, buffer: &mut BytesMut) -> Result<()> {
-        while let Some((stream, piece)) = self.piece(buffer)? {
-            match stream {
-                Stream::Stderr => Sink::Stderr.write(&piece).await?,
-                Stream::System => {
-                    self.system.extend_from_slice(&piece);
-                    if self.left == 0 {
-                        let text = String::from_utf8_lossy(&self.system).trim().to_owned();
-                        return Err(Error::Message(format!("error from daemon in stream: {text}")));
-                    }
-                }
-                Stream::Stdin | Stream::Stdout => Sink::Stdout.write(&piece).await?,
+        let mut at = 0;
+        let mut sink = Sink::Stdout;
+        loop {
+            let piece = self.piece(buffer, &mut at);
+            let next = match &piece {
+                Ok(Some((Stream::Stderr, _))) => Sink::Stderr,
+                Ok(Some((Stream::Stdin | Stream::Stdout, _))) => Sink::Stdout,
+                _ => sink,
+            };
+            let more = matches!(piece, Ok(Some(_)));
+            if (next != sink || !more) && !self.gathered.is_empty() {
+                sink.write(&self.gathered).await?;
+                self.gathered.clear();
+            }
+            sink = next;
+            match piece? {
+                None => break,
+                Some((Stream::System, piece)) => self.complain(&buffer[piece])?,
+                Some((_, piece)) => self.gathered.extend_from_slice(&buffer[piece]),
             }
         }
+        buffer.advance(at);
         Ok(())
     }
 
-    /// The next piece of a frame's payload.
-    fn piece(&mut self, buffer: &mut BytesMut) -> Result<Option<(Stream, BytesMut)>> {
+    /// Takes in a piece of the daemon's own words.
+    fn complain(&mut self, piece: &[u8]) -> Result<()> {
         /// A daemon's own error is a line.
         const SYSTEM_BYTES_MAX: usize = 64 << 10;
+        if self.system.len() + piece.len() > SYSTEM_BYTES_MAX {
+            return Err(Error::say("the daemon's error in the stream is too long"));
+        }
+        self.system.extend_from_slice(piece);
+        if self.left > 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&self.system).trim().to_owned();
+        Err(Error::Message(format!("error from daemon in stream: {text}")))
+    }
+
+    /// The next piece of a frame's payload in `bytes`, from `at` on.
+    fn piece(&mut self, bytes: &[u8], at: &mut usize) -> Result<Option<(Stream, Range<usize>)>> {
         while self.left == 0 {
-            let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
+            let Some(header) = bytes[*at..].first_chunk::<HEADER>() else { return Ok(None) };
             let header = Header::decode(*header).map_err(|err| Error::Message(err.to_string()))?;
-            buffer.advance(HEADER);
+            *at += HEADER;
             self.left = header.length as usize;
             self.stream = Some(header.stream);
         }
-        let Some(stream) = self.stream.filter(|_| !buffer.is_empty()) else { return Ok(None) };
-        let count = self.left.min(buffer.len());
-        self.left -= count;
-        if stream == Stream::System && self.system.len() + count > SYSTEM_BYTES_MAX {
-            return Err(Error::say("the daemon's error in the stream is too long"));
-        }
-        Ok(Some((stream, buffer.split_to(count))))
+        let Some(stream) = self.stream.filter(|_| *at < bytes.len()) else { return Ok(None) };
+        let piece = *at..*at + self.left.min(bytes.len() - *at);
+        self.left -= piece.len();
+        *at = piece.end;
+        Ok(Some((stream, piece)))
     }
 
     fn end(&self, rest: &[u8]) -> Result<()> {
@@ -298,9 +321,12 @@ mod tests {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for part in whole.chunks(step) {
                 buffer.extend_from_slice(part);
-                while let Some((stream, piece)) = frames.piece(&mut buffer).unwrap() {
-                    if stream == Stream::Stdout { &mut out } else { &mut err }.extend_from_slice(&piece);
+                let mut at = 0;
+                while let Some((stream, piece)) = frames.piece(&buffer, &mut at).unwrap() {
+                    let to = if stream == Stream::Stdout { &mut out } else { &mut err };
+                    to.extend_from_slice(&buffer[piece]);
                 }
+                buffer.advance(at);
             }
             frames.end(&buffer).unwrap();
             assert_eq!((out.as_slice(), err.as_slice()), (&b"hello"[..], &b"oh"[..]), "{step}");
@@ -310,8 +336,9 @@ mod tests {
     #[test]
     fn a_stream_cut_in_a_frame_is_an_error() {
         let mut frames = Frames::default();
-        let mut buffer = BytesMut::from(&[1u8, 0, 0, 0, 0, 0, 0, 9, b'x'][..]);
-        while frames.piece(&mut buffer).unwrap().is_some() {}
-        assert!(frames.end(&buffer).is_err());
+        let bytes = [1u8, 0, 0, 0, 0, 0, 0, 9, b'x'];
+        let mut at = 0;
+        while frames.piece(&bytes, &mut at).unwrap().is_some() {}
+        assert!(frames.end(&bytes[at..]).is_err());
     }
 }

@@ -130,7 +130,7 @@ pub fn parse_reference(from: &str, tag: &str) -> Result<Reference> {
     let invalid = |e: oci::Error| Error::invalid(e.to_string());
     let reference = Reference::parse_named(from).map_err(invalid)?;
     if tag.is_empty() {
-        return Ok(reference.or_latest());
+        return Ok(reference);
     }
     if tag.contains(':') {
         return Ok(reference.with_digest(Digest::parse(tag).map_err(invalid)?));

@@ -129,7 +129,12 @@ impl System {
                 .cloned()
                 .chain(["::1/128".to_owned(), "127.0.0.0/8".to_owned()])
                 .collect(),
-            mirrors: config.registry_mirrors.clone(),
+            // As Docker shows them: with a slash at the end.
+            mirrors: config
+                .registry_mirrors
+                .iter()
+                .map(|url| format!("{}/", url.trim_end_matches('/')))
+                .collect(),
             ..RegistryConfig::default()
         }
     }

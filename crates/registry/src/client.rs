@@ -28,7 +28,9 @@ use std::time::SystemTime;
 
 use oci::image::{Descriptor, Document, media_type};
 use oci::{Algorithm, Digest, Reference};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response};
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -51,6 +53,9 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1";
+/// How many tags are asked for at a time, and how many a repository may have.
+const TAGS_A_PAGE: usize = 1000;
+const TAGS_MAX: usize = 100_000;
 /// The header in which a registry says what it is sending.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -217,6 +222,49 @@ impl Repository {
     /// The repository as users write it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// All tags, in the registry's order (distribution spec, "Listing Tags").
+    pub async fn tags(&self) -> Result<Vec<String>> {
+        let mut tags = Vec::new();
+        loop {
+            let last = tags.last().map(|last| format!("&last={last}")).unwrap_or_default();
+            let path = format!("{}/tags/list?n={TAGS_A_PAGE}{last}", self.path);
+            let (at, mut answer) = self.first(Method::GET, &path, "").await.map_err(|error| match error {
+                Error::ManifestNotFound { detail, .. } => {
+                    Error::RepositoryNotFound { repository: self.name.clone(), detail }
+                }
+                other => other,
+            })?;
+            let more = answer.headers().contains_key(LINK);
+            let what = format!("list of the tags of {}", self.name);
+            let bytes = exchange::body(&mut answer, self.client.limits().manifest_bytes_max, &what).await?;
+            let page = self.tags_of(&bytes)?;
+            self.remember(at);
+            // A registry that does not get on would keep us for ever.
+            let stuck = page.is_empty() || page.last() == tags.last();
+            tags.extend(page);
+            if tags.len() > TAGS_MAX {
+                return Err(Error::TooLarge { what, limit: format!("{TAGS_MAX} tags") });
+            }
+            if !more || stuck {
+                return Ok(tags);
+            }
+        }
+    }
+
+    fn tags_of(&self, bytes: &[u8]) -> Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let wrong = |what: String| Error::Protocol { host: self.host.clone(), what };
+        let page: Page = serde_json::from_slice(bytes).map_err(|e| wrong(format!("list of tags: {e}")))?;
+        let tags = page.tags.unwrap_or_default();
+        match tags.iter().find(|tag| !oci::reference::is_tag(tag)) {
+            Some(tag) => Err(wrong(format!("{tag:?} is not a tag"))),
+            None => Ok(tags),
+        }
     }
 
     /// What a tag or digest names, without its content; `None` if the registry will not say. It costs a user

@@ -165,6 +165,11 @@ impl Puller {
         Self { inner: Arc::new(inner) }
     }
 
+    /// All tags of a reference's repository.
+    pub async fn tags(&self, reference: &Reference, credentials: Credentials) -> Result<Vec<String>> {
+        self.inner.client.repository(reference, credentials).await?.tags().await
+    }
+
     /// Pulls an image. Dropping the future gives up what no other pull wants.
     pub async fn pull(&self, request: &Request, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Pulled> {
         let inner = &self.inner;

@@ -3,6 +3,7 @@
 //! Containers do not depend on it: on SIGTERM it finishes the requests under way and goes, and they stay.
 
 pub mod listen;
+mod rest;
 pub mod settings;
 
 use std::ffi::OsString;
@@ -138,9 +139,12 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
             _ => None,
         })
         .collect();
+    let visitors = rest::Visitors::default();
     for listener in listeners {
-        tasks.spawn(accept(listener, Arc::clone(&engine), tasks.clone(), shutdown.clone()));
+        let (engine, visitors) = (Arc::clone(&engine), visitors.clone());
+        tasks.spawn(accept(listener, engine, visitors, tasks.clone(), shutdown.clone()));
     }
+    let resting = tokio::spawn(visitors.rest_between());
     tracing::info!(data_root = %settings.data_root.display(), "ready");
     if let Err(error) = sys::activation::notify("READY=1") {
         tracing::warn!(%error, "cannot tell the service manager that the daemon is ready");
@@ -154,6 +158,7 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         }
     }
     tracing::info!("ending; containers stay as they are");
+    resting.abort();
     let _ = sys::activation::notify("STOPPING=1");
     shutdown.cancel();
     for path in &sockets {
@@ -192,7 +197,13 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
 }
 
 /// Accepts connections of one listener until the shutdown, each served by a task of its own.
-async fn accept(listener: Listener, engine: Arc<Engine>, tasks: TaskTracker, shutdown: CancellationToken) {
+async fn accept(
+    listener: Listener,
+    engine: Arc<Engine>,
+    visitors: rest::Visitors,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -206,6 +217,7 @@ async fn accept(listener: Listener, engine: Arc<Engine>, tasks: TaskTracker, shu
                 continue;
             }
         };
+        visitors.count();
         let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
         tasks.spawn(async move {
             match connection {

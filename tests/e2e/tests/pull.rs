@@ -63,6 +63,29 @@ fn by_tag_by_digest_and_again() {
 }
 
 #[test]
+fn all_tags_of_a_repository() {
+    let registry = Registry::start();
+    let (one, two) = (Layout::new(&[noise(1, 1000)]), Layout::new(&[noise(1, 2000)]));
+    let names = [registry.push(&one, "many:1"), registry.push(&two, "many:2"), registry.push(&two, "many:b")];
+    let repository = format!("{}/many", registry.host());
+    for cli in CLIS {
+        let host = Host::new();
+        let said = host.cli(cli, ["pull", "--all-tags", &repository]).ok();
+        for layout in [&one, &two] {
+            assert!(said.contains(&format!("Digest: {}", layout.digest)), "{said}");
+        }
+        assert!(said.contains(&format!("Status: Downloaded newer image for {repository}")), "{said}");
+        let mut there = images(&host, cli);
+        there.sort();
+        assert_eq!(there, names);
+        let said = host.cli(cli, ["pull", "-a", &repository]).ok();
+        assert!(said.contains(&format!("Status: Image is up to date for {repository}")), "{said}");
+        host.cli(cli, ["pull", "-a", &names[0]]).fails(1, "tag can't be used with --all-tags/-a");
+        host.cli(cli, ["pull", "-a", &format!("{}/none", registry.host())]).fails(1, "none not found");
+    }
+}
+
+#[test]
 fn for_a_platform() {
     let registry = Registry::start();
     let other = if fixtures::host_architecture() == "amd64" { "arm64" } else { "amd64" };
@@ -121,6 +144,22 @@ fn over_tls() {
     let registry = Registry::with(Setup { access: Access::Open, tls: true });
     let name = registry.push(&Layout::new(&[noise(1, 1000)]), "x:1");
     assert_eq!(Host::new().corten(["pull", "-q", &name]).ok(), name);
+}
+
+#[test]
+fn through_a_mirror() {
+    let registry = Registry::start();
+    registry.push(&Layout::new(&[noise(1, 1000)]), "library/thing:1");
+    let host = Host::with_flags(&["--registry-mirror", &format!("http://{}", registry.host())]);
+    for cli in CLIS {
+        assert_eq!(host.cli(cli, ["pull", "-q", "thing:1"]).ok(), "docker.io/library/thing:1");
+        assert_eq!(images(&host, cli), ["thing:1"]);
+        // What a mirror does not have is asked for at its source.
+        host.cli(cli, ["pull", "-q", "other:1"]).fails(1, "Get \"https://registry-1.docker.io/v2/\"");
+        host.cli(cli, ["rmi", "thing:1"]).ok();
+    }
+    let info = host.corten(["info"]).ok();
+    assert!(info.contains(&format!("http://{}/", registry.host())), "{info}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct Rule {
 pub struct Asked {
     /// The method.
     pub method: String,
-    /// The path.
+    /// Path and query.
     pub path: String,
     /// The `Range` header.
     pub range: Option<String>,
@@ -143,7 +143,7 @@ fn serve(upstream: Option<SocketAddr>, shared: &Shared, head: &Head, client: Buf
         let mut state = shared.0.lock().expect("the state");
         state.asked.push(Asked {
             method: head.method.clone(),
-            path: head.path().to_owned(),
+            path: head.target.clone(),
             range: head.header("range").map(str::to_owned),
             authorization: head.header("authorization").map(str::to_owned),
             sent: 0,

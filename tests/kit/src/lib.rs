@@ -9,6 +9,7 @@ pub mod faulty;
 pub mod fixtures;
 mod host;
 pub mod http;
+pub mod pypi;
 pub mod registry;
 pub mod served;
 mod terminal;

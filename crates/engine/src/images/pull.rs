@@ -26,7 +26,7 @@ const LINES: usize = 8192;
 /// What to pull.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
-    /// The image, with a tag or a digest.
+    /// The image, with a tag or a digest; a repository alone means all its tags.
     pub reference: Reference,
     /// The platform, where the user names one.
     pub platform: Option<Platform>,
@@ -97,22 +97,49 @@ struct Pull {
 
 impl Pull {
     async fn run(&self) -> Result<()> {
-        let reference = &self.options.reference;
+        let mut newer = false;
+        for reference in self.references().await? {
+            newer |= self.one(&reference).await?;
+        }
+        let shown = self.options.reference.familiar();
+        self.status(match newer {
+            true => format!("Status: Downloaded newer image for {shown}"),
+            false => format!("Status: Image is up to date for {shown}"),
+        })
+        .await;
+        Ok(())
+    }
+
+    /// What is to be pulled: a repository alone means all its tags.
+    async fn references(&self) -> Result<Vec<Reference>> {
+        let PullOptions { reference, credentials, .. } = &self.options;
+        if !reference.is_name_only() {
+            return Ok(vec![reference.clone()]);
+        }
+        let tags = self.puller.tags(reference, credentials.clone()).await?;
+        if tags.is_empty() {
+            return Err(Error::not_found(format!("no tags in repository {}", reference.familiar_name())));
+        }
+        let tagged = |tag: &String| reference.with_tag(tag).map_err(|e| Error::invalid(e.to_string()));
+        tags.iter().map(tagged).collect()
+    }
+
+    /// Pulls one image; whether anything of it is new.
+    async fn one(&self, reference: &Reference) -> Result<bool> {
         let name = stored_name(reference);
         let (shared, wanted) = (self.shared.clone(), name.clone());
         let before = blocking::run("look for an image", move || {
             Ok(shared.store.transaction(|tx| tx.image_by_name(&wanted))?)
         })
         .await?;
-        let (pulled, id, fetched) = if hello::is_wanted(reference) {
+        let head = head(reference);
+        let pulled = if hello::is_wanted(reference) {
             let (shared, lines) = (self.shared.clone(), self.lines.clone());
-            let (head, wanted) = (self.head(), self.options.platform.clone());
-            let pulled = blocking::run("make the embedded image", move || {
+            let wanted = self.options.platform.clone();
+            blocking::run("make the embedded image", move || {
                 hello::put(&shared.store, wanted.as_ref(), &|event| tell(&lines, &head, event))
             })
-            .await?;
-            let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
-            (pulled, id, fetched)
+            .await?
         } else {
             let request = Request {
                 reference: reference.clone(),
@@ -120,31 +147,22 @@ impl Pull {
                 credentials: self.options.credentials.clone(),
                 known: before.as_ref().map(|image| image.id().clone()),
             };
-            let head = self.head();
-            let pulled = self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?;
-            let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
-            (pulled, id, fetched)
+            self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?
         };
+        let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
         let manifest = pulled.image.manifests.first().map(|manifest| manifest.digest.clone());
         let had = before.is_some_and(|image| {
             *image.id() == id
                 && image.image.manifests.iter().any(|here| Some(&here.digest) == manifest.as_ref())
         });
-        self.record(pulled, name, had).await?;
-        let status = |status: String| Progress { status, ..Default::default() };
-        let shown = reference.familiar();
-        self.line(status(format!("Digest: {id}"))).await;
-        self.line(status(match fetched || !had {
-            true => format!("Status: Downloaded newer image for {shown}"),
-            false => format!("Status: Image is up to date for {shown}"),
-        }))
-        .await;
-        Ok(())
+        self.record(pulled, reference.clone(), name, had).await?;
+        self.status(format!("Digest: {id}")).await;
+        Ok(fetched || !had)
     }
 
     /// Makes the image visible, and gives up the lease.
-    async fn record(&self, pulled: Pulled, name: String, had: bool) -> Result<()> {
-        let (shared, reference) = (self.shared.clone(), self.options.reference.clone());
+    async fn record(&self, pulled: Pulled, reference: Reference, name: String, had: bool) -> Result<()> {
+        let shared = self.shared.clone();
         blocking::run("record an image", move || {
             let Pulled { image, lease, .. } = pulled;
             if !had {
@@ -177,18 +195,17 @@ impl Pull {
         }
     }
 
-    /// The first line: what is pulled from where.
-    fn head(&self) -> Progress {
-        let reference = &self.options.reference;
-        Progress {
-            id: reference.target().to_owned(),
-            status: format!("Pulling from {}", reference.path()),
-            ..Default::default()
-        }
+    async fn status(&self, status: String) {
+        let _ = self.lines.send(Ok(Progress { status, ..Default::default() })).await;
     }
+}
 
-    async fn line(&self, line: Progress) {
-        let _ = self.lines.send(Ok(line)).await;
+/// The first line: what is pulled from where.
+fn head(reference: &Reference) -> Progress {
+    Progress {
+        id: reference.target().to_owned(),
+        status: format!("Pulling from {}", reference.path()),
+        ..Default::default()
     }
 }
 

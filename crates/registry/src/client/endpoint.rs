@@ -16,11 +16,13 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `<base>v2/<path>`.
+    /// `<base>v2/<path>`; the path may end in a query.
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let path = format!("{}v2/{path}", url.path());
         url.set_path(&path);
+        url.set_query(query);
         url
     }
 
