@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,6 +10,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     UnmountFlags,
 };
+
+use sys::lock::Lock;
 
 use crate::launch::{Overlay, VOLATILE};
 
@@ -22,8 +24,34 @@ pub fn enter() -> io::Result<()> {
     Ok(rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?)
 }
 
-/// Mounts `overlay` at `target`, which is made if need be.
-pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
+/// An overlay that is mounted. Until it is unmounted nobody else mounts the same writable layer: the kernel writes it back
+/// only then, and two mounts of one layer would see what neither wrote.
+#[derive(Debug)]
+pub struct Mounted {
+    target: PathBuf,
+    _layer: Option<Lock>,
+}
+
+impl Mounted {
+    /// Takes it out of the tree. The kernel ends it with its last user, which may take as long as the disk takes to
+    /// write everything that waits to be written.
+    pub fn unmount(self) -> io::Result<()> {
+        Ok(rustix::mount::unmount(&self.target, UnmountFlags::DETACH)?)
+    }
+}
+
+/// Mounts `overlay` at `target`, which is made if need be; waits for an earlier mount of its writable layer to end.
+pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<Mounted> {
+    let layer = overlay.upper.as_ref().map(|upper| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Lock::exclusive_fd(rustix::fs::open(upper.work.as_str(), flags, Mode::empty())?)
+    });
+    let mounted = Mounted { target: target.to_owned(), _layer: layer.transpose()? };
+    mount_at(overlay, target)?;
+    Ok(mounted)
+}
+
+fn mount_at(overlay: &Overlay, target: &Path) -> io::Result<()> {
     match rustix::fs::mkdir(target, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e.into()),
@@ -39,11 +67,6 @@ pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
         Err(Errno::INVAL) => by_short_paths(overlay, target),
         other => other.map_err(io::Error::from),
     }
-}
-
-/// Takes the mount at `target` out of the tree; the kernel ends it with its last user.
-pub fn unmount(target: &Path) -> io::Result<()> {
-    Ok(rustix::mount::unmount(target, UnmountFlags::DETACH)?)
 }
 
 /// The kernel marks the work directory of a volatile overlay, so that it is not used again after a loss of power, when the
@@ -145,7 +168,7 @@ mod tests {
     type Mounter = fn(&Overlay, &Path) -> io::Result<()>;
 
     fn layers(dir: &Path, count: usize) -> Overlay {
-        let text = |p: std::path::PathBuf| p.to_str().expect("utf8").to_owned();
+        let text = |p: PathBuf| p.to_str().expect("utf8").to_owned();
         let mut lower = Vec::new();
         for number in (0..count).rev() {
             let layer = dir.join(format!("layer,{number}:x"));
@@ -185,17 +208,18 @@ mod tests {
         let mut overlay = layers(dir, count);
         let root = dir.join("root");
         mounter(&overlay, &root).expect("mount");
+        let unmount = || rustix::mount::unmount(&root, UnmountFlags::DETACH);
         assert_eq!(fs::read_to_string(root.join("who")).expect("read"), (count - 1).to_string());
         assert!(root.join("only0").exists());
         fs::write(root.join("new"), "x").expect("write");
         assert!(dir.join("upper/new").exists());
-        unmount(&root).expect("unmount");
+        unmount().expect("unmount");
         assert!(!root.join("who").exists());
         overlay.upper = None;
         overlay.options.clear();
         mounter(&overlay, &root).expect("mount");
         assert!(fs::write(root.join("new"), "x").is_err());
-        unmount(&root).expect("unmount");
+        unmount().expect("unmount");
     }
 
     #[test]
@@ -209,17 +233,35 @@ mod tests {
     }
 
     #[test]
+    fn a_writable_layer_is_mounted_once_at_a_time() {
+        in_namespace(|dir| {
+            let overlay = layers(dir, 2);
+            let root = dir.join("root");
+            let mounted = mount(&overlay, &root).expect("mount");
+            let (sender, done) = std::sync::mpsc::channel();
+            let second = dir.join("second");
+            std::thread::spawn(move || {
+                let _ = sender.send(mount(&overlay, &second).and_then(Mounted::unmount));
+            });
+            let early = done.recv_timeout(std::time::Duration::from_millis(50));
+            assert!(early.is_err(), "it was mounted twice");
+            mounted.unmount().expect("unmount");
+            done.recv().expect("an outcome").expect("mounted and unmounted");
+        });
+    }
+
+    #[test]
     fn a_volatile_overlay_is_mounted_again() {
         in_namespace(|dir| {
             let mut overlay = layers(dir, 2);
             overlay.options.push(VOLATILE.to_owned());
             let root = dir.join("root");
             for round in 0..2 {
-                mount(&overlay, &root).expect("mount");
+                let mounted = mount(&overlay, &root).expect("mount");
                 assert!(dir.join("work/work/incompat/volatile").exists());
                 assert_eq!(root.join("new").exists(), round == 1);
                 fs::write(root.join("new"), "x").expect("write");
-                unmount(&root).expect("unmount");
+                mounted.unmount().expect("unmount");
             }
         });
     }

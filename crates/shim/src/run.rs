@@ -18,7 +18,7 @@ use crate::launch::{Launch, Rootfs};
 use crate::log::Log;
 use crate::oom::Watch;
 use crate::process::{Process, watched};
-use crate::rootfs;
+use crate::rootfs::{self, Mounted};
 use crate::source::{Slots, Source, Token};
 use crate::wire::{ExecStatus, Exit, Failure, Frame, HELLO, Hello, Message, Stage};
 
@@ -63,6 +63,7 @@ struct Shim {
     /// Children that ended before it was known what they are.
     unclaimed: Vec<sys::spawn::Ended>,
     binds: Vec<OwnedFd>,
+    rootfs: Option<Mounted>,
     log: Option<Log>,
     oom_watch: Option<Watch>,
     oom: bool,
@@ -176,10 +177,13 @@ impl Shim {
         let attached = fds.split_off(launch.binds.len());
         let dir = PathBuf::from(&launch.dir);
         rootfs::enter().map_err(failed(Stage::Namespace, "make a mount namespace"))?;
-        if let Rootfs::Overlay(overlay) = &launch.rootfs {
-            rootfs::mount(overlay, &dir.join("rootfs"))
-                .map_err(failed(Stage::Rootfs, "mount the root filesystem"))?;
-        }
+        let rootfs = match &launch.rootfs {
+            Rootfs::Overlay(overlay) => Some(
+                rootfs::mount(overlay, &dir.join("rootfs"))
+                    .map_err(failed(Stage::Rootfs, "mount the root filesystem"))?,
+            ),
+            _ => None,
+        };
         let log = launch.log.as_ref().map(Log::open).transpose();
         let log = log.map_err(failed(Stage::Log, "open the log"))?;
         let own = |what| failed(Stage::Shim, what);
@@ -198,6 +202,7 @@ impl Shim {
             ended: VecDeque::new(),
             unclaimed: Vec::new(),
             binds: fds,
+            rootfs,
             log,
             oom_watch: None,
             oom: false,

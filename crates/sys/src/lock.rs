@@ -28,6 +28,12 @@ impl Lock {
         Ok(Self { fd })
     }
 
+    /// Takes the exclusive lock on an open file or directory, waiting for whoever has it.
+    pub fn exclusive_fd(fd: OwnedFd) -> io::Result<Self> {
+        retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive))?;
+        Ok(Self { fd })
+    }
+
     /// Takes the exclusive lock on an open file or directory; `None` if somebody else has it.
     pub fn try_exclusive_fd(fd: OwnedFd) -> io::Result<Option<Self>> {
         match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)) {

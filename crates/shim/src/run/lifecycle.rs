@@ -6,10 +6,8 @@ use sys::epoll::EventFlags;
 
 use crate::creator::{CreateJob, ExecJob, GateNews, read_gate, read_report, report_pair};
 use crate::exit;
-use crate::launch::Rootfs;
 use crate::log;
 use crate::process::{Asker, watched};
-use crate::rootfs;
 use crate::source::Token;
 use crate::wire::{ExecStatus, Exit, Failure, Message, Stage, State};
 
@@ -299,7 +297,8 @@ impl Shim {
         }
     }
 
-    /// The container's end: the log is whole, then the mount is gone, then the exit is written, then it is told.
+    /// The container's end: the log is whole, then the exit is written, then it is told. Nobody has to wait until the
+    /// kernel has written back the writable layer, but who mounts it next.
     fn finish_init(&mut self) {
         let now = sys::timer::monotonic_ms();
         let others = self.processes.len() > 1;
@@ -321,14 +320,15 @@ impl Shim {
         }
         let exit = self.exit_of(INIT);
         self.processes.remove(INIT);
-        if matches!(self.launch.rootfs, Rootfs::Overlay(_)) {
-            let _ = rootfs::unmount(&self.dir.join("rootfs"));
-        }
         let _ = exit::write_exit(&self.dir, exit);
         self.listener = None;
         let _ = std::fs::remove_file(self.dir.join(crate::SOCKET));
         self.progress = now;
         self.tell(&Message::Exited(exit));
         self.end_clients(INIT);
+        if let Some(rootfs) = self.rootfs.take() {
+            // Where the daemon was faster to remove the directory, the mount has gone with it.
+            let _ = rootfs.unmount();
+        }
     }
 }
