@@ -184,10 +184,11 @@ fn many_attachments_leave_nothing_behind() {
     }
     for _ in 0..1000 {
         host.control.status();
-        if host.descriptors() == before {
+        if host.descriptors() <= before {
             break;
         }
     }
-    assert_eq!(host.descriptors(), before);
+    // The first count may have seen a hang-up that was still to come.
+    assert!(host.descriptors() <= before);
     assert!(host.memory("Private_Dirty") <= memory + 64);
 }
