@@ -8,10 +8,11 @@ mod copy;
 mod local;
 mod options;
 mod prune;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use api::Filters;
 use api::volume::{CreateRequest, List, PruneReport, UsageData, Volume};
@@ -42,8 +43,8 @@ pub struct Volumes {
     events: Arc<Events>,
     /// `<data-root>/volumes`.
     directory: PathBuf,
-    /// One at a time copies an image's files, or mounts and unmounts.
-    turn: Mutex<()>,
+    /// One at a time copies an image's files into a volume, or mounts and unmounts it.
+    turns: turns::Turns,
 }
 
 /// A volume as it is remembered.
@@ -85,7 +86,7 @@ impl Volumes {
     pub fn open(store: Store, events: Arc<Events>) -> Result<Self> {
         let directory = store.root().join("volumes");
         local::open(&directory)?;
-        let volumes = Self { store, events, directory, turn: Mutex::default() };
+        let volumes = Self { store, events, directory, turns: turns::Turns::default() };
         let known = volumes.all()?;
         local::sweep(&volumes.directory, |name| known.contains_key(name))?;
         Ok(volumes)
@@ -237,26 +238,40 @@ impl Volumes {
 
     /// Makes a volume ready for use, and gives its directory: mounts what its options say.
     pub fn acquire_blocking(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.ready(name)?.data)
+    }
+
+    fn ready(&self, name: &str) -> Result<copy::Place> {
         let record = self.find(name)?.ok_or_else(|| none(name))?;
         let data = self.data(name);
-        if !record.options.is_empty() {
-            let _turn = self.turn();
+        if record.options.is_empty() {
+            return Ok(copy::Place { data, stage: self.directory.join(name) });
+        }
+        if !options::is_mounted(&data)? {
+            let turn = self.turns.of(name);
+            let _turn = turns::lock(&turn);
             options::mount(&data, &record.options)?;
         }
-        Ok(data)
+        Ok(copy::Place { stage: data.clone(), data })
     }
 
     fn unmount(&self, name: &str) -> Result<()> {
-        let _turn = self.turn();
+        let turn = self.turns.of(name);
+        let _turn = turns::lock(&turn);
         options::unmount(&self.data(name))
     }
 
     /// Copies what the image has at `destination` into the volume, if that is empty. `image` is what to mount to see the
     /// image's files.
     pub fn copy_up_blocking(&self, name: &str, image: &storage::Mounts, destination: &str) -> Result<()> {
-        let data = self.acquire_blocking(name)?;
-        let _turn = self.turn();
-        copy::copy_up(&data, image, destination, &self.directory)
+        let place = self.ready(name)?;
+        // Nearly always there is nothing to do, and then nobody is waited for.
+        if !copy::may_be_due(&place)? {
+            return Ok(());
+        }
+        let turn = self.turns.of(name);
+        let _turn = turns::lock(&turn);
+        copy::copy_up(&place, image, destination, &self.directory)
     }
 
     /// All volumes with how much they hold and how many containers use them. Looks at every file.
@@ -289,10 +304,6 @@ impl Volumes {
 
     fn data(&self, name: &str) -> PathBuf {
         self.directory.join(name).join(local::DATA)
-    }
-
-    fn turn(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, name: &str) -> Result<Option<Record>> {

@@ -4,11 +4,11 @@
 //! rename in it while we write. Both are walked by descriptor; no name is resolved twice, and none is followed.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shim::launch::Overlay;
 use sys::fsx::{self, FileType, Mode, OFlags, Stat, Time};
@@ -24,39 +24,131 @@ const DEPTH_MAX: usize = 512;
 /// Where the image is shown while it is copied, in a mount namespace that nobody else sees; no volume's name begins with a dot.
 const MERGED: &str = ".image";
 
-/// Copies what `image` has at `destination` into the directory `data`, if that is empty.
-pub fn copy_up(data: &Path, image: &storage::Mounts, destination: &str, scratch: &Path) -> Result<()> {
-    let target = open_root(data)?;
-    let error = |e: io::Error| Error::io("copy the image's files into", data, e);
-    if !fsx::list(&target).map_err(error)?.is_empty() || image.lower.is_empty() {
-        return Ok(());
-    }
-    let root = merged(image, &scratch.join(MERGED)).map_err(|e| Error::io("mount the image for", data, e))?;
-    let source = match root.open_dir(sys::path::normalize(Path::new(destination))) {
-        Ok(source) => source,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-            return Err(Error::invalid(format!(
-                "cannot mount volume over existing file, file exists {destination}"
-            )));
-        }
-        Err(e) => return Err(error(e)),
-    };
-    let copied = copy_tree(source, OwnedFd::from(target)).map_err(error);
-    if copied.is_err() {
-        // Half of the files would look like all of them to the next container.
-        empty(data)?;
-    }
-    copied
+/// Where the image's files are gathered before the volume shows them. One that is found was left by an interrupted copy.
+pub const FILLING: &str = ".corten-filling";
+
+/// What it is called when all of them are there: what is found in it has still to be moved into the volume.
+pub const FILLED: &str = ".corten-filled";
+
+/// Where a volume's files are, and where they are gathered: on the same filesystem, so that they can be moved.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory that containers see.
+    pub data: PathBuf,
+    /// The directory beside it; `data` itself where something is mounted there.
+    pub stage: PathBuf,
 }
 
-fn empty(data: &Path) -> Result<()> {
-    let error = |e| Error::io("empty", data, e);
-    let root = open_root(data)?;
-    for entry in fsx::list(&root).map_err(error)? {
-        fsx::remove_tree(&root, &entry.name).map_err(error)?;
+/// Whether there may be something to copy: the volume is empty, or a copy into it goes on or was interrupted.
+pub fn may_be_due(place: &Place) -> Result<bool> {
+    let error = |e| Error::io("look into", &place.data, e);
+    // In this order: a copy's last traces go when everything is in its place.
+    if is_empty(&open_root(&place.data)?).map_err(error)? {
+        return Ok(true);
+    }
+    let stage = open_root(&place.stage)?;
+    Ok(is_there(&stage, FILLING).map_err(error)? || is_there(&stage, FILLED).map_err(error)?)
+}
+
+/// Copies what `image` has at `destination` into the volume, if that is empty.
+///
+/// All of it or nothing: the files are gathered out of the containers' sight, and moved when they are complete. Where that is
+/// interrupted, the next call goes on; where it fails, nothing but its own files is removed.
+pub fn copy_up(place: &Place, image: &storage::Mounts, destination: &str, scratch: &Path) -> Result<()> {
+    let error = |e: io::Error| Error::io("copy the image's files into", &place.data, e);
+    let (target, stage) = (open_root(&place.data)?, open_root(&place.stage)?);
+    if !is_directory(&stage, FILLED).map_err(error)? {
+        clear(&stage).map_err(error)?;
+        if image.lower.is_empty() || !is_empty(&target).map_err(error)? {
+            return Ok(());
+        }
+        let Some(source) = source(place, image, destination, scratch)? else { return Ok(()) };
+        gather(source, &stage).map_err(error)?;
+    }
+    hand_over(&stage, &target).map_err(error)
+}
+
+/// The image's directory at `destination`, if it has one.
+fn source(
+    place: &Place,
+    image: &storage::Mounts,
+    destination: &str,
+    scratch: &Path,
+) -> Result<Option<OwnedFd>> {
+    let root =
+        merged(image, &scratch.join(MERGED)).map_err(|e| Error::io("mount the image for", &place.data, e))?;
+    match root.open_dir(sys::path::normalize(Path::new(destination))) {
+        Ok(source) => Ok(Some(source)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            Err(Error::invalid(format!("cannot mount volume over existing file, file exists {destination}")))
+        }
+        Err(e) => Err(Error::io("copy the image's files into", &place.data, e)),
+    }
+}
+
+/// Copies everything to where nobody looks; half of the files would look like all of them to a container.
+fn gather(source: OwnedFd, stage: &Root) -> io::Result<()> {
+    fsx::mkdir_at(stage, FILLING, Mode::from_raw_mode(0o700))?;
+    let gathered = fsx::open_dir_at(stage, FILLING)
+        .and_then(|filling| copy_tree(source, filling))
+        .and_then(|()| fsx::rename_at(stage, FILLING, stage, FILLED));
+    if gathered.is_err() {
+        // What cannot be removed now, the next start removes.
+        let _ = fsx::remove_tree(stage, FILLING);
+    }
+    gathered
+}
+
+/// Moves what was gathered into the volume. What a container has put there meanwhile stays.
+fn hand_over(stage: &Root, target: &Root) -> io::Result<()> {
+    let filled = fsx::open_dir_at(stage, FILLED)?;
+    // As it is now: moving files out of it changes its times.
+    let stat = fsx::stat(&filled)?;
+    for entry in fsx::list(&filled)? {
+        match move_new(&filled, &entry.name, target) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    copy_attributes(&filled, &stat, target)?;
+    fsx::remove_tree(stage, FILLED)
+}
+
+fn move_new(from: &OwnedFd, name: &OsString, to: &Root) -> io::Result<()> {
+    match fsx::rename_new_at(from, name, to, name) {
+        // Filesystems of other machines cannot do it in one step.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => match is_there(to, name)? {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => fsx::rename_at(from, name, to, name),
+        },
+        other => other,
+    }
+}
+
+/// Removes what a copy left that was interrupted. What is not there is not touched: the filesystem may be read-only.
+fn clear(stage: &Root) -> io::Result<()> {
+    for name in [FILLING, FILLED] {
+        if is_there(stage, name)? {
+            fsx::remove_tree(stage, name)?;
+        }
     }
     Ok(())
+}
+
+fn is_empty(data: &Root) -> io::Result<bool> {
+    Ok(fsx::list(data)?.iter().all(|entry| entry.name == FILLING || entry.name == FILLED))
+}
+
+fn is_there(dir: &Root, name: impl AsRef<OsStr>) -> io::Result<bool> {
+    match fsx::stat_at(dir, name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+fn is_directory(dir: &Root, name: &str) -> io::Result<bool> {
+    Ok(is_there(dir, name)? && fsx::kind(&fsx::stat_at(dir, name)?) == FileType::Directory)
 }
 
 /// The image's layers as one tree: mounted in a namespace of a thread that ends at once, held by descriptor alone.
@@ -94,7 +186,7 @@ fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.todo.pop() else {
             // Last, since making files in it changed its times.
-            copy_attributes(&level.source, &level.target)?;
+            copy_attributes(&level.source, &fsx::stat(&level.source)?, &level.target)?;
             levels.pop();
             continue;
         };
@@ -130,7 +222,7 @@ fn copy_node(level: &Level, name: &OsString, stat: &Stat) -> io::Result<()> {
             let to = fsx::open_at(&level.target, name, flags, Mode::from_raw_mode(0o600))?;
             let (from, to) = (File::from(from), File::from(to));
             fsx::copy_data(&from, &to)?;
-            return copy_attributes(&from, &to);
+            return copy_attributes(&from, &fsx::stat(&from)?, &to);
         }
         FileType::Symlink => {
             let text = sys::path::read_link_at(level.source.as_fd(), name)?;
@@ -160,8 +252,7 @@ fn times(stat: &Stat) -> (Time, Time) {
 }
 
 /// Owner, permissions, extended attributes and times of an open file or directory.
-fn copy_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
-    let stat = fsx::stat(&from)?;
+fn copy_attributes(from: impl AsFd, stat: &Stat, to: impl AsFd) -> io::Result<()> {
     fsx::chown(&to, stat.st_uid, stat.st_gid)?;
     fsx::chmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     for name in xattr::list(&from)? {
@@ -177,6 +268,6 @@ fn copy_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
             }
         }
     }
-    let (access, modification) = times(&stat);
+    let (access, modification) = times(stat);
     fsx::set_times(&to, access, modification)
 }

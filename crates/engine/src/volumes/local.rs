@@ -1,13 +1,14 @@
 //! The directories of volumes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use sys::fsx::{self, FileType};
 use sys::path::Mode;
 
-use super::open_root;
+use super::{copy, open_root};
 use crate::error::{Error, Result};
 
 /// The directory of a volume that containers see.
@@ -57,7 +58,7 @@ pub fn sweep(directory: &Path, is_known: impl Fn(&str) -> bool) -> Result<()> {
                 .map_err(|e| Error::io("remove", &directory.join(&entry.name), e))?;
         } else if !is_known(&name) && check_name(&name).is_ok() {
             let emptied = fsx::open_dir_at(&root, &entry.name)
-                .and_then(|volume| fsx::rmdir_at(volume, DATA))
+                .and_then(|volume| remove_empty(&volume))
                 .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
                 .and_then(|()| fsx::rmdir_at(&root, &entry.name));
             if emptied.is_err() {
@@ -66,6 +67,13 @@ pub fn sweep(directory: &Path, is_known: impl Fn(&str) -> bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes what is in a volume's directory if its data is empty; an image's files on their way there do not count.
+fn remove_empty(volume: &OwnedFd) -> io::Result<()> {
+    fsx::rmdir_at(volume, DATA)?;
+    fsx::remove_tree(volume, copy::FILLING)?;
+    fsx::remove_tree(volume, copy::FILLED)
 }
 
 /// Makes a volume's directory. One that is there is taken: it has no record, or its record comes from somebody else at this moment.

@@ -146,7 +146,8 @@ pub fn unmount(data: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_mounted(data: &Path) -> Result<bool> {
+/// Whether anything is mounted on `data`.
+pub fn is_mounted(data: &Path) -> Result<bool> {
     let table = Path::new("/proc/self/mountinfo");
     let content = std::fs::read(table).map_err(|e| Error::io("read", table, e))?;
     let wanted = escaped(data.as_os_str().as_bytes());

@@ -157,6 +157,90 @@ fn the_image_is_copied_as_it_is_and_once() {
     assert!(!mounts.contains(".image"), "nothing is left mounted");
 }
 
+fn listed(dir: impl AsRef<Path>) -> Vec<String> {
+    let names = fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_copy_that_was_interrupted_is_done_again_or_to_its_end() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let image = world.image(&["1"]);
+    fs::create_dir_all(image.lower_base.join("1/data/sub")).expect("mkdir");
+    fs::write(image.lower_base.join("1/data/file"), "x").expect("write");
+    let make = |name| {
+        let made = volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        PathBuf::from(made.mountpoint)
+    };
+    let copy = |name| volumes.copy_up_blocking(name, &image, "/data");
+
+    let data = make("begun");
+    fs::create_dir_all(data.with_file_name(copy::FILLING).join("sub")).expect("mkdir");
+    fs::write(data.with_file_name(copy::FILLING).join("half"), "").expect("write");
+    copy("begun").expect("copy");
+    assert_eq!(listed(&data), ["file", "sub"]);
+    assert_eq!(listed(data.with_file_name("")), ["_data"]);
+
+    // All of it was there and some of it was moved; a container has made the same name since.
+    let data = make("moving");
+    fs::create_dir(data.with_file_name(copy::FILLED)).expect("mkdir");
+    for name in ["file", "other"] {
+        fs::write(data.with_file_name(copy::FILLED).join(name), "x").expect("write");
+    }
+    fs::write(data.join("other"), "mine").expect("write");
+    copy("moving").expect("copy");
+    assert_eq!(listed(&data), ["file", "other"]);
+    assert_eq!(fs::read(data.join("other")).expect("read"), b"mine");
+    assert_eq!(listed(data.with_file_name("")), ["_data"]);
+
+    // Given up for good: somebody else has filled the volume.
+    let data = make("filled");
+    fs::write(data.join("own"), "").expect("write");
+    fs::create_dir(data.with_file_name(copy::FILLING)).expect("mkdir");
+    copy("filled").expect("nothing to copy");
+    assert_eq!(listed(data.with_file_name("")), ["_data"]);
+    assert_eq!(listed(&data), ["own"]);
+}
+
+#[test]
+fn a_copy_that_fails_leaves_nothing_and_the_next_one_succeeds() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let image = world.image(&["1"]);
+    let deep = image.lower_base.join("1/data/a").join(["d"; 600].join("/"));
+    fs::create_dir_all(deep).expect("mkdir");
+    let made = volumes.ensure_blocking("vol", BTreeMap::new(), BTreeMap::new()).expect("make");
+    let data = Path::new(&made.mountpoint);
+    volumes.copy_up_blocking("vol", &image, "/data").expect_err("too deep");
+    assert!(listed(data).is_empty());
+    assert_eq!(listed(data.with_file_name("")), ["_data"]);
+    fs::write(image.lower_base.join("1/data/a/file"), "").expect("write");
+    volumes.copy_up_blocking("vol", &image, "/data/a/d").expect_err("too deep still");
+    fs::remove_dir_all(image.lower_base.join("1/data/a/d")).expect("remove");
+    volumes.copy_up_blocking("vol", &image, "/data/a").expect("copy");
+    assert_eq!(listed(data), ["file"]);
+}
+
+#[test]
+fn nobody_waits_for_a_copy_into_another_volume_or_where_nothing_is_to_be_copied() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    let image = world.image(&["1"]);
+    fs::create_dir_all(image.lower_base.join("1/data/sub")).expect("mkdir");
+    for name in ["busy", "free"] {
+        volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+    }
+    let turn = volumes.turns.of("busy");
+    let _busy = turns::lock(&turn);
+    volumes.copy_up_blocking("free", &image, "/data").expect("copy");
+    assert_eq!(listed(volumes.data("free")), ["sub"]);
+    fs::write(volumes.data("busy").join("file"), "").expect("write");
+    volumes.copy_up_blocking("busy", &image, "/data").expect("not empty");
+}
+
 #[test]
 fn nothing_of_the_host_gets_into_a_volume() {
     let world = World::new();
