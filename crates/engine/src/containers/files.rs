@@ -59,17 +59,26 @@ fn read_host(path: &str) -> String {
     }
 }
 
+/// Whole or not at all: a file that a full disk or a kill left empty would count as the container's own for ever.
 fn once(path: &Path, text: impl FnOnce() -> Result<String>) -> Result<()> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path);
-    match made {
-        // The mode again, without the daemon's umask.
-        Ok(mut file) => file
-            .write_all(text()?.as_bytes())
-            .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(READABLE)))
-            .map_err(|e| Error::io("write", path, e)),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(Error::io("create", path, e)),
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
     }
+    let new = path.with_added_extension("new");
+    let written = put(&new, &text()?).and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written.map_err(|e| Error::io("write", path, e))
+}
+
+/// Writes a file, over what was left of an earlier try.
+fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(READABLE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    // The mode again, without the daemon's umask.
+    file.set_permissions(std::fs::Permissions::from_mode(READABLE))
 }
 
 fn hosts(base: &str, extra: &[String]) -> String {
@@ -146,5 +155,22 @@ mod tests {
         write(&record(), &paths).unwrap();
         assert_eq!(std::fs::read_to_string(paths.hosts()).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(paths.hostname()).unwrap(), "0123456789ab\n");
+    }
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        once(&path, || Err(Error::system("no"))).unwrap_err();
+        std::fs::create_dir(path.with_added_extension("new")).unwrap();
+        once(&path, || Ok("text".into())).unwrap_err();
+        assert!(!path.exists());
+        std::fs::remove_dir(path.with_added_extension("new")).unwrap();
+        // A daemon that was killed left half of a longer one.
+        std::fs::write(path.with_added_extension("new"), "something else").unwrap();
+        once(&path, || Ok("text".into())).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, READABLE);
     }
 }
