@@ -216,9 +216,10 @@ impl Containers {
         if handle.record().name == new {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
-        self.context.index.take_name(new, &handle.id)?;
-        let taken = new.to_owned();
-        self.ask(&handle.id, |reply| Command::Rename { name: taken, reply }).await
+        let name = create::Name::take(&self.context.index, new.to_owned(), &handle.id)?;
+        // A client that goes away does not stop half-way what it has begun.
+        let renamed = self.context.tasks.spawn(rename(handle, name));
+        renamed.await.map_err(|e| Error::system("a bug: rename panicked").with_source(e))?
     }
 
     /// Its processes, in the columns that `ps` with these arguments has.
@@ -265,6 +266,16 @@ impl Containers {
     }
 }
 
+/// Gives a container a name that was taken for it. One that is removed at this moment does not keep the name.
+async fn rename(handle: Arc<Handle>, name: create::Name) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Rename { name: name.text().to_owned(), reply };
+    handle.mailbox.send(command).await.map_err(|_| gone(&handle.id))?;
+    answer.await.map_err(|_| gone(&handle.id))??;
+    name.keep();
+    Ok(())
+}
+
 /// A stream to the container's init: of this run, or of the next.
 async fn connect(handle: &Handle, name: &str, streams: Streams) -> Result<tokio::net::UnixStream> {
     if let Some(shim) = handle.shim()
@@ -286,4 +297,46 @@ fn stop_how(record: &Record, options: &StopOptions) -> Result<(i32, Option<Durat
     let seconds = options.timeout_s.or(record.config.stop_timeout).unwrap_or(STOP_PATIENCE_S);
     // A negative time is for ever.
     Ok((signal, u64::try_from(seconds).ok().map(Duration::from_secs)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::index::Index;
+    use tokio::sync::mpsc;
+
+    fn container(index: &Index) -> (Arc<Handle>, mpsc::Receiver<Command>) {
+        let (mailbox, commands) = mpsc::channel(1);
+        let handle = Arc::new(Handle::new(Arc::new(record::tests::record()), mailbox));
+        index.insert(Arc::clone(&handle));
+        (handle, commands)
+    }
+
+    #[tokio::test]
+    async fn a_name_is_free_again_when_its_container_is_removed_before_it_bears_it() {
+        let index = Arc::new(Index::default());
+        let (handle, commands) = container(&index);
+        drop(commands);
+        let name = create::Name::take(&index, "new".into(), &handle.id).unwrap();
+        index.remove(&handle.id);
+        let late = create::Name::take(&index, "late".into(), &handle.id).unwrap();
+        for name in [name, late] {
+            assert_eq!(rename(Arc::clone(&handle), name).await.unwrap_err().kind(), crate::Kind::NotFound);
+        }
+        for name in ["new", "late"] {
+            index.take_name(name, "another").unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_given_is_kept() {
+        let index = Arc::new(Index::default());
+        let (handle, mut commands) = container(&index);
+        let name = create::Name::take(&index, "new".into(), &handle.id).unwrap();
+        let renamed = tokio::spawn(rename(handle, name));
+        let Some(Command::Rename { reply, .. }) = commands.recv().await else { panic!("no command") };
+        reply.send(Ok(())).unwrap();
+        renamed.await.unwrap().unwrap();
+        assert!(index.take_name("new", "another").is_err());
+    }
 }

@@ -14,6 +14,7 @@ use storage::{NewRecord, Resource};
 
 use crate::containers::actor::{Actor, Found};
 use crate::containers::files;
+use crate::containers::index::Index;
 use crate::containers::record::{ImageRef, MountKind, MountRecord, Record};
 use crate::containers::state::Life;
 use crate::context::{CONTAINER, Context, encode};
@@ -44,7 +45,10 @@ pub(crate) async fn run(
     let name = name.map(|name| names::check(&name).map(str::to_owned)).transpose()?;
     let id = names::new_id()?;
     let image = context.images.resolve(&body.config.image, platform.as_deref()).await?;
-    let name = Name::take(&context, name, &id)?;
+    let name = match name {
+        Some(name) => Name::take(&context.index, name, &id)?,
+        None => Name::make_up(&context.index, &id)?,
+    };
     let shared = Arc::clone(&context);
     let (record, warnings, name) = blocking::run("create a container", move || {
         let (record, warnings) = make(&shared, id, &name, &image, body)?;
@@ -58,32 +62,40 @@ pub(crate) async fn run(
     Ok(CreateResponse { id: created.id, warnings })
 }
 
-/// A name that is taken, and given back unless the container comes to be.
-struct Name {
-    context: Arc<Context>,
+/// A name that is taken, and given back unless the container comes to be, or to bear it.
+#[derive(Debug)]
+pub(super) struct Name {
+    index: Arc<Index>,
     name: String,
     id: String,
     kept: bool,
 }
 
 impl Name {
-    fn take(context: &Arc<Context>, asked: Option<String>, id: &str) -> Result<Self> {
-        let take = |name: String| {
-            context.index.take_name(&name, id)?;
-            Ok(Self { context: Arc::clone(context), name, id: id.to_owned(), kept: false })
-        };
-        if let Some(name) = asked {
-            return take(name);
-        }
+    /// Takes this name.
+    pub(super) fn take(index: &Arc<Index>, name: String, id: &str) -> Result<Self> {
+        index.take_name(&name, id)?;
+        Ok(Self { index: Arc::clone(index), name, id: id.to_owned(), kept: false })
+    }
+
+    /// Takes one that nobody has.
+    fn make_up(index: &Arc<Index>, id: &str) -> Result<Self> {
         for attempt in 0..NAMES_MAX {
-            if let Ok(name) = take(names::made_up(attempt.saturating_sub(PLAIN_NAMES))?) {
+            let name = names::made_up(attempt.saturating_sub(PLAIN_NAMES))?;
+            if let Ok(name) = Self::take(index, name, id) {
                 return Ok(name);
             }
         }
         Err(Error::system("cannot find a name that is free"))
     }
 
-    fn keep(mut self) {
+    /// The name itself.
+    pub(super) fn text(&self) -> &str {
+        &self.name
+    }
+
+    /// It is the container's now.
+    pub(super) fn keep(mut self) {
         self.kept = true;
     }
 }
@@ -91,7 +103,7 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         if !self.kept {
-            self.context.index.free_name(&self.name, &self.id);
+            self.index.free_name(&self.name, &self.id);
         }
     }
 }
