@@ -254,7 +254,10 @@ async fn launch(
             // Forgotten there too; that it is not known is as good.
             let _ = shim.exec_remove(&exec.id).await;
             let (code, error) = refused(error);
-            context.tell(record, "exec_die", table::attributes(exec, Some(code)));
+            // Unless the container's end has told it.
+            if exec.ended(code) {
+                context.tell(record, "exec_die", table::attributes(exec, Some(code)));
+            }
             Err((code, error))
         }
     }

@@ -167,7 +167,8 @@ impl Table {
     pub fn container_ended(&self, record: &Record, code: i32) -> Vec<Arc<Exec>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let list = inner.by_container.get(&record.id);
-        let ran = |e: &&Arc<Exec>| matches!(e.state(), State::Running { .. });
+        // Also one that is being started: the answer that it runs may come after this, and nothing after that.
+        let ran = |e: &&Arc<Exec>| matches!(e.state(), State::Starting | State::Running { .. });
         list.into_iter().flatten().filter(ran).filter(|e| e.ended(code)).map(Arc::clone).collect()
     }
 
@@ -197,6 +198,7 @@ pub(crate) fn attributes(exec: &Exec, code: Option<i32>) -> BTreeMap<String, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::record::tests::record;
 
     fn exec(n: usize) -> Arc<Exec> {
         Arc::new(Exec::new(format!("{n:064x}"), "c".into(), CreateRequest::default()))
@@ -231,6 +233,25 @@ mod tests {
         assert!(one.begin().unwrap_err().to_string().ends_with("has already run"));
         assert!(table.ids("c").is_empty());
         assert!(table.find("zz").is_err());
+    }
+
+    #[test]
+    fn the_end_of_the_container_ends_also_what_is_being_started() {
+        let table = Table::default();
+        let [made, starting, running] = [exec(1), exec(2), exec(3)];
+        for one in [&made, &starting, &running] {
+            let mine = Exec::new(one.id.clone(), record().id, CreateRequest::default());
+            table.add(Arc::new(mine)).unwrap();
+        }
+        let find = |one: &Exec| table.find(&one.id).unwrap();
+        find(&starting).begin().unwrap();
+        find(&running).begin().unwrap();
+        find(&running).runs(7);
+        assert_eq!(table.container_ended(&record(), 137).len(), 2);
+        find(&starting).runs(8);
+        assert_eq!(find(&starting).state(), State::Ended { code: 137 });
+        assert_eq!(find(&running).state(), State::Ended { code: 137 });
+        assert_eq!(find(&made).state(), State::Created);
     }
 
     #[test]
