@@ -10,6 +10,7 @@ use futures_util::Stream;
 use oci::{Digest, Platform, Reference};
 use registry::pull::{Event, Pulled, Step};
 use registry::{Credentials, Puller, Request};
+use storage::{Image, NewImage};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -65,14 +66,7 @@ impl Drop for Pulling {
 impl Images {
     /// Pulls an image. Dropping what is returned gives the pull up, unless others wait for the same layers.
     pub fn pull(&self, options: PullOptions) -> Pulling {
-        let (sender, lines) = mpsc::channel(LINES);
-        let pull = Pull {
-            shared: self.shared.clone(),
-            puller: self.puller.clone(),
-            tasks: self.tasks.clone(),
-            options,
-            lines: sender,
-        };
+        let (pull, lines) = self.prepare(options);
         let closing = self.closing.clone();
         let task = self.tasks.spawn(async move {
             let outcome = closing.run_until_cancelled(pull.run()).await;
@@ -83,6 +77,18 @@ impl Images {
             }
         });
         Pulling { lines, task }
+    }
+
+    fn prepare(&self, options: PullOptions) -> (Pull, mpsc::Receiver<Result<Progress>>) {
+        let (sender, lines) = mpsc::channel(LINES);
+        let pull = Pull {
+            shared: self.shared.clone(),
+            puller: self.puller.clone(),
+            tasks: self.tasks.clone(),
+            options,
+            lines: sender,
+        };
+        (pull, lines)
     }
 }
 
@@ -150,31 +156,29 @@ impl Pull {
             self.puller.pull(&request, &|event| tell(&self.lines, &head, event)).await?
         };
         let (id, fetched) = (pulled.image.id.clone(), pulled.fetched);
-        let manifest = pulled.image.manifests.first().map(|manifest| manifest.digest.clone());
-        let had = before.is_some_and(|image| {
-            *image.id() == id
-                && image.image.manifests.iter().any(|here| Some(&here.digest) == manifest.as_ref())
-        });
-        self.record(pulled, reference.clone(), name, had).await?;
+        let new = self.record(pulled, reference.clone(), name).await?;
         self.status(format!("Digest: {id}")).await;
-        Ok(fetched || !had)
+        Ok(fetched || new)
     }
 
-    /// Makes the image visible, and gives up the lease.
-    async fn record(&self, pulled: Pulled, reference: Reference, name: String, had: bool) -> Result<()> {
+    /// Makes the image visible, and gives up the lease; whether it was not before.
+    async fn record(&self, pulled: Pulled, reference: Reference, name: String) -> Result<bool> {
         let shared = self.shared.clone();
-        blocking::run("record an image", move || {
+        let new = blocking::run("record an image", move || {
             let Pulled { image, lease, .. } = pulled;
-            if !had {
-                shared.store.durable_transaction(|tx| {
+            // It is looked for here, not before: what was there then may have been removed since.
+            let new = shared.store.durable_transaction(|tx| {
+                let new = !tx.image_by_name(&name)?.is_some_and(|here| holds(&here, &image));
+                if new {
                     tx.put_image(&image)?;
-                    tx.tag_image(&name, &image.id)
-                })?;
-            }
+                    tx.tag_image(&name, &image.id)?;
+                }
+                Ok(new)
+            })?;
             drop(lease);
             let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
             shared.events.emit(Subject::Image, "pull", &reference.familiar(), attributes);
-            Ok(())
+            Ok(new)
         })
         .await?;
         let store = self.shared.store.clone();
@@ -184,7 +188,7 @@ impl Pull {
                 tracing::warn!(error = error.chain(), "an image may be lost if the machine loses power now");
             }
         });
-        Ok(())
+        Ok(new)
     }
 
     /// Removes what a pull that failed has brought and nobody else has. Half a layer stays for the next try.
@@ -198,6 +202,12 @@ impl Pull {
     async fn status(&self, status: String) {
         let _ = self.lines.send(Ok(Progress { status, ..Default::default() })).await;
     }
+}
+
+/// Whether an image that is here is the one that was pulled, with the platform that was pulled.
+fn holds(here: &Image, pulled: &NewImage) -> bool {
+    let manifest = pulled.manifests.first().map(|manifest| &manifest.digest);
+    *here.id() == pulled.id && here.image.manifests.iter().any(|kept| Some(&kept.digest) == manifest)
 }
 
 /// The first line: what is pulled from where.
@@ -251,5 +261,45 @@ fn layer_line(layer: &Digest, step: Step) -> Progress {
         status: status.to_owned(),
         progress_detail: Some(detail),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Events;
+    use storage::Store;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn what_is_removed_while_it_is_pulled_is_there_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let client = registry::Client::new(registry::Options::default()).unwrap();
+        let background = (TaskTracker::new(), CancellationToken::new());
+        let images = Images::new(
+            store.clone(),
+            client,
+            1,
+            Arc::new(Events::default()),
+            Arc::new(Vec::new),
+            background,
+        );
+        let reference = crate::images::parse_reference("hello-world:latest", "").unwrap();
+        let options =
+            PullOptions { reference: reference.clone(), platform: None, credentials: Credentials::Anonymous };
+        let (pull, _lines) = images.prepare(options);
+        let name = stored_name(&reference);
+        let fetch = || hello::put(&store, None, &|_| ()).unwrap();
+        let record = |pulled| pull.record(pulled, reference.clone(), name.clone());
+        let there = || store.transaction(|tx| tx.image_by_name(&name)).unwrap().is_some();
+
+        assert!(record(fetch()).await.unwrap());
+        assert!(!record(fetch()).await.unwrap(), "it is up to date");
+        let pulled = fetch();
+        images.remove(&name, false).await.unwrap();
+        assert!(!there());
+        assert!(record(pulled).await.unwrap(), "it is new again");
+        assert!(there());
     }
 }
