@@ -360,14 +360,27 @@ pub(crate) fn check_mounts(tx: &Tx<'_>, mounts: &[MountRecord]) -> storage::Resu
 fn users(tx: &Tx<'_>) -> storage::Result<BTreeMap<String, Vec<String>>> {
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in tx.records(CONTAINER)? {
-        let uses: Uses = serde_json::from_slice(&record.json).map_err(|source| {
-            storage::Error::CorruptRecord { what: CONTAINER, id: record.id.clone(), source }
-        })?;
-        for mount in uses.mounts.into_iter().filter(|mount| mount.point.kind == "volume") {
-            users.entry(mount.point.name).or_default().push(record.id.clone());
+        for volume in used_by(tx, &record)? {
+            users.entry(volume).or_default().push(record.id.clone());
         }
     }
     Ok(users)
+}
+
+/// The volumes that a container uses. A record that cannot be read is left alone until a person or a newer version looks at
+/// it; until then every volume that is named anywhere in it counts as used, since one that is removed does not come back.
+fn used_by(tx: &Tx<'_>, container: &storage::Record) -> storage::Result<Vec<String>> {
+    let error = match serde_json::from_slice::<Uses>(&container.json) {
+        Ok(uses) => {
+            let volumes = uses.mounts.into_iter().filter(|mount| mount.point.kind == "volume");
+            return Ok(volumes.map(|mount| mount.point.name).collect());
+        }
+        Err(error) => error,
+    };
+    tracing::warn!(id = %container.id, %error, "cannot read which volumes a container uses: those it names are kept");
+    let text = String::from_utf8_lossy(&container.json);
+    let names = tx.records(VOLUME)?.into_iter().map(|volume| volume.id);
+    Ok(names.filter(|name| text.contains(name.as_str())).collect())
 }
 
 fn decode(name: &str, json: &[u8]) -> Result<Record> {

@@ -86,6 +86,24 @@ async fn from_creation_to_removal() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_read_keeps_the_volumes_it_names() {
+    let world = World::new();
+    let (store, volumes) = world.open();
+    for name in ["kept", "loose"] {
+        volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+    }
+    for (id, json) in [("c1", r#"{"mounts":[{"volume":"kept","form":"of tomorrow"}]}"#), ("c2", "\u{0}torn")]
+    {
+        let new = NewRecord { kind: CONTAINER, id, name: None, json: json.as_bytes() };
+        store.transaction(|tx| tx.put_record(&new)).expect("put");
+    }
+    let error = volumes.remove("kept", false).await.expect_err("in use");
+    assert_eq!(error.to_string(), "remove kept: volume is in use - [c1]");
+    let report = volumes.prune(filters(r#"{"all":["true"]}"#)).await.expect("prune");
+    assert_eq!(report.volumes_deleted, ["loose"]);
+}
+
+#[tokio::test]
 async fn odd_names_and_drivers_are_refused() {
     let world = World::new();
     let (_store, volumes) = world.open();
