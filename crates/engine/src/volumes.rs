@@ -1,7 +1,7 @@
 //! Volumes: directories that outlive containers, `<data-root>/volumes/<name>/_data`.
 //!
 //! A volume is a record in the store and a directory. The record comes last when a volume is made and goes first when it is
-//! removed, so that a record always has its directory. Which containers use a volume is read from their records in
+//! removed, so that a record always has its directory; a note in its place says that the directory has still to go. Which containers use a volume is read from their records in
 //! the same transaction that removes it: a container is either seen or does not find the volume.
 
 mod copy;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store, Tx};
 
 use crate::blocking;
-use crate::containers::record::MountRecord;
+use crate::containers::record::{MountKind, MountRecord};
 use crate::context::CONTAINER;
 use crate::error::{Error, Result};
 use crate::events::{Events, Subject};
@@ -29,6 +29,8 @@ use crate::names;
 
 /// The kind of a volume's record in the store.
 const VOLUME: &str = "volume";
+/// The kind of the note that is left of a volume's record until its directory is removed, too.
+const DOOMED: &str = "doomed-volume";
 /// The one driver there is.
 const LOCAL: &str = "local";
 /// The label that Docker puts on volumes that nobody named; `prune` goes by it.
@@ -74,6 +76,17 @@ pub struct Ensured {
     pub new: bool,
 }
 
+/// A volume that nobody named, made for a container: its record is to come with the container's, so that a daemon that is
+/// killed in between leaves neither. Its empty directory is cleared away at the next start.
+#[derive(Debug)]
+pub(crate) struct Unrecorded {
+    /// Its name.
+    pub name: String,
+    /// Its directory on the host.
+    pub mountpoint: String,
+    json: Vec<u8>,
+}
+
 /// What of a container's record concerns volumes.
 #[derive(Deserialize)]
 struct Uses {
@@ -87,6 +100,7 @@ impl Volumes {
         let directory = store.root().join("volumes");
         local::open(&directory)?;
         let volumes = Self { store, events, directory, turns: turns::Turns::default() };
+        volumes.finish_removals()?;
         let known = volumes.all()?;
         local::sweep(&volumes.directory, |name| known.contains_key(name))?;
         Ok(volumes)
@@ -118,37 +132,67 @@ impl Volumes {
     pub fn ensure_blocking(
         &self,
         name: &str,
-        mut labels: BTreeMap<String, String>,
+        labels: BTreeMap<String, String>,
         options: BTreeMap<String, String>,
     ) -> Result<Ensured> {
-        let anonymous = name.is_empty();
-        let name = if anonymous { names::new_id()? } else { name.to_owned() };
-        local::check_name(&name)?;
-        options::check(&options).map_err(|error| creating(&name, error))?;
-        let mountpoint = self.data(&name).to_string_lossy().into_owned();
-        if anonymous {
-            labels.insert(ANONYMOUS.to_owned(), String::new());
-        } else if self.find(&name)?.is_some() {
-            return Ok(Ensured { name, mountpoint, new: false });
+        if name.is_empty() {
+            let made = self.make_anonymous(labels, options)?;
+            // One that nobody named is of no use after a loss of power, when its container has ended.
+            self.store.transaction(|tx| record(tx, &made))?;
+            self.made(&made.name);
+            return Ok(Ensured { name: made.name, mountpoint: made.mountpoint, new: true });
         }
+        local::check_name(name)?;
+        let there = self.find(name)?.is_some();
+        if there {
+            options::check(&options).map_err(|error| creating(name, error))?;
+            let mountpoint = self.mountpoint(name);
+            return Ok(Ensured { name: name.to_owned(), mountpoint, new: false });
+        }
+        let made = self.make(name.to_owned(), labels, options)?;
+        // Somebody may have made it in the meantime.
+        let new = self.store.durable_transaction(|tx| match tx.record(VOLUME, name)? {
+            Some(_) => Ok(false),
+            None => record(tx, &made).map(|()| true),
+        })?;
+        if new {
+            self.made(name);
+        }
+        Ok(Ensured { name: made.name, mountpoint: made.mountpoint, new })
+    }
+
+    /// Makes a volume that nobody named, but for its record: see [`record`], and then tell [`Volumes::made`].
+    pub(crate) fn make_anonymous(
+        &self,
+        mut labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Unrecorded> {
+        labels.insert(ANONYMOUS.to_owned(), String::new());
+        self.make(names::new_id()?, labels, options)
+    }
+
+    fn make(
+        &self,
+        name: String,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Unrecorded> {
+        options::check(&options).map_err(|error| creating(&name, error))?;
         local::make(&self.directory, &name)?;
         let record = Record { created: Timestamp::now(), labels, options };
         let json = serde_json::to_vec(&record)
             .map_err(|e| Error::system(format!("cannot write the record of volume {name}")).with_source(e))?;
-        let new = NewRecord { kind: VOLUME, id: &name, name: None, json: &json };
-        // Somebody may have made it in the meantime.
-        let insert = |tx: &Tx<'_>| match tx.record(VOLUME, &name)? {
-            Some(_) => Ok(false),
-            None => tx.insert_record(&new).map(|()| true),
-        };
-        // One that nobody named is of no use after a loss of power, when its container has ended.
-        let added =
-            if anonymous { self.store.transaction(insert) } else { self.store.durable_transaction(insert) };
-        let new = added?;
-        if new {
-            self.emit("create", &name);
-        }
-        Ok(Ensured { name, mountpoint, new })
+        Ok(Unrecorded { mountpoint: self.mountpoint(&name), name, json })
+    }
+
+    /// Tells that a volume has come to be.
+    pub(crate) fn made(&self, name: &str) {
+        self.emit("create", name);
+    }
+
+    /// Removes a volume that was not recorded after all.
+    pub(crate) fn give_up(&self, volume: &Unrecorded) -> Result<()> {
+        local::remove(&self.directory, &volume.name)
     }
 
     /// All volumes that the filters let through, sorted by name.
@@ -198,11 +242,11 @@ impl Volumes {
     pub fn remove_blocking(&self, name: &str) -> Result<()> {
         let users = self.store.durable_transaction(|tx| {
             if tx.record(VOLUME, name)?.is_none() {
-                return Ok(None);
+                return Ok(tx.record(DOOMED, name)?.map(|_| Vec::new()));
             }
             let users = users(tx)?.remove(name).unwrap_or_default();
             if users.is_empty() {
-                tx.delete_record(VOLUME, name)?;
+                doom(tx, name)?;
             }
             Ok(Some(users))
         })?;
@@ -211,9 +255,26 @@ impl Volumes {
             let users = users.join(", ");
             return Err(Error::conflict(format!("remove {name}: volume is in use - [{users}]")));
         }
+        self.finish_removal(name)?;
+        self.emit("destroy", name);
+        Ok(())
+    }
+
+    /// Removes what is left of a volume whose record is gone.
+    fn finish_removal(&self, name: &str) -> Result<()> {
         self.unmount(name)?;
         local::remove(&self.directory, name)?;
-        self.emit("destroy", name);
+        self.store.transaction(|tx| tx.delete_record(DOOMED, name))?;
+        Ok(())
+    }
+
+    /// Finishes the removals that a daemon did not get to the end of before it was killed.
+    fn finish_removals(&self) -> Result<()> {
+        for note in self.store.transaction(|tx| tx.records(DOOMED))? {
+            if let Err(error) = self.finish_removal(&note.id) {
+                tracing::warn!(volume = %note.id, error = %error.chain(), "cannot remove a volume");
+            }
+        }
         Ok(())
     }
 
@@ -302,6 +363,10 @@ impl Volumes {
         blocking::run("prune volumes", move || prune::run(&this, &wanted)).await
     }
 
+    fn mountpoint(&self, name: &str) -> String {
+        self.data(name).to_string_lossy().into_owned()
+    }
+
     fn data(&self, name: &str) -> PathBuf {
         self.directory.join(name).join(local::DATA)
     }
@@ -327,7 +392,7 @@ impl Volumes {
             created_at: record.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             driver: LOCAL.to_owned(),
             labels: record.labels,
-            mountpoint: self.data(&name).to_string_lossy().into_owned(),
+            mountpoint: self.mountpoint(&name),
             name,
             options: record.options,
             scope: LOCAL.to_owned(),
@@ -343,6 +408,36 @@ impl Volumes {
             BTreeMap::from([("driver".to_owned(), LOCAL.to_owned())]),
         );
     }
+}
+
+/// Records a volume that was made: for the transaction that records its container.
+pub(crate) fn record(tx: &Tx<'_>, volume: &Unrecorded) -> storage::Result<()> {
+    // One of the same name that was being removed is not removed any more.
+    tx.delete_record(DOOMED, &volume.name)?;
+    tx.insert_record(&NewRecord { kind: VOLUME, id: &volume.name, name: None, json: &volume.json })
+}
+
+/// Dooms the anonymous volumes of these mounts that nobody else uses: for the transaction that removes their container, after
+/// its record is deleted. From then on they are gone for everybody; [`Volumes::released`] removes their files, or the
+/// next start of the daemon does.
+pub fn doom_anonymous(tx: &Tx<'_>, mounts: &[MountRecord]) -> storage::Result<()> {
+    let anonymous = |mount: &&MountRecord| matches!(mount.kind, MountKind::Volume { anonymous: true, .. });
+    let mut mine = mounts.iter().filter(anonymous).peekable();
+    if mine.peek().is_none() {
+        return Ok(());
+    }
+    let used = users(tx)?;
+    for mount in mine.filter(|mount| !used.contains_key(&mount.point.name)) {
+        if tx.record(VOLUME, &mount.point.name)?.is_some() {
+            doom(tx, &mount.point.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn doom(tx: &Tx<'_>, name: &str) -> storage::Result<()> {
+    tx.delete_record(VOLUME, name)?;
+    tx.put_record(&NewRecord { kind: DOOMED, id: name, name: None, json: b"{}" })
 }
 
 /// Fails where a volume of these mounts is not there: for the transaction that records a container, so that

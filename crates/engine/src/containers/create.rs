@@ -20,7 +20,7 @@ use crate::containers::state::Life;
 use crate::context::{CONTAINER, Context, encode};
 use crate::error::{Error, Result};
 use crate::images::Resolved;
-use crate::volumes::Volumes;
+use crate::volumes::{Unrecorded, Volumes};
 use crate::{blocking, names, plan};
 
 use mounts::Wanted;
@@ -137,15 +137,18 @@ fn make(
         host,
         args,
     };
-    let mut undo = Undo { context, record: &record.id.clone(), volumes: Vec::new(), kept: false };
+    let mut undo = Undo { context, record: &record.id.clone(), made: Made::default(), kept: false };
     for wanted in wanted {
-        let mount = volume_for(&context.volumes, wanted, &mut undo.volumes)?;
+        let mount = volume_for(&context.volumes, wanted, &mut undo.made)?;
         record.mounts.push(mount);
     }
     files::make_state_dir(&context.paths(&record.id))?;
     let json = encode(&record)?;
     context.store.transaction(|tx| {
         let new = NewRecord { kind: CONTAINER, id: &record.id, name: Some(&record.name), json: &json };
+        for volume in &undo.made.anonymous {
+            crate::volumes::record(tx, volume)?;
+        }
         // A volume that was found before may have been removed since.
         crate::volumes::check_mounts(tx, &record.mounts)?;
         tx.insert_record(&new)?;
@@ -153,15 +156,26 @@ fn make(
         tx.add_snapshot(prepared)
     })?;
     undo.kept = true;
+    for volume in &undo.made.anonymous {
+        context.volumes.made(&volume.name);
+    }
     drop(undo);
     Ok((record, warnings))
+}
+
+/// The volumes that were made for a container.
+#[derive(Default)]
+struct Made {
+    named: Vec<String>,
+    /// Recorded together with the container.
+    anonymous: Vec<Unrecorded>,
 }
 
 /// What a creation that failed has made so far: removed again. The snapshot looks after itself.
 struct Undo<'a> {
     context: &'a Context,
     record: &'a str,
-    volumes: Vec<String>,
+    made: Made,
     kept: bool,
 }
 
@@ -170,8 +184,11 @@ impl Drop for Undo<'_> {
         if self.kept {
             return;
         }
-        for volume in &self.volumes {
-            if let Err(error) = self.context.volumes.remove_blocking(volume) {
+        let volumes = &self.context.volumes;
+        let named = self.made.named.iter().map(|name| (name, volumes.remove_blocking(name)));
+        let anonymous = self.made.anonymous.iter().map(|volume| (&volume.name, volumes.give_up(volume)));
+        for (volume, removed) in named.chain(anonymous) {
+            if let Err(error) = removed {
                 tracing::warn!(volume, error = %error.chain(), "cannot remove a volume");
             }
         }
@@ -252,15 +269,21 @@ fn sources_exist(wanted: &[Wanted]) -> Result<()> {
 }
 
 /// The mount as it is remembered; a volume that is not there is made, and noted.
-fn volume_for(volumes: &Volumes, wanted: Wanted, made: &mut Vec<String>) -> Result<MountRecord> {
+fn volume_for(volumes: &Volumes, wanted: Wanted, made: &mut Made) -> Result<MountRecord> {
     let mut mount = wanted.record;
-    if let (MountKind::Volume { .. }, Some(new)) = (&mount.kind, wanted.volume) {
-        let volume = volumes.ensure_blocking(&mount.point.name, new.labels, new.options)?;
-        mount.point.name = volume.name;
-        mount.point.source = volume.mountpoint;
-        if volume.new {
-            made.push(mount.point.name.clone());
-        }
+    let (MountKind::Volume { .. }, Some(new)) = (&mount.kind, wanted.volume) else { return Ok(mount) };
+    if mount.point.name.is_empty() {
+        let volume = volumes.make_anonymous(new.labels, new.options)?;
+        mount.point.name.clone_from(&volume.name);
+        mount.point.source.clone_from(&volume.mountpoint);
+        made.anonymous.push(volume);
+        return Ok(mount);
+    }
+    let volume = volumes.ensure_blocking(&mount.point.name, new.labels, new.options)?;
+    mount.point.name = volume.name;
+    mount.point.source = volume.mountpoint;
+    if volume.new {
+        made.named.push(mount.point.name.clone());
     }
     Ok(mount)
 }

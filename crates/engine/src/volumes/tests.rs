@@ -103,6 +103,57 @@ async fn a_container_that_cannot_be_read_keeps_the_volumes_it_names() {
     assert_eq!(report.volumes_deleted, ["loose"]);
 }
 
+fn anonymous_mount(name: &str) -> MountRecord {
+    let json = format!(
+        r#"{{"point":{{"Type":"volume","Name":"{name}"}},"kind":{{"Volume":{{"anonymous":true,"no_copy":false,"subpath":""}}}}}}"#
+    );
+    serde_json::from_str(&json).expect("mount")
+}
+
+#[test]
+fn a_volume_for_a_container_that_did_not_come_to_be_is_cleared_away() {
+    let world = World::new();
+    let (store, volumes) = world.open();
+    let make = || volumes.make_anonymous(BTreeMap::new(), BTreeMap::new()).expect("make");
+    let (killed, failed, kept) = (make(), make(), make());
+    volumes.give_up(&failed).expect("give up");
+    store.transaction(|tx| record(tx, &kept)).expect("record");
+    assert!(volumes.all().expect("all").into_keys().eq([kept.name.clone()]));
+    assert!(Path::new(&killed.mountpoint).exists() && !Path::new(&failed.mountpoint).exists());
+    drop((store, volumes));
+    let (_store, volumes) = world.open();
+    assert_eq!(listed(&volumes.directory), [kept.name]);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_interrupted_is_finished_at_the_next_start() {
+    let world = World::new();
+    let (store, volumes) = world.open();
+    let make = |name| {
+        let made = volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        fs::write(Path::new(&made.mountpoint).join("file"), "x").expect("write");
+        made.name
+    };
+    let (own, shared, released, again) = (make(""), make(""), make(""), make("again"));
+    put_container(&store, "other", &shared);
+    let mounts = [&own, &shared, &released].map(|name| anonymous_mount(name));
+    store.transaction(|tx| doom_anonymous(tx, &mounts)).expect("doom");
+    assert_eq!(volumes.inspect(&own).await.expect_err("gone").kind(), crate::Kind::NotFound);
+    volumes.inspect(&shared).await.expect("in use");
+    volumes.released(&released, true).await.expect("release");
+    assert!(!volumes.directory.join(&released).exists());
+    // One that is made anew is not removed for what the name stood for before.
+    store.transaction(|tx| doom(tx, &again)).expect("doom");
+    assert!(volumes.ensure_blocking(&again, BTreeMap::new(), BTreeMap::new()).expect("make").new);
+    drop((store, volumes));
+
+    let (store, volumes) = world.open();
+    let mut left = [shared, again];
+    left.sort();
+    assert_eq!(listed(&volumes.directory), left);
+    assert!(store.transaction(|tx| tx.records(DOOMED)).expect("records").is_empty());
+}
+
 #[tokio::test]
 async fn odd_names_and_drivers_are_refused() {
     let world = World::new();
