@@ -102,6 +102,15 @@ pub enum Error {
         /// Who has it, where it is a name.
         holder: Option<String>,
     },
+    /// A loss of power may have damaged a layer, and the blob that it came from is gone as well. It is whole again when an
+    /// image that has it is pulled.
+    #[error(
+        "layer {diff_id} may be damaged by a loss of power and its blob is not here: pull its image again"
+    )]
+    LayerLost {
+        /// The layer.
+        diff_id: Digest,
+    },
     /// Somebody else is writing the same content at this moment: wait and look again.
     #[error("{digest} is being written by another operation")]
     Busy {

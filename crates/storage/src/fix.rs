@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci::Digest;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
 use sys::fsx::{self, FileType, Stat};
 use sys::path::{Mode, Root};
 
 use crate::error::{At, Result};
 use crate::hash;
-use crate::layers::Layer;
+use crate::layers::{Layer, LayerRow};
 use crate::snapshots::copy_attributes;
-use crate::store::{Store, now_ns};
+use crate::store::Store;
+use crate::transaction::Tx;
 
 impl Store {
     /// The number of the layer that goes on top of `layers` (lowest first), if one is needed. Layers numbered so are
@@ -41,10 +42,7 @@ impl Store {
     }
 
     fn fix_by_key(&self, key: &str) -> Result<Option<i64>> {
-        self.transaction(|tx| {
-            let mut statement = tx.sql.prepare_cached("SELECT id FROM layers WHERE diff_id = ?")?;
-            Ok(statement.query_row([key], |row| row.get(0)).optional()?)
-        })
+        self.transaction(|tx| tx.fix_by_key(key))
     }
 
     /// The directories whose topmost layer does not describe them while one below does, with what that one says.
@@ -78,31 +76,28 @@ impl Store {
         let made = fill(&path, directories);
         let added = made.and_then(|()| {
             self.transaction(|tx| {
-                if let Some(id) = tx
-                    .sql
-                    .prepare_cached("SELECT id FROM layers WHERE diff_id = ?")?
-                    .query_row([key], |row| row.get(0))
-                    .optional()?
-                {
+                if let Some(id) = tx.fix_by_key(key)? {
                     tx.discard_after(path.clone());
                     return Ok(id);
                 }
-                tx.sql.execute(
-                    "INSERT INTO layers (diff_id, entries, bytes, disk_bytes, implied, created_ns, unsynced_boot)
-                     VALUES (?, ?, 0, 0, x'', ?, ?)",
-                    params![key, i64::try_from(directories.len()).unwrap_or(0), now_ns(), self.boot()],
-                )?;
-                let id = tx.sql.last_insert_rowid();
-                let place = self.layer_path(id);
-                self.discard(&place)?;
-                std::fs::rename(&path, &place).at("make", &place)?;
-                Ok(id)
+                let entries = directories.len() as u64;
+                tx.place_layer(&LayerRow { key, entries, bytes: 0, disk_bytes: 0, implied: &[] }, &path)
             })
         });
         if added.is_err() {
             self.discard(&path)?;
         }
         added
+    }
+}
+
+impl Tx<'_> {
+    /// The number of a layer of this kind, unless a loss of power has left it in doubt.
+    fn fix_by_key(&self, key: &str) -> Result<Option<i64>> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id FROM layers WHERE diff_id = ? AND (unsynced_boot IS NULL OR unsynced_boot = ?)",
+        )?;
+        Ok(statement.query_row([key, self.store.boot()], |row| row.get(0)).optional()?)
     }
 }
 

@@ -77,18 +77,18 @@ impl Store {
     /// pull: what was not written before a loss of power is checked after it, and fetched again where it was lost.
     pub fn flush(&self) -> Result<()> {
         let root = self.root_dir()?;
-        // Rows first: what comes after the list was made is not claimed to be written.
-        let unsynced = |table: &str| format!("SELECT rowid FROM {table} WHERE unsynced_boot IS NOT NULL");
+        // Rows first: what comes after the list was made is not claimed to be written. What an earlier kernel left is not
+        // made whole by writing it.
         let (blobs, layers) = self.transaction(|tx| {
             let blobs: Vec<String> = tx
                 .sql
-                .prepare("SELECT digest FROM blobs WHERE unsynced_boot IS NOT NULL")?
-                .query_map([], |row| row.get(0))?
+                .prepare("SELECT digest FROM blobs WHERE unsynced_boot = ?")?
+                .query_map([self.boot()], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             let layers: Vec<i64> = tx
                 .sql
-                .prepare(&unsynced("layers"))?
-                .query_map([], |row| row.get(0))?
+                .prepare("SELECT id FROM layers WHERE unsynced_boot = ?")?
+                .query_map([self.boot()], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             Ok((blobs, layers))
         })?;
@@ -122,13 +122,15 @@ impl Store {
         Ok(())
     }
 
-    /// After a reboot: what the earlier kernel may not have written. Blobs are read and checked, layers are given up, since
-    /// they can be made again of their blobs.
+    /// After a reboot: what the earlier kernel may not have written. Blobs are read and checked. Layers can be made again
+    /// of their blobs: those that no snapshot stands on are given up, the others keep their number and are made again
+    /// when they are needed (see [`crate::restore`]).
     fn check_unsynced(&self) -> Result<()> {
         let boot = self.boot().to_owned();
         let doubtful: Vec<String> = self.transaction(|tx| {
             tx.sql.execute(
-                "DELETE FROM layers WHERE unsynced_boot IS NOT NULL AND unsynced_boot <> ?",
+                "DELETE FROM layers WHERE unsynced_boot IS NOT NULL AND unsynced_boot <> ?
+                 AND id NOT IN (SELECT layer FROM snapshot_layers)",
                 [&boot],
             )?;
             let digests = tx

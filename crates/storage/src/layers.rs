@@ -9,8 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use oci::Digest;
 use rusqlite::{OptionalExtension, params};
@@ -18,7 +17,6 @@ use sys::path::Root;
 
 use crate::content::{Class, Expected, RawIngest};
 use crate::error::{At, Error, Result};
-use crate::images::ImageLayer;
 use crate::leases::Lease;
 use crate::store::{Store, now_ns};
 use crate::transaction::{Resource, Tx};
@@ -26,9 +24,6 @@ use crate::unpack::{Pipeline, Start, Unpacked};
 
 /// Layers of one image: overlay takes 500 lower directories, of which we may need one ourselves.
 pub const IMAGE_LAYERS_MAX: usize = 499;
-
-/// How long layers that are being restored are kept if the process dies over it: the next one begins anew.
-const RESTORE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,33 +135,11 @@ impl Store {
         })
     }
 
-    /// Makes sure that the layers of an image are unpacked: those that a loss of power took are made again of their blobs.
-    pub fn restore_layers(&self, layers: &[ImageLayer]) -> Result<()> {
-        let missing = self.transaction(|tx| {
-            let mut missing = Vec::new();
-            for layer in layers {
-                if tx.layer(&layer.diff_id)?.is_none() {
-                    missing.push(layer);
-                }
-            }
-            Ok(missing)
-        })?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let lease = self.lease("restore layers", RESTORE_TIME_MAX)?;
-        for layer in missing {
-            tracing::info!(layer = %layer.diff_id, "unpacking again");
-            self.unpack_blob(&lease, &layer.digest, Some(&layer.diff_id))?;
-        }
-        Ok(())
-    }
-
     /// Unpacks an archive that is no blob: what comes from `import` or `load`, say. Returns the layer.
     pub fn unpack_archive(&self, lease: &Lease, mut archive: impl Read) -> Result<Layer> {
         let (mut target, root) = Target::make(self)?;
         let pipeline = Pipeline::start(Start {
-            file: std::path::Path::new("/dev/null"),
+            file: Path::new("/dev/null"),
             file_bytes: 0,
             algorithm: oci::Algorithm::Sha256,
             target: root,
@@ -184,7 +157,7 @@ impl Store {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     pipeline.abort();
-                    return Err(Error::io("read", std::path::Path::new("archive"), error));
+                    return Err(Error::io("read", Path::new("archive"), error));
                 }
             }
         }
@@ -307,12 +280,15 @@ impl Drop for LayerWriter {
 }
 
 impl Tx<'_> {
-    /// The unpacked layer with this diff id, if it is here.
+    /// The unpacked layer with this diff id, if it is here. One that a loss of power may have damaged is not.
     pub fn layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
         let row: Option<(i64, i64, i64, i64, Vec<u8>)> = self
             .sql
-            .prepare_cached("SELECT id, entries, bytes, disk_bytes, implied FROM layers WHERE diff_id = ?")?
-            .query_row([diff_id.as_str()], |row| {
+            .prepare_cached(
+                "SELECT id, entries, bytes, disk_bytes, implied FROM layers
+                 WHERE diff_id = ? AND (unsynced_boot IS NULL OR unsynced_boot = ?)",
+            )?
+            .query_row([diff_id.as_str(), self.store.boot()], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             })
             .optional()?;
@@ -334,25 +310,14 @@ impl Tx<'_> {
             return Ok(layer);
         }
         let applied = &unpacked.applied;
-        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.sql.execute(
-            "INSERT INTO layers (diff_id, entries, bytes, disk_bytes, implied, created_ns, unsynced_boot)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-            params![
-                unpacked.diff_id.as_str(),
-                signed(applied.entries),
-                signed(applied.bytes),
-                signed(applied.disk_bytes),
-                join_paths(&applied.implied),
-                now_ns(),
-                self.store.boot()
-            ],
-        )?;
-        let id = self.sql.last_insert_rowid();
-        let path = self.store.layer_path(id);
-        // A transaction that failed after this point may have left a directory of the same number.
-        self.store.discard(&path)?;
-        fs::rename(&target.path, &path).at("make", &path)?;
+        let row = LayerRow {
+            key: unpacked.diff_id.as_str(),
+            entries: applied.entries,
+            bytes: applied.bytes,
+            disk_bytes: applied.disk_bytes,
+            implied: &applied.implied,
+        };
+        let id = self.place_layer(&row, &target.path)?;
         target.taken = true;
         Ok(Layer {
             id,
@@ -363,6 +328,47 @@ impl Tx<'_> {
             implied: applied.implied.clone(),
         })
     }
+
+    /// Gives the directory `from` its number and its row. Where a loss of power has left a row in doubt, that one's
+    /// number: snapshots know the layer by it.
+    pub(crate) fn place_layer(&self, row: &LayerRow<'_>, from: &Path) -> Result<i64> {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let id = self
+            .sql
+            .prepare_cached(
+                "INSERT INTO layers (diff_id, entries, bytes, disk_bytes, implied, created_ns, unsynced_boot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (diff_id) DO UPDATE SET entries = ?2, bytes = ?3, disk_bytes = ?4, implied = ?5,
+                 unsynced_boot = ?7 RETURNING id",
+            )?
+            .query_row(
+                params![
+                    row.key,
+                    signed(row.entries),
+                    signed(row.bytes),
+                    signed(row.disk_bytes),
+                    join_paths(row.implied),
+                    now_ns(),
+                    self.store.boot()
+                ],
+                |row| row.get(0),
+            )?;
+        let path = self.store.layer_path(id);
+        // What is in doubt, or was left by a transaction that failed after this point.
+        self.store.discard(&path)?;
+        fs::rename(from, &path).at("make", &path)?;
+        Ok(id)
+    }
+}
+
+/// A layer's row but for its number.
+pub(crate) struct LayerRow<'a> {
+    /// The diff id, or what a layer of our own is called by.
+    pub key: &'a str,
+    pub entries: u64,
+    pub bytes: u64,
+    pub disk_bytes: u64,
+    pub implied: &'a [PathBuf],
 }
 
 /// Paths are bytes and have no zero byte.

@@ -51,6 +51,7 @@ mod layers;
 mod leases;
 mod reaper;
 mod records;
+mod restore;
 mod schema;
 mod snapshots;
 mod store;

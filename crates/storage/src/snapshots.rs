@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// The layers with these diff ids, the lowest first, as they are.
-    fn layer_stack(&self, diff_ids: &[Digest]) -> Result<Vec<Layer>> {
+    pub(crate) fn layer_stack(&self, diff_ids: &[Digest]) -> Result<Vec<Layer>> {
         if diff_ids.len() > IMAGE_LAYERS_MAX {
             return Err(Error::Limit {
                 what: "number of layers of an image",
@@ -145,21 +145,11 @@ impl Store {
         copy_attributes(&stat, &upper_fd).at("set the attributes of", upper)
     }
 
-    /// What to mount for a snapshot.
+    /// What to mount for a snapshot. Layers that a loss of power may have damaged are made again first;
+    /// [`Error::LayerLost`] where there is nothing to make one of.
     pub fn mounts(&self, id: &str) -> Result<Mounts> {
-        let lower = self.transaction(|tx| {
-            let found: Option<i64> = tx
-                .sql
-                .prepare_cached("SELECT created_ns FROM snapshots WHERE id = ?")?
-                .query_row([id], |row| row.get(0))
-                .optional()?;
-            found.ok_or_else(|| Error::not_found("snapshot", id))?;
-            let mut statement = tx.sql.prepare_cached(
-                "SELECT layer FROM snapshot_layers WHERE snapshot = ? ORDER BY position DESC",
-            )?;
-            let layers = statement.query_map([id], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            Ok(layers)
-        })?;
+        let mut lower = self.whole_layers_under(id)?;
+        lower.reverse();
         let path = self.snapshot_path(id);
         Ok(Mounts { upper: Some(path.join("fs")), work: Some(path.join("work")), ..self.lower(&lower) })
     }

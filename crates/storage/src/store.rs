@@ -42,6 +42,8 @@ struct Inner {
     counter: AtomicU64,
     /// Leases that ended while the metadata could not be written.
     ended_leases: Mutex<Vec<i64>>,
+    /// Layers are restored by one at a time.
+    restoring: Mutex<()>,
     reaper: Reaper,
     // Last, so that it is released last.
     _lock: Lock,
@@ -89,6 +91,7 @@ impl Store {
                 written: Condvar::new(),
                 counter: AtomicU64::new(0),
                 ended_leases: Mutex::default(),
+                restoring: Mutex::default(),
                 root,
                 _lock: lock,
             }),
@@ -128,6 +131,11 @@ impl Store {
 
     pub(crate) fn ended_leases(&self) -> MutexGuard<'_, Vec<i64>> {
         self.inner.ended_leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to restore layers. Not to be asked for in a transaction.
+    pub(crate) fn restoring(&self) -> MutexGuard<'_, ()> {
+        self.inner.restoring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {

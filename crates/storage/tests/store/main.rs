@@ -5,5 +5,6 @@
 mod crash;
 mod disk;
 mod gnu;
+mod power;
 mod pull;
 mod world;

@@ -13,7 +13,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// An image with these layers, put and named.
-fn pull(store: &Store, name: &str, layers: &[Layer]) -> NewImage {
+pub fn pull(store: &Store, name: &str, layers: &[Layer]) -> NewImage {
     let lease = store.lease("test", Duration::from_secs(60)).unwrap();
     let mut parts = Vec::new();
     for layer in layers {
@@ -533,36 +533,4 @@ fn layers_side_by_side_do_not_reach_into_each_other() {
     });
     assert!(diff_ids[1].1, "the whiteout is there");
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
-}
-
-#[test]
-fn layers_that_were_lost_come_back_from_their_blobs() {
-    let world = World::new();
-    let store = world.open();
-    let layer = Layer::of(&world, &[("f", "x")]);
-    let image = pull(&store, "docker.io/library/one:latest", std::slice::from_ref(&layer));
-    let blob = world.root().join("content/blobs/sha256").join(layer.digest.hex());
-    drop(store);
-    // As after a loss of power: of another boot, and one blob was not written.
-    let sql = "UPDATE layers SET unsynced_boot = 'earlier'; UPDATE blobs SET unsynced_boot = 'earlier'";
-    rusqlite::Connection::open(world.root().join("meta.db")).unwrap().execute_batch(sql).unwrap();
-    let store = world.open();
-    let manifest = &image.manifests[0];
-    assert!(store.layer(&layer.diff_id).unwrap().is_none());
-    store.restore_layers(&manifest.layers).unwrap();
-    assert!(store.layer(&layer.diff_id).unwrap().is_some());
-    store.flush().unwrap();
-    drop(store);
-
-    let connection = rusqlite::Connection::open(world.root().join("meta.db")).unwrap();
-    let unsynced = "SELECT (SELECT count(*) FROM blobs WHERE unsynced_boot IS NOT NULL) + (SELECT count(*) FROM layers WHERE unsynced_boot IS NOT NULL)";
-    assert_eq!(connection.query_row(unsynced, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-    connection.execute_batch(sql).unwrap();
-    drop(connection);
-    fs::write(&blob, vec![0; layer.bytes.len()]).unwrap();
-    let store = world.open();
-    assert!(store.blob_info(&layer.digest).unwrap().is_none(), "the damaged blob is given up");
-    assert!(store.restore_layers(&manifest.layers).unwrap_err().is_not_found());
-    store.wait_for_removals();
-    assert!(!blob.exists());
 }
