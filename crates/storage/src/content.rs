@@ -263,6 +263,7 @@ impl Tx<'_> {
         let class = Class::of(&expected.media_type);
         self.check_class(&expected.digest, class)?;
         let path = self.store.blob_path(&expected.digest);
+        let known = self.blob_info(&expected.digest)?.is_some();
         self.sql
             .prepare_cached(
                 "INSERT INTO blobs (digest, size, class, diff_id, created_ns, unsynced_boot)
@@ -278,7 +279,12 @@ impl Tx<'_> {
                 self.store.boot()
             ])?;
         self.add_ref(crate::leases::OWNER, lease_owner, &Resource::Blob(expected.digest.clone()))?;
-        fs::rename(from, &path).at("make", &path)
+        if known {
+            // The same bytes: the row that was there before has its file also if this transaction fails.
+            fs::rename(from, &path).at("make", &path)
+        } else {
+            self.move_to(from, &path)
+        }
     }
 
     /// Refuses a digest that is known as something else. What was of no known kind may become one.

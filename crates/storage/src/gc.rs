@@ -2,7 +2,8 @@
 //!
 //! What nothing refers to is found and forgotten in one transaction; then its files are moved away, and removed in
 //! the background. A process that dies in between leaves files without a row, never a row without files, and the
-//! next start (or collection) moves those away too.
+//! next start moves those away too. While a store is open nobody looks for such files: work in progress has no rows
+//! yet. A transaction that fails moves back itself what it has moved.
 
 use std::collections::HashSet;
 use std::fs;

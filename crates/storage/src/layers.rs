@@ -42,18 +42,17 @@ pub struct Layer {
     pub implied: Vec<PathBuf>,
 }
 
-/// A directory that a layer is being unpacked into, removed unless it becomes one.
+/// A directory that a layer is being unpacked into, removed unless it becomes one and so is elsewhere.
 struct Target {
     store: Store,
     path: PathBuf,
-    taken: bool,
 }
 
 impl Target {
     fn make(store: &Store) -> Result<(Self, Root)> {
         let path = store.path("layers").join(format!("new-{}", store.unique()));
         fs::DirBuilder::new().mode(0o700).create(&path).at("make", &path)?;
-        let target = Self { store: store.clone(), path, taken: false };
+        let target = Self { store: store.clone(), path };
         let root = Root::open(&target.path).at("open", &target.path)?;
         // What the root is when the layer does not say.
         sys::fsx::chmod(&root, sys::path::Mode::from_raw_mode(0o755)).at("protect", &target.path)?;
@@ -63,9 +62,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if !self.taken
-            && let Err(error) = self.store.discard(&self.path)
-        {
+        if let Err(error) = self.store.discard(&self.path) {
             tracing::warn!(%error, "left behind");
         }
     }
@@ -113,7 +110,7 @@ impl Store {
             lease.hold(&Resource::Layer(diff_id.clone()))?;
             return Ok(layer);
         }
-        let (mut target, root) = Target::make(self)?;
+        let (target, root) = Target::make(self)?;
         let pipeline = Pipeline::start(Start {
             file: &self.blob_path(blob),
             file_bytes: info.size,
@@ -131,13 +128,13 @@ impl Store {
                 "UPDATE blobs SET diff_id = ? WHERE digest = ?",
                 params![unpacked.diff_id.as_str(), blob.as_str()],
             )?;
-            tx.add_layer(&unpacked, &mut target, &lease.owner())
+            tx.add_layer(&unpacked, &target, &lease.owner())
         })
     }
 
     /// Unpacks an archive that is no blob: what comes from `import` or `load`, say. Returns the layer.
     pub fn unpack_archive(&self, lease: &Lease, mut archive: impl Read) -> Result<Layer> {
-        let (mut target, root) = Target::make(self)?;
+        let (target, root) = Target::make(self)?;
         let pipeline = Pipeline::start(Start {
             file: Path::new("/dev/null"),
             file_bytes: 0,
@@ -162,7 +159,7 @@ impl Store {
             }
         }
         let unpacked = pipeline.finish()?;
-        self.transaction(|tx| tx.add_layer(&unpacked, &mut target, &lease.owner()))
+        self.transaction(|tx| tx.add_layer(&unpacked, &target, &lease.owner()))
     }
 }
 
@@ -258,7 +255,7 @@ impl LayerWriter {
                 return Err(error);
             }
         };
-        let (raw, target, owner) = (&self.raw, &mut self.target, &self.lease_owner);
+        let (raw, target, owner) = (&self.raw, &self.target, &self.lease_owner);
         let layer = raw.store.transaction(|tx| {
             let layer = tx.add_layer(&unpacked, target, owner)?;
             tx.add_blob_for(&raw.expected, Some(&unpacked.diff_id), &raw.data_path(), owner)?;
@@ -304,7 +301,7 @@ impl Tx<'_> {
         }))
     }
 
-    fn add_layer(&self, unpacked: &Unpacked, target: &mut Target, lease_owner: &str) -> Result<Layer> {
+    fn add_layer(&self, unpacked: &Unpacked, target: &Target, lease_owner: &str) -> Result<Layer> {
         self.add_ref(crate::leases::OWNER, lease_owner, &Resource::Layer(unpacked.diff_id.clone()))?;
         if let Some(layer) = self.layer(&unpacked.diff_id)? {
             return Ok(layer);
@@ -318,7 +315,6 @@ impl Tx<'_> {
             implied: &applied.implied,
         };
         let id = self.place_layer(&row, &target.path)?;
-        target.taken = true;
         Ok(Layer {
             id,
             diff_id: unpacked.diff_id.clone(),
@@ -354,9 +350,9 @@ impl Tx<'_> {
                 |row| row.get(0),
             )?;
         let path = self.store.layer_path(id);
-        // What is in doubt, or was left by a transaction that failed after this point.
+        // What is in doubt, or what a transaction that failed could not move back.
         self.store.discard(&path)?;
-        fs::rename(from, &path).at("make", &path)?;
+        self.move_to(from, &path)?;
         Ok(id)
     }
 }

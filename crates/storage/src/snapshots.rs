@@ -65,6 +65,11 @@ impl PreparedSnapshot {
     pub fn upper(&self) -> PathBuf {
         self.store.upper_path(&self.id)
     }
+
+    /// The directories have their row.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
 }
 
 impl Drop for PreparedSnapshot {
@@ -205,7 +210,7 @@ impl Store {
 
 impl Tx<'_> {
     /// Makes a prepared snapshot last. Something has to refer to it, or garbage collection takes it.
-    pub fn add_snapshot(&self, mut prepared: PreparedSnapshot) -> Result<()> {
+    pub fn add_snapshot(&self, prepared: PreparedSnapshot) -> Result<()> {
         self.sql
             .prepare_cached("INSERT INTO snapshots (id, created_ns) VALUES (?, ?)")?
             .execute(params![prepared.id, now_ns()])?;
@@ -222,8 +227,7 @@ impl Tx<'_> {
             known.ok_or_else(|| Error::not_found("layer", layer.to_string()))?;
             insert.execute(params![prepared.id, i64::try_from(position).unwrap_or(i64::MAX), layer])?;
         }
-        // If the transaction fails after this, garbage collection finds the directory without a row.
-        prepared.kept = true;
+        self.keep_after(prepared);
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! Everything that is written to the metadata is written in a transaction: all of it, or nothing.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rusqlite::params;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::schema;
+use crate::snapshots::PreparedSnapshot;
 use crate::store::Store;
 
 /// A transaction under way. It sees its own writes; others see all of them once it is committed, or none.
@@ -14,6 +16,33 @@ pub struct Tx<'a> {
     pub(crate) store: &'a Store,
     pub(crate) sql: rusqlite::Transaction<'a>,
     discarded: RefCell<Vec<PathBuf>>,
+    // After the SQL: what was moved goes back when the rows that spoke of it are gone.
+    moves: Moves,
+    snapshots: RefCell<Vec<PreparedSnapshot>>,
+}
+
+/// Files and directories that were moved to their places in a transaction. They go back unless it is committed: on a
+/// full disk it is the commit that fails, when everything else has been done.
+#[derive(Default)]
+struct Moves {
+    list: RefCell<Vec<(PathBuf, PathBuf)>>,
+}
+
+impl Moves {
+    fn stay(self) {
+        self.list.borrow_mut().clear();
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        for (from, to) in self.list.get_mut().drain(..).rev() {
+            // A name that was free a moment ago needs no room.
+            if let Err(error) = fs::rename(&to, &from).at("move back", &to) {
+                tracing::warn!(%error, "left behind");
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Tx<'_> {
@@ -76,10 +105,18 @@ impl Store {
             connection.pragma_update(None, "synchronous", "FULL")?;
         }
         let run = || -> Result<(T, Vec<PathBuf>)> {
-            let tx = Tx { store: self, sql: connection.transaction()?, discarded: RefCell::default() };
+            let tx = Tx {
+                store: self,
+                sql: connection.transaction()?,
+                discarded: RefCell::default(),
+                moves: Moves::default(),
+                snapshots: RefCell::default(),
+            };
             let value = work(&tx)?;
-            let Tx { sql, discarded, .. } = tx;
+            let Tx { sql, discarded, moves, snapshots, .. } = tx;
             sql.commit()?;
+            moves.stay();
+            snapshots.into_inner().into_iter().for_each(PreparedSnapshot::keep);
             Ok((value, discarded.into_inner()))
         };
         let outcome = run();
@@ -93,7 +130,7 @@ impl Store {
         // Still under the connection's lock: nobody can make something of the same name before the old is out of the way.
         for path in discarded {
             if let Err(error) = self.discard(&path) {
-                // The next garbage collection finds it without a row, and tries again.
+                // The next start finds it without a row, and tries again.
                 tracing::warn!(%error, "left behind");
             }
         }
@@ -105,6 +142,18 @@ impl Tx<'_> {
     /// Throws `path` away once the transaction is committed.
     pub(crate) fn discard_after(&self, path: PathBuf) {
         self.discarded.borrow_mut().push(path);
+    }
+
+    /// Moves `from` to its place `to`, where nothing is; back again if the transaction fails.
+    pub(crate) fn move_to(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::rename(from, to).at("make", to)?;
+        self.moves.list.borrow_mut().push((from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    /// Keeps the directories of a snapshot if the transaction is committed, and removes them if it fails.
+    pub(crate) fn keep_after(&self, prepared: PreparedSnapshot) {
+        self.snapshots.borrow_mut().push(prepared);
     }
 
     /// Makes `owner` the keeper of exactly these.

@@ -534,3 +534,18 @@ fn layers_side_by_side_do_not_reach_into_each_other() {
     assert!(diff_ids[1].1, "the whiteout is there");
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
 }
+
+#[test]
+fn a_failed_transaction_leaves_no_directory() {
+    let world = World::new();
+    let store = world.open();
+    let prepared = store.prepare_snapshot("c1", &[]).unwrap();
+    let failed: Result<(), Error> = store.transaction(|tx| {
+        tx.add_snapshot(prepared)?;
+        Err(Error::Interrupted)
+    });
+    failed.unwrap_err();
+    assert!(!world.root().join("snapshots/c1").exists());
+    // And its name is free.
+    store.prepare_snapshot("c1", &[]).unwrap();
+}
