@@ -16,33 +16,28 @@ use sys::path::{Mode, Root};
 use crate::error::{At, Result};
 use crate::hash;
 use crate::layers::{Layer, LayerRow};
+use crate::leases;
 use crate::snapshots::copy_attributes;
 use crate::store::Store;
 use crate::transaction::Tx;
 
 impl Store {
     /// The number of the layer that goes on top of `layers` (lowest first), if one is needed. Layers numbered so are
-    /// known by the digest of the diff ids below them.
-    pub(crate) fn directory_fix(&self, layers: &[Layer]) -> Result<Option<i64>> {
-        let implied = |layer: &Layer| layer.implied.iter().any(|path| !path.as_os_str().is_empty());
-        // The lowest layer's directories have nothing below them that could say otherwise.
-        if !layers.iter().skip(1).any(implied) {
+    /// known by the digest of the diff ids below them. The lease keeps it, as no image does.
+    pub(crate) fn directory_fix(&self, layers: &[Layer], lease_owner: &str) -> Result<Option<i64>> {
+        if !may_need_fix(layers) {
             return Ok(None);
         }
         let chain: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let key = format!("fix:{}", hash::digest(chain.join(" ").as_bytes()));
-        if let Some(id) = self.fix_by_key(&key)? {
+        if let Some(id) = self.transaction(|tx| tx.take_fix(&key, lease_owner))? {
             return Ok(Some(id));
         }
         let wrong = self.wrong_directories(layers)?;
         if wrong.is_empty() {
             return Ok(None);
         }
-        self.make_fix(&key, &wrong).map(Some)
-    }
-
-    fn fix_by_key(&self, key: &str) -> Result<Option<i64>> {
-        self.transaction(|tx| tx.fix_by_key(key))
+        self.make_fix(&key, &wrong, lease_owner).map(Some)
     }
 
     /// The directories whose topmost layer does not describe them while one below does, with what that one says.
@@ -70,13 +65,13 @@ impl Store {
         Ok(wrong)
     }
 
-    fn make_fix(&self, key: &str, directories: &BTreeMap<PathBuf, Stat>) -> Result<i64> {
+    fn make_fix(&self, key: &str, directories: &BTreeMap<PathBuf, Stat>, lease_owner: &str) -> Result<i64> {
         let path = self.path("layers").join(format!("new-{}", self.unique()));
         std::fs::create_dir(&path).at("make", &path)?;
         let made = fill(&path, directories);
         let added = made.and_then(|()| {
             self.transaction(|tx| {
-                if let Some(id) = tx.fix_by_key(key)? {
+                if let Some(id) = tx.take_fix(key, lease_owner)? {
                     tx.discard_after(path.clone());
                     return Ok(id);
                 }
@@ -92,13 +87,21 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// The number of a layer of this kind, unless a loss of power has left it in doubt.
-    fn fix_by_key(&self, key: &str) -> Result<Option<i64>> {
+    /// The number of a layer of this kind, unless a loss of power has left it in doubt. From now on the lease keeps it,
+    /// also if it is yet to be made.
+    fn take_fix(&self, key: &str, lease_owner: &str) -> Result<Option<i64>> {
+        self.add_layer_ref(leases::OWNER, lease_owner, key)?;
         let mut statement = self.sql.prepare_cached(
             "SELECT id FROM layers WHERE diff_id = ? AND (unsynced_boot IS NULL OR unsynced_boot = ?)",
         )?;
         Ok(statement.query_row([key, self.store.boot()], |row| row.get(0)).optional()?)
     }
+}
+
+/// Whether there is a directory that a layer below may say more about. The lowest layer's have nothing below them.
+pub(crate) fn may_need_fix(layers: &[Layer]) -> bool {
+    let implied = |layer: &Layer| layer.implied.iter().any(|path| !path.as_os_str().is_empty());
+    layers.iter().skip(1).any(implied)
 }
 
 fn fill(path: &Path, directories: &BTreeMap<PathBuf, Stat>) -> Result<()> {

@@ -21,13 +21,7 @@ pub struct Lease {
 impl Store {
     /// A lease for `what` (said in logs), lasting `time` if it is not dropped before.
     pub fn lease(&self, what: &str, time: Duration) -> Result<Lease> {
-        let expires = now_ns().saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
-        let id = self.transaction(|tx| {
-            tx.sql
-                .prepare_cached("INSERT INTO leases (what, expires_ns) VALUES (?, ?)")?
-                .execute(params![what, expires])?;
-            Ok(tx.sql.last_insert_rowid())
-        })?;
+        let id = self.transaction(|tx| tx.begin_lease(what, time))?;
         Ok(Lease { store: self.clone(), id })
     }
 }
@@ -49,7 +43,16 @@ impl Tx<'_> {
         self.add_ref(OWNER, &lease.owner(), resource)
     }
 
-    fn end_lease(&self, id: i64) -> Result<()> {
+    /// A lease as a number, for what may be dropped in a transaction: whoever has it ends it.
+    pub(crate) fn begin_lease(&self, what: &str, time: Duration) -> Result<i64> {
+        let expires = now_ns().saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+        self.sql
+            .prepare_cached("INSERT INTO leases (what, expires_ns) VALUES (?, ?)")?
+            .execute(params![what, expires])?;
+        Ok(self.sql.last_insert_rowid())
+    }
+
+    pub(crate) fn end_lease(&self, id: i64) -> Result<()> {
         self.clear_refs(OWNER, &id.to_string())?;
         self.sql.prepare_cached("DELETE FROM leases WHERE id = ?")?.execute([id])?;
         Ok(())

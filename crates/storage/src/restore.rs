@@ -76,7 +76,7 @@ impl Store {
                 // One of ours is on top of all that it was made of.
                 Err(_) if layer.doubtful => {
                     tracing::info!(layer = layer.key, "making again");
-                    self.directory_fix(&self.layer_stack(&diff_ids)?)?;
+                    self.directory_fix(&self.layer_stack(&diff_ids)?, &lease.owner())?;
                 }
                 Err(_) => {}
             }

@@ -12,18 +12,24 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oci::Digest;
 use rusqlite::{OptionalExtension, params};
 use sys::fsx::{self, Mode, Time, Usage};
 
 use crate::error::{At, Error, Result};
+use crate::fix;
 use crate::layers::{IMAGE_LAYERS_MAX, Layer};
+use crate::leases::Lease;
 use crate::store::{Store, now_ns};
 use crate::transaction::{Resource, Tx};
 
 /// Longest identifier: that of a container has 64 digits, a build's may say more.
 const ID_BYTES_MAX: usize = 128;
+
+/// How long what was prepared is kept if the process dies over it: the next one begins anew.
+const PREPARE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// What to mount for a snapshot, with overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct PreparedSnapshot {
     store: Store,
     id: String,
     layers: Vec<i64>,
+    /// Keeps the layer of directories, to which nothing else refers yet.
+    lease: Option<i64>,
     kept: bool,
 }
 
@@ -74,9 +82,12 @@ impl PreparedSnapshot {
 
 impl Drop for PreparedSnapshot {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = self.store.discard(&self.store.snapshot_path(&self.id))
-        {
+        if self.kept {
+            return;
+        }
+        // This may be in a transaction that has failed, where no other can be begun: the next collection ends the lease.
+        self.store.ended_leases().extend(self.lease);
+        if let Err(error) = self.store.discard(&self.store.snapshot_path(&self.id)) {
             tracing::warn!(%error, "left behind");
         }
     }
@@ -108,14 +119,17 @@ impl Store {
             store: self.clone(),
             id: id.to_owned(),
             layers: layers.iter().map(|layer| layer.id).collect(),
+            lease: None,
             kept: false,
         };
         for name in ["fs", "work"] {
             builder.create(path.join(name)).at("make", path.join(name))?;
         }
         self.copy_root_attributes(&layers, &prepared.upper())?;
-        if let Some(fix) = self.directory_fix(&layers)? {
-            prepared.layers.push(fix);
+        if fix::may_need_fix(&layers) {
+            let lease = self.transaction(|tx| tx.begin_lease("prepare a snapshot", PREPARE_TIME_MAX))?;
+            prepared.lease = Some(lease);
+            prepared.layers.extend(self.directory_fix(&layers, &lease.to_string())?);
         }
         Ok(prepared)
     }
@@ -160,10 +174,10 @@ impl Store {
     }
 
     /// What to mount to look at an image: its layers, the lowest first, without anything to write to. The layers have to be
-    /// kept alive by something else meanwhile, a lease or the image.
-    pub fn view(&self, diff_ids: &[Digest]) -> Result<Mounts> {
+    /// kept alive by something else meanwhile, the lease or the image; what is made for the view the lease keeps.
+    pub fn view(&self, lease: &Lease, diff_ids: &[Digest]) -> Result<Mounts> {
         let stack = self.layer_stack(diff_ids)?;
-        let fix = self.directory_fix(&stack)?;
+        let fix = self.directory_fix(&stack, &lease.owner())?;
         let layers: Vec<i64> = fix.into_iter().chain(stack.iter().rev().map(|layer| layer.id)).collect();
         Ok(self.lower(&layers))
     }
@@ -194,7 +208,7 @@ impl Store {
     }
 
     /// Prepares a snapshot and adds it at once. For one that belongs to a record, do both yourself, in its transaction.
-    pub fn create_snapshot(&self, id: &str, diff_ids: &[Digest], keeper: &crate::Lease) -> Result<()> {
+    pub fn create_snapshot(&self, id: &str, diff_ids: &[Digest], keeper: &Lease) -> Result<()> {
         let prepared = self.prepare_snapshot(id, diff_ids)?;
         self.transaction(|tx| {
             tx.hold(keeper, &Resource::Snapshot(id.to_owned()))?;
@@ -227,6 +241,8 @@ impl Tx<'_> {
             known.ok_or_else(|| Error::not_found("layer", layer.to_string()))?;
             insert.execute(params![prepared.id, i64::try_from(position).unwrap_or(i64::MAX), layer])?;
         }
+        // The rows keep them from here on.
+        prepared.lease.map_or(Ok(()), |lease| self.end_lease(lease))?;
         self.keep_after(prepared);
         Ok(())
     }

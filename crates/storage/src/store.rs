@@ -40,7 +40,7 @@ struct Inner {
     writing: Mutex<HashSet<String>>,
     written: Condvar,
     counter: AtomicU64,
-    /// Leases that ended while the metadata could not be written.
+    /// Leases that ended while the metadata could not be written, or was being.
     ended_leases: Mutex<Vec<i64>>,
     /// Layers are restored by one at a time.
     restoring: Mutex<()>,

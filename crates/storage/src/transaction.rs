@@ -165,6 +165,15 @@ impl Tx<'_> {
     /// Makes `owner` the keeper of one more.
     pub(crate) fn add_ref(&self, owner_kind: &str, owner: &str, resource: &Resource) -> Result<()> {
         let (kind, target) = resource.columns();
+        self.insert_ref(owner_kind, owner, kind, target)
+    }
+
+    /// As [`Tx::add_ref`], for a layer of our own making, which has no diff id.
+    pub(crate) fn add_layer_ref(&self, owner_kind: &str, owner: &str, key: &str) -> Result<()> {
+        self.insert_ref(owner_kind, owner, "layer", key)
+    }
+
+    fn insert_ref(&self, owner_kind: &str, owner: &str, kind: &str, target: &str) -> Result<()> {
         self.sql
             .prepare_cached(
                 "INSERT OR IGNORE INTO refs (owner_kind, owner, kind, target) VALUES (?, ?, ?, ?)",

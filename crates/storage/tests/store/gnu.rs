@@ -217,7 +217,7 @@ proptest! {
         let mut writer = store.write_layer(&lease, layer.expected("")).unwrap();
         writer.write(&layer.bytes).unwrap();
         let unpacked = writer.commit(Some(&layer.diff_id)).unwrap();
-        let ours = describe(&store.view(&[unpacked.diff_id]).unwrap().lower_paths()[0]);
+        let ours = describe(&store.view(&lease, &[unpacked.diff_id]).unwrap().lower_paths()[0]);
         prop_assert_eq!(ours, describe(&world.dir().join("gnu")));
     }
 }
@@ -233,7 +233,7 @@ fn old_sparse_format_0_0() {
     let store = world.open();
     let lease = store.lease("test", Duration::from_secs(60)).unwrap();
     let layer = store.unpack_archive(&lease, &tar[..]).unwrap();
-    let file = store.view(&[layer.diff_id]).unwrap().lower_paths()[0].join("f");
+    let file = store.view(&lease, &[layer.diff_id]).unwrap().lower_paths()[0].join("f");
     assert_eq!(fs::read(&file).unwrap(), fs::read(world.dir().join("t/f")).unwrap());
     assert!(fs::metadata(&file).unwrap().blocks() < 100);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use crate::pull::pull;
 use crate::world::{Layer, World};
@@ -66,7 +67,9 @@ fn a_snapshot_stands_on_the_same_layers_after_a_loss_of_power() {
     }
     // The next container has the same ones.
     store.restore_layers(&image.manifests[0].layers).unwrap();
-    assert_eq!(store.view(&image.manifests[0].diff_ids()).unwrap().lower, before.lower);
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    assert_eq!(store.view(&lease, &image.manifests[0].diff_ids()).unwrap().lower, before.lower);
+    drop(lease);
     store.flush().unwrap();
     drop(store);
     assert_eq!(world.open().mounts("c1").unwrap(), before);

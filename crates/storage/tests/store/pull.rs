@@ -491,7 +491,8 @@ fn what_layers_do_not_describe_comes_from_below() {
     assert_eq!((deep.mode() & 0o7777, deep.uid(), deep.gid()), (0o750, 3, 4));
     assert!(!fix.join("root").exists());
     // The next container of the image has the same one, and it lives with them.
-    assert_eq!(store.view(&image.manifests[0].diff_ids()).unwrap().lower, mounts.lower);
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    assert_eq!(store.view(&lease, &image.manifests[0].diff_ids()).unwrap().lower, mounts.lower);
     store.gc().unwrap();
     assert_eq!(store.mounts("c1").unwrap(), mounts);
     assert!(fix.exists());
@@ -523,7 +524,8 @@ fn layers_side_by_side_do_not_reach_into_each_other() {
                         writer.write(piece).unwrap();
                     }
                     let unpacked = writer.commit(Some(&layer.diff_id)).unwrap();
-                    let lower = store.view(std::slice::from_ref(&unpacked.diff_id)).unwrap().lower_paths();
+                    let lower =
+                        store.view(&lease, std::slice::from_ref(&unpacked.diff_id)).unwrap().lower_paths();
                     let gone = fs::symlink_metadata(lower[0].join("d/gone"));
                     (unpacked.diff_id, gone.is_ok_and(|gone| gone.rdev() == 0))
                 })
@@ -548,4 +550,41 @@ fn a_failed_transaction_leaves_no_directory() {
     assert!(!world.root().join("snapshots/c1").exists());
     // And its name is free.
     store.prepare_snapshot("c1", &[]).unwrap();
+}
+
+#[test]
+fn a_collection_leaves_a_prepared_snapshot_alone() {
+    let world = World::new();
+    let store = world.open();
+    let base = Layer::from_tar(world.shell("mkdir -p i/tmp; chmod 1777 i/tmp; tar -C i -cf - ."));
+    let implied = Layer::of(&world, &[("tmp/x", "x")]);
+    let image = pull(&store, "docker.io/library/one:latest", &[base, implied]);
+    let diff_ids = image.manifests[0].diff_ids();
+    let prepared = store.prepare_snapshot("c1", &diff_ids).unwrap();
+    store.gc().unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    store
+        .transaction(|tx| {
+            tx.hold(&lease, &Resource::Snapshot("c1".into()))?;
+            tx.add_snapshot(prepared)
+        })
+        .unwrap();
+    store.gc().unwrap();
+    let lower = store.mounts("c1").unwrap().lower_paths();
+    assert_eq!(lower.len(), 3, "two layers and the directories");
+    assert!(lower.iter().all(|path| path.exists()), "{lower:?}");
+    // What is looked at is kept by whoever looks; what was prepared for nothing, also in a transaction that fails, by nobody.
+    store.remove_snapshot("c1").unwrap();
+    let view = store.view(&lease, &diff_ids).unwrap();
+    store.gc().unwrap();
+    assert!(view.lower_paths()[0].exists());
+    drop(lease);
+    let prepared = store.prepare_snapshot("c2", &diff_ids).unwrap();
+    let failed: Result<(), Error> = store.transaction(move |tx| {
+        tx.record("container", prepared.id())?;
+        Err(Error::Interrupted)
+    });
+    failed.unwrap_err();
+    store.gc().unwrap();
+    assert!(!view.lower_paths()[0].exists());
 }
