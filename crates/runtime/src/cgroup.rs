@@ -303,8 +303,20 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Kills what is in the group and removes it, and does so again where a process that was on its way into the group arrived
+    /// in between. What is not there is not an error.
+    pub fn kill_and_remove(&self) -> Result<(), Error> {
+        self.kill_all()?;
+        self.remove_with(|| self.kill_all())
+    }
+
     /// Removes the group and those made below it; what is not there is not an error. The processes must be gone.
     pub fn remove(&self) -> Result<(), Error> {
+        self.remove_with(|| Ok(()))
+    }
+
+    /// Removes it, with `again` before every further try.
+    fn remove_with(&self, again: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         for hierarchy in &self.hierarchies {
             let directory = self.directory(hierarchy);
@@ -313,6 +325,7 @@ impl Cgroup {
                 if Instant::now() > deadline {
                     return Err(error).on("remove", &directory);
                 }
+                again()?;
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }

@@ -1,6 +1,6 @@
 //! The terminal of a container: made in its own devpts, handed out over a socket, bound at `/dev/console`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::Process;
@@ -60,6 +60,12 @@ impl Console {
             process::become_stdio(&self.terminal, number).on("use", "the terminal")?;
         }
         Ok(())
+    }
+}
+
+impl AsFd for Console {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.terminal.as_fd()
     }
 }
 

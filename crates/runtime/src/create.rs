@@ -286,7 +286,7 @@ fn serve(
                 return Err(Error::Setup { text: format!("init sent an unknown message {other}") });
             }
             Message::Failure { code, text } => return Err(wire::failure(code, text)),
-            Message::End => {
+            Message::End | Message::Born(_) => {
                 let exit = process::wait(&child.pidfd).on("wait for", "the container's init")?;
                 let text = match exit {
                     process::Exit::Signal(9) => {

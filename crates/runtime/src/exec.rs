@@ -34,7 +34,7 @@ pub struct Exec<'a> {
     pub gate: Gate,
 }
 
-/// What the new process takes with it.
+/// What the process that joins the container takes with it.
 struct Joining<'a> {
     record: &'a Record,
     process: &'a Process,
@@ -47,9 +47,20 @@ struct Joining<'a> {
     gate: OwnedFd,
 }
 
+/// What is left for the new process itself.
+struct Joined {
+    program: Program,
+    console: Option<Console>,
+    gate: OwnedFd,
+}
+
 /// Adds a process to the container, up to the point where its program can be executed.
 ///
-/// The caller must have one thread, and afterwards be done: it is undumpable, and its children are born in the container's PID namespace.
+/// Two processes come one after the other. The first joins the container, but for its PID namespace, of which it cannot become a
+/// member: nobody inside can see it. It gives up all rights and descriptors that the program is not to have, and makes the second,
+/// which is born inside with nothing that a debugger in the container could take from it.
+///
+/// The caller must have one thread.
 pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     config::check_process(e.process)?;
     let Gate::Socket(gate) = e.gate else {
@@ -65,10 +76,6 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     }
     let filter = state::load_filter(e.state_dir)?;
     let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
-    process::set_dumpable(false).on("hide", "this process")?;
-    if record.namespaces & namespace::PID != 0 {
-        namespace::join(&init, namespace::PID).on("join", "the PID namespace")?;
-    }
     let joining = Joining {
         record: &record,
         process: e.process,
@@ -81,49 +88,72 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         gate,
     };
     let what = Clone { flags: process::CLONE_CLEAR_SIGHAND, cgroup: joining.cgroup.v2() };
-    let child = match process::clone(what).on("clone", "a process")? {
-        Cloned::Child => main(joining),
-        Cloned::Parent(child) => child,
+    let first = match process::clone(what).on("clone", "a process")? {
+        Cloned::Child => join(joining),
+        Cloned::Parent(first) => first,
     };
-    let Joining { proc, sync, .. } = joining;
-    drop(sync);
-    let ready = match wire::receive(&ours)? {
-        Message::Step(wire::READY) => identity::set_oom_score(&proc, child.pid, e.process),
+    drop(joining);
+    let born = wire::receive(&ours);
+    process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
+    match born? {
+        // It is our child and not waited for: the number is its own.
+        Message::Born(pid) => {
+            Ok(Created { pid, pidfd: process::pidfd(pid).on("open", format!("process {pid}"))? })
+        }
         Message::Failure { code, text } => Err(wire::failure(code, text)),
         _ => Err(Error::Setup { text: "the process ended while it joined the container".into() }),
-    };
-    if let Err(error) = ready {
-        let _ = sys::signal::send(&child.pidfd, 9);
-        let _ = process::wait(&child.pidfd);
-        return Err(error);
     }
-    Ok(Created { pid: child.pid, pidfd: child.pidfd })
 }
 
-fn main(joining: Joining<'_>) -> ! {
+/// The life of the first process.
+fn join(joining: Joining<'_>) -> ! {
     let Ok(sync) = joining.sync.try_clone() else { process::exit(1) };
-    match set_up(joining, &sync) {
-        Err(error) => wire::send_failure(&sync, &error),
-        Ok((ready, gate)) => {
-            let announced = wire::send(&sync, wire::READY);
-            drop(sync);
-            if announced.is_ok() {
-                inside::wait_and_execute(ready, Waiting::Connected(gate));
-            }
+    let joined = match set_up(joining, &sync) {
+        Ok(joined) => joined,
+        Err(error) => {
+            wire::send_failure(&sync, &error);
+            process::exit(0)
         }
+    };
+    match process::clone_sibling().on("clone", "a process") {
+        Ok(0) => {
+            // Only the starter is to be told from here on.
+            drop(sync);
+            begin(joined)
+        }
+        Ok(pid) => drop(wire::send_born(&sync, pid)),
+        Err(error) => wire::send_failure(&sync, &error),
     }
-    process::exit(1)
+    process::exit(0)
 }
 
-fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<(Ready, OwnedFd), Error> {
+/// The life of the second process.
+fn begin(joined: Joined) -> ! {
+    let Joined { program, console, gate } = joined;
+    let taken =
+        process::new_session().on("start", "a session").and_then(|()| console.map_or(Ok(()), Console::take));
+    if let Err(error) = taken {
+        wire::send_failure(&gate, &error);
+        process::exit(error.exit_code().into());
+    }
+    inside::wait_and_execute(Ready::without_hooks(program), Waiting::Connected(gate))
+}
+
+fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error> {
     let process = joining.process;
+    process::set_dumpable(false).on("hide", "this process")?;
     sys::signal::reset();
     process::close_on_exec_from(3).on("mark", "descriptors")?;
     process::umask(0);
     joining.cgroup.join()?;
     identity::set_limits(0, process)?;
+    identity::set_oom_score(&joining.proc, process::id(), process)?;
+    let kinds = joining.record.namespaces;
+    if kinds & namespace::PID != 0 {
+        namespace::join(&joining.init, namespace::PID).on("join", "the PID namespace")?;
+    }
     // All at once, and by the descriptor: the kernel takes care of their order, and of who may.
-    let kinds = joining.record.namespaces & !namespace::PID;
+    let kinds = kinds & !namespace::PID;
     namespace::join(&joining.init, kinds).on("join", "the container's namespaces")?;
     if kinds & namespace::USER != 0 {
         process::set_groups(&[]).on("set", "the supplementary groups")?;
@@ -131,7 +161,6 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<(Ready, Owned
         process::set_user(0).on("become", "user 0 of the user namespace")?;
         process::set_dumpable(false).on("hide", "this process")?;
     }
-    process::new_session().on("start", "a session")?;
     let name = CString::new(format!("_ses.{}", joining.record.id));
     inside::new_keyring(&name.map_err(|_| Error::Invalid("a NUL byte in the id".into()))?)?;
     let console = match &joining.stdio {
@@ -141,11 +170,20 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<(Ready, Owned
         }
         Stdio::Inherit | Stdio::Fds(_) => None,
     };
-    inside::take_stdio(std::mem::replace(&mut joining.stdio, Stdio::Inherit), console, process)?;
+    // A terminal is taken by the leader of its session.
+    if console.is_none() {
+        inside::take_stdio(std::mem::replace(&mut joining.stdio, Stdio::Inherit), None, process)?;
+    }
     let filter = identity::assume(process, joining.filter.take(), &joining.proc)?;
-    let Joining { gate, init, cgroup, proc, sync, .. } = joining;
-    drop((init, cgroup, proc, sync));
-    spawn::keep_only([reporting.as_fd(), gate.as_fd()]);
+    let Joining { gate, init, cgroup, proc, sync, stdio, .. } = joining;
+    drop((init, cgroup, proc, sync, stdio));
+    let terminal = console.as_ref().map(AsFd::as_fd);
+    spawn::keep_only([reporting.as_fd(), gate.as_fd()].into_iter().chain(terminal));
     let program = Program::find(process)?;
-    Ok((Ready::without_hooks(program, filter), gate))
+    // Not later: the new process is seen inside as soon as it is there.
+    if let Some(filter) = filter {
+        filter.install()?;
+    }
+    process::set_dumpable(false).on("hide", "this process")?;
+    Ok(Joined { program, console, gate })
 }

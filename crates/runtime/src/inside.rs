@@ -259,9 +259,9 @@ pub(crate) fn take_stdio(stdio: Stdio, console: Option<Console>, process: &Proce
 }
 
 impl Ready {
-    /// For a process that joins a container: there are no hooks for it.
-    pub(crate) fn without_hooks(program: Program, filter: Option<Filter>) -> Self {
-        Self { program, filter, start_hooks: Vec::new(), state: serde_json::Value::Null }
+    /// For a process that has joined a container: it has its filter already, and there are no hooks for it.
+    pub(crate) fn without_hooks(program: Program) -> Self {
+        Self { program, filter: None, start_hooks: Vec::new(), state: serde_json::Value::Null }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) const NEEDS_HOOKS: u8 = b'H';
 pub(crate) const HAD_HOOKS: u8 = b'h';
 pub(crate) const READY: u8 = b'R';
 pub(crate) const GO: u8 = b'G';
+const BORN: u8 = b'B';
 const FAILURE: u8 = b'E';
 
 /// The longest message: a failure's text with a path or two in it.
@@ -37,6 +38,8 @@ const MESSAGE_BYTES_MAX: usize = 8192;
 pub(crate) enum Message {
     /// One of the bytes above.
     Step(u8),
+    /// The process with this number waits for the word to go on.
+    Born(i32),
     /// The other side has failed.
     Failure { code: u8, text: String },
     /// The other side has closed the socket: it has ended, or executed a program.
@@ -50,6 +53,7 @@ impl Message {
             [FAILURE, code, text @ ..] => {
                 Self::Failure { code: *code, text: String::from_utf8_lossy(text).into_owned() }
             }
+            [BORN, a, b, c, d] => Self::Born(i32::from_le_bytes([*a, *b, *c, *d])),
             [FAILURE] => Self::Failure { code: FAILED, text: "unknown failure".into() },
             [step, ..] => Self::Step(*step),
         }
@@ -88,6 +92,12 @@ pub(crate) fn send(socket: impl AsFd, step: u8) -> Result<(), Error> {
     socket::send(socket, &[step]).on("send to", "the other side").map(drop)
 }
 
+/// Says which process was made.
+pub(crate) fn send_born(socket: impl AsFd, pid: i32) -> Result<(), Error> {
+    let [a, b, c, d] = pid.to_le_bytes();
+    socket::send(socket, &[BORN, a, b, c, d]).on("send to", "the other side").map(drop)
+}
+
 /// Reports an error. That nobody listens any more is no further error.
 pub(crate) fn send_failure(socket: impl AsFd, error: &Error) {
     let mut message = vec![FAILURE, error.exit_code()];
@@ -109,6 +119,8 @@ mod tests {
         let (left, right) = socket::packet_pair().unwrap();
         send_failure(&left, &Error::Program { code: 127, text: "exec: gone".into() });
         assert_eq!(receive(&right).unwrap(), Message::Failure { code: 127, text: "exec: gone".into() });
+        send_born(&left, 70_000).unwrap();
+        assert_eq!(receive(&right).unwrap(), Message::Born(70_000));
         send(&left, READY).unwrap();
         assert_eq!(receive(&right).unwrap(), Message::Step(READY));
         drop(left);

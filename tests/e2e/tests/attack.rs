@@ -191,6 +191,49 @@ fn inherited_caps() {
     }
 }
 
+/// Looks at every process that appears in its PID namespace, as a debugger may, and takes down what it has more than the looker.
+const WATCHER: &str = r#"
+# Another user has no capabilities: that is less.
+rights() { grep -E '^(CapPrm|CapBnd|Seccomp):' $1/status 2>/dev/null | grep -v 'CapPrm:.0000000000000000'; }
+own=$(rights /proc/self | grep -v CapPrm)
+all=$(rights /proc/self)
+echo watching
+while [ ! -e /stop ]; do
+    for dir in /proc/[0-9]*; do
+        pid=${dir#/proc/}
+        [ "$pid" = 1 ] || [ "$pid" = $$ ] && continue
+        theirs=$(rights $dir)
+        case "$theirs" in ""|"$own"|"$all") ;; *) echo "more: $theirs" ;; esac
+        for fd in $dir/fd/*; do
+            case $(readlink $fd 2>/dev/null) in
+                /proc*|/sys*|*cgroup*|*corten*|anon_inode:*pid*) echo "open: $(readlink $fd)" ;;
+            esac
+            [ -e "$fd/sys/kernel/core_pattern" ] && echo "the host's proc"
+        done
+        echo seen > /seen
+    done
+done
+"#;
+
+#[test]
+fn exec_watched() {
+    // A process that joins a container must have nothing that a debugger in the container could take from it.
+    let host = Host::with_busybox();
+    let canary = Canary::new(&host);
+    let run = ["run", "-d", "--name", "debugger", "--network", "none", "--cap-add", "SYS_PTRACE", "busybox"];
+    host.corten(run.iter().chain(&["sh", "-c", WATCHER])).ok();
+    wait_for("the watcher", || (!host.corten(["logs", "debugger"]).ok().is_empty()).then_some(()));
+    for round in 0..40 {
+        let user = if round % 2 == 0 { "0" } else { "1000" };
+        host.corten(["exec", "-u", user, "debugger", "true"]).ok();
+    }
+    host.corten(["exec", "debugger", "cat", "/seen"]).ok();
+    host.corten(["exec", "debugger", "touch", "/stop"]).ok();
+    host.corten(["wait", "debugger"]).ok();
+    assert_eq!(host.corten(["logs", "debugger"]).ok(), "watching");
+    canary.check();
+}
+
 #[test]
 fn tar_walk() {
     let host = Host::new();
