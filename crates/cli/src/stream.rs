@@ -250,7 +250,8 @@ impl Frames {
                 Ok(Some((Stream::Stdin | Stream::Stdout, _))) => Sink::Stdout,
                 _ => sink,
             };
-            let more = matches!(piece, Ok(Some(_)));
+            // What came before an error of the daemon, or before the end of what is there, is shown first.
+            let more = matches!(piece, Ok(Some((Stream::Stdin | Stream::Stdout | Stream::Stderr, _))));
             if (next != sink || !more) && !self.gathered.is_empty() {
                 sink.write(&self.gathered).await?;
                 self.gathered.clear();

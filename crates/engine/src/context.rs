@@ -12,6 +12,7 @@ use crate::containers::index::Index;
 use crate::containers::record::{Paths, Record};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::exec_root::ExecRoot;
 use crate::execs::table::Table;
 use crate::host::Host;
 use crate::images::Images;
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub images: Images,
     pub sealed: Sealed,
     pub host: Host,
+    /// Held for as long as the engine is there.
+    pub _exec_root: ExecRoot,
     pub tasks: TaskTracker,
     pub closing: CancellationToken,
 }

@@ -21,6 +21,10 @@ use crate::supervisor::{self, Shim, State};
 
 /// How long a supervisor may take to make a container whose daemon died meanwhile.
 const MAKING: Duration = Duration::from_secs(10);
+/// How long all supervisors together may take to answer before the daemon serves without the rest.
+const ADOPTION: Duration = Duration::from_secs(5);
+/// How long to leave a supervisor alone that was asked and did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How often to try to remove the directory of a supervisor that is about to end: for a second.
 const SWEEPS: u32 = 200;
 /// How long to leave a supervisor alone in between: it does not tell when it is done.
@@ -52,7 +56,7 @@ fn kill(cgroup: &Path) -> Result<()> {
 /// Removes what a run leaves: processes, cgroup, runtime directory.
 pub(crate) fn sweep(paths: &Paths, cgroup: &Path) -> Result<()> {
     let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
-    let removed = group.kill_all().and_then(|()| group.remove()).map_err(Error::runtime);
+    let removed = group.kill_and_remove().map_err(Error::runtime);
     let mut tries = 0;
     loop {
         match std::fs::remove_dir_all(&paths.run) {
@@ -76,17 +80,17 @@ pub(crate) async fn run(context: &Arc<Context>) -> Result<()> {
     for record in &records {
         context.index.take_name(&record.name, &record.id)?;
     }
-    // Supervisors answer side by side: one that is slow holds up itself alone.
-    let mut found = tokio::task::JoinSet::new();
+    // Supervisors answer side by side, and one that does not answer holds up itself alone: its container's actor goes on asking,
+    // and whatever is asked of that container waits.
+    let mut looked = Vec::with_capacity(records.len());
     for record in records {
-        let context = Arc::clone(context);
-        found.spawn(async move {
-            let state = look(&context, &record).await;
-            Actor::spawn(&context, record, state);
-        });
+        let (told, heard) = tokio::sync::oneshot::channel();
+        Actor::spawn(context, record, Found::NotYet(told));
+        looked.push(heard);
     }
-    while let Some(one) = found.join_next().await {
-        one.map_err(|e| Error::system("a bug: adoption panicked").with_source(e))?;
+    let all = futures_util::future::join_all(looked);
+    if tokio::time::timeout(ADOPTION, all).await.is_err() {
+        tracing::warn!("not all supervisors answer: their containers are as their records say until they do");
     }
     Ok(())
 }
@@ -165,14 +169,24 @@ async fn connect(run: &Path) -> Result<(Shim, supervisor::Events, supervisor::St
     Ok((shim, events, status))
 }
 
-/// What became of a container while no daemon looked.
-async fn look(context: &Arc<Context>, record: &Record) -> Found {
+/// What became of a container while no daemon looked. A supervisor that is there and says nothing, or nothing we understand,
+/// is asked for as long as it takes: its container runs, and nobody may end it for that.
+pub(crate) async fn look(context: &Arc<Context>, record: &Record) -> Found {
     let paths = context.paths(&record.id);
     let cgroup = context.cgroup(record);
     if !paths.run.exists() && record.life.pid().is_none() {
         return Found::Nothing;
     }
-    match connect(&paths.run).await {
+    let connected = loop {
+        match connect(&paths.run).await {
+            Err(error @ (supervisor::Error::Silent | supervisor::Error::Protocol(_))) => {
+                tracing::error!(id = %record.id, %error, "a supervisor does not answer as it should");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            other => break other,
+        }
+    };
+    match connected {
         Ok((shim, events, status)) if matches!(status.state, State::Running | State::Stopped) => {
             let group = cgroup.clone();
             let paused = blocking::run("look whether a container is paused", move || {

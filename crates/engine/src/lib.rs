@@ -9,6 +9,7 @@ mod context;
 mod converge;
 pub mod error;
 pub mod events;
+mod exec_root;
 pub mod execs;
 pub mod host;
 pub mod images;
@@ -124,6 +125,7 @@ fn open(config: Config) -> Result<(Context, String)> {
     private_dir(&config.data_root.join("containers"))?;
     private_dir(&config.exec_root.join("c"))?;
     let id = system::installation_id(&config.data_root)?;
+    let exec_root = exec_root::ExecRoot::take(&config.exec_root, &id, &config.data_root)?;
     let sealed = supervisor::Sealed::new(config.supervisor, &config.exec_root)
         .map_err(|e| Error::system("cannot seal the supervisor's executable").with_source(e))?;
     plan::init::install(&config.exec_root, config.supervisor)?;
@@ -150,6 +152,7 @@ fn open(config: Config) -> Result<(Context, String)> {
         execs: execs::table::Table::default(),
         sealed,
         host: host::Host::detect(),
+        _exec_root: exec_root,
         tasks,
         closing,
         store,

@@ -113,31 +113,40 @@ impl Sealed {
         Frame { id: first, message: Message::Launch(Box::new(launch)) }
             .encode(&mut bytes)
             .map_err(Error::Protocol)?;
-        let socket = self.start(&bytes, &binds, &attach).map_err(Error::Spawn)?;
+        let (socket, process) = self.start(&bytes, &binds, &attach).map_err(Error::Spawn)?;
         // Only the supervisor has them from here on: the last reference to a bind source decides when it is unmounted.
         drop((binds, attach));
+        let launched = Self::begin(dir, socket, first).await;
+        if launched.as_ref().is_err_and(|error| !matches!(error, Error::Failed(_))) {
+            // It may still be about to make a container, which would be nobody's.
+            let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+        }
+        launched
+    }
+
+    async fn begin(dir: PathBuf, socket: OwnedFd, first: u32) -> Result<Launched, Error> {
         let mut stream = stream_of(socket).map_err(Error::Spawn)?;
         expect_hello(&mut stream).await?;
         let (shim, events, answer) = conversation::begin(dir, stream, Some(first));
-        let answer = wait(answer).await?;
-        match answer {
+        match wait(answer).await? {
             Message::Ready { pid } | Message::Started { pid } => Ok(Launched { shim, events, pid }),
             Message::Failed(failure) => Err(Error::Failed(failure)),
             other => Err(Error::Protocol(Malformed::Unknown(other.tag()))),
         }
     }
 
-    /// Starts the process and gives it its first message. Takes well under a millisecond: the memory of this process is
+    /// Starts the process and gives it its first message; the conversation with it, and the process itself. Takes well under a millisecond: the memory of this process is
     /// borrowed, not copied, and a launch fits the socket's buffer.
-    fn start(&self, bytes: &[u8], binds: &[OwnedFd], attach: &[OwnedFd]) -> io::Result<OwnedFd> {
+    fn start(&self, bytes: &[u8], binds: &[OwnedFd], attach: &[OwnedFd]) -> io::Result<(OwnedFd, OwnedFd)> {
         let (ours, theirs) = sys::socket::stream_pair()?;
         let argv = [c"corten-supervisor", c"shim"];
         let pid = sys::spawn::detached(&self.executable.path(), &argv, &self.null, &theirs)?;
         drop(theirs);
+        let process = sys::spawn::pidfd(pid)?;
         bury(pid)?;
         let fds: Vec<BorrowedFd<'_>> = binds.iter().chain(attach).map(AsFd::as_fd).collect();
         send_all(&ours, bytes, &fds)?;
-        Ok(ours)
+        Ok((ours, process))
     }
 }
 

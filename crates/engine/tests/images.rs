@@ -39,7 +39,7 @@ impl Host {
 
     async fn pull_lines(&self, name: &str, platform: &str) -> Result<Vec<Progress>> {
         let mut pulling = self.images.pull(PullOptions {
-            reference: parse_reference(name, "")?,
+            reference: parse_reference(name, "")?.or_latest(),
             platform: parse_platform(platform)?,
             credentials: Credentials::Anonymous,
         });

@@ -50,6 +50,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         false
     }
 
+    /// Whether a browser on this machine can send calls by it.
+    fn is_open_to_browsers(&self) -> bool {
+        false
+    }
+
     /// Makes the socket fit for its use.
     ///
     /// # Errors
@@ -72,6 +77,10 @@ impl Transport for tokio::net::UnixStream {
 impl Transport for tokio::net::TcpStream {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
+    }
+
+    fn is_open_to_browsers(&self) -> bool {
+        self.local_addr().is_ok_and(|address| address.ip().is_loopback())
     }
 
     fn prepare(&self) -> io::Result<()> {
@@ -103,6 +112,7 @@ pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: Cance
     }
     let tasks = TaskTracker::new();
     let hijack = Hijack::default();
+    let browsers = stream.is_open_to_browsers();
     let service = {
         let (tasks, hijack, shutdown) = (tasks.clone(), hijack.clone(), shutdown.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -111,6 +121,7 @@ pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: Cance
                 tasks: tasks.clone(),
                 hijack: hijack.clone(),
                 shutdown: shutdown.clone(),
+                browsers,
             };
             let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
                 Box::pin(async move { Ok(context.answer(request).await) });
@@ -156,6 +167,8 @@ struct Context {
     tasks: TaskTracker,
     hijack: Hijack,
     shutdown: CancellationToken,
+    /// Whether a browser on this machine can send calls here.
+    browsers: bool,
 }
 
 impl Context {
@@ -178,6 +191,9 @@ impl Context {
     fn call(self, request: Request<Incoming>) -> Result<Call, Failure> {
         let (parts, body) = request.into_parts();
         check_origin(&parts.headers)?;
+        if self.browsers {
+            check_host(&parts.headers)?;
+        }
         let path = query::decode(parts.uri.path(), false)?;
         let query = Query::parse(parts.uri.query().unwrap_or(""))?;
         let (version, path) = split_version(&path)?;
@@ -207,6 +223,28 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure::new(
         StatusCode::FORBIDDEN,
         format!("calls from pages of another host ({origin}) are not allowed"),
+    ))
+}
+
+/// Refuses calls to this machine's loopback by a name that is not its own: the name of a page's host may lead here as well, and
+/// then the page counts as ours (DNS rebinding).
+fn check_host(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(host) = headers.get(header::HOST).map(|value| value.to_str().unwrap_or("?")) else {
+        return Ok(());
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let is_address =
+        |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let is_local = name == "localhost" || name.ends_with(".localhost");
+    if name.is_empty() || is_local || is_address(name) || is_address(host) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::FORBIDDEN,
+        format!("calls to {host} are not allowed here: use localhost or an address"),
     ))
 }
 
@@ -252,6 +290,25 @@ mod tests {
             ["http://evil.example", "null", "", "http://localhost", "http://localhost:2375.evil.example"]
         {
             assert!(!allowed(Some(wrong)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_here_are_not_ours() {
+        let allowed = |host| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, header::HeaderValue::from_static(host));
+            check_host(&headers).is_ok()
+        };
+        for own in
+            ["localhost", "localhost:2375", "127.0.0.1:2375", "[::1]:2375", "::1", "api.moby.localhost", ""]
+        {
+            assert!(allowed(own), "{own}");
+        }
+        for wrong in
+            ["evil.example", "evil.example:2375", "127.0.0.1.evil.example:2375", "localhost.evil.example"]
+        {
+            assert!(!allowed(wrong), "{wrong}");
         }
     }
 

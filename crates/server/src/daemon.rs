@@ -76,6 +76,7 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
         }
     };
     start_log(&settings);
+    raise_limits();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -116,6 +117,16 @@ fn start_log(settings: &Settings) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     if settings.log_json { log.json().init() } else { log.init() }
+}
+
+/// Every container takes descriptors of the daemon. A shell's soft limit is meant for programs that use `select`; the hard one
+/// is what the administrator allows. Containers get the same, as Docker's do.
+fn raise_limits() {
+    let Some(files) = sys::rlimit::number("RLIMIT_NOFILE") else { return };
+    let raised = sys::rlimit::get(files).and_then(|(_, hard)| sys::rlimit::set(0, files, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Opens the engine and serves until a signal asks to end.

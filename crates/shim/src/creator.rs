@@ -138,6 +138,15 @@ pub(crate) fn nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?)
 }
 
+/// Lets this process end when its parent does: what it makes would be nobody's.
+fn end_with(parent: i32) {
+    const KILL: i32 = 9;
+    let _ = sys::process::set_parent_death_signal(KILL);
+    if sys::process::parent_id() != parent {
+        spawn::exit_now(1);
+    }
+}
+
 impl Stdio {
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         match self {
@@ -150,9 +159,11 @@ impl Stdio {
 impl CreateJob {
     /// Forks the creator; returns its process.
     pub(crate) fn fork(self, create: fn(Self) -> !) -> io::Result<i32> {
+        let parent = sys::process::id();
         match spawn::fork()? {
             Fork::Parent(pid) => Ok(pid.as_raw_nonzero().get()),
             Fork::Child => {
+                end_with(parent);
                 sys::signal::reset();
                 let binds = self.bind_sources.iter().map(|(_, fd)| fd.as_fd());
                 let ours = [self.gate.as_fd(), self.report.0.as_fd()];
@@ -166,9 +177,11 @@ impl CreateJob {
 impl ExecJob {
     /// Forks the creator; returns its process.
     pub(crate) fn fork(self, exec: fn(Self) -> !) -> io::Result<i32> {
+        let parent = sys::process::id();
         match spawn::fork()? {
             Fork::Parent(pid) => Ok(pid.as_raw_nonzero().get()),
             Fork::Child => {
+                end_with(parent);
                 sys::signal::reset();
                 let ours = [self.gate.as_fd(), self.report.0.as_fd()];
                 spawn::keep_only(self.stdio.fds().into_iter().chain(ours));

@@ -31,8 +31,8 @@ impl Watch {
                 (queue.into(), counter)
             }
         };
-        let seen = count(&counter).unwrap_or(0);
-        Ok(Some(Self { fd, counter, seen }))
+        // The group was made for this run: what it counts already happened before anybody could watch.
+        Ok(Some(Self { fd, counter, seen: 0 }))
     }
 
     /// Whether there were kills since the last time this was asked.

@@ -98,6 +98,25 @@ fn a_second_daemon_on_the_same_root_is_refused() {
 }
 
 #[test]
+fn containers_of_one_data_root_are_safe_from_a_daemon_of_another() {
+    let mut host = Host::with_busybox();
+    host.corten(["run", "-d", "--name", "kept", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    let other = tempfile::tempdir().unwrap();
+    let refused = |host: &Host, why: &str| {
+        let below = |name: &str| other.path().join(name).display().to_string();
+        let mut cmd = Cmd::new(binary()).args(["daemon", "--data-root", &below("data")]);
+        cmd = cmd.args(["--host", &format!("unix://{}", below("sock")), "--pidfile", &below("pid")]);
+        cmd = cmd.args(["--exec-root", &host.exec_root().display().to_string()]);
+        cmd.limit(Duration::from_secs(20)).fails(1, why);
+    };
+    refused(&host, "is in use by another daemon");
+    host.kill_daemon();
+    refused(&host, "use that data root, or another --exec-root");
+    host.start_daemon();
+    assert_eq!(host.corten(["inspect", "-f", "{{.State.Status}}", "kept"]).ok(), "running");
+}
+
+#[test]
 fn a_data_root_that_cannot_be_written_is_refused() {
     let host = Host::stopped(&[]);
     let image = host.root().join("ro");

@@ -67,6 +67,8 @@ pub(crate) enum Command {
 /// What was found of a container when the daemon started.
 #[derive(Debug)]
 pub(crate) enum Found {
+    /// Nobody has looked yet: the actor does, and says when it has.
+    NotYet(oneshot::Sender<()>),
     /// Nothing that runs.
     Nothing,
     /// Its supervisor, which answers.
@@ -89,6 +91,8 @@ pub(crate) struct Actor {
     attachers: VecDeque<(Streams, OwnedFd)>,
     timers: HashMap<Timer, Instant>,
     sweep: Option<JoinHandle<()>>,
+    /// The record as it is could not be written.
+    unwritten: bool,
     oom: bool,
     gone: bool,
 }
@@ -120,6 +124,7 @@ impl Actor {
             attachers: VecDeque::new(),
             timers: HashMap::new(),
             sweep: None,
+            unwritten: false,
             oom: false,
             gone: false,
         };
@@ -176,6 +181,14 @@ impl Actor {
 
     async fn begin(&mut self, found: Found) {
         match found {
+            Found::NotYet(told) => {
+                let context = Arc::clone(&self.context);
+                let look = crate::converge::look(&context, &self.record);
+                if let Some(found) = context.closing.run_until_cancelled(look).await {
+                    Box::pin(self.begin(found)).await;
+                }
+                let _ = told.send(());
+            }
             Found::Nothing => {}
             Found::Alive { shim, events, status, paused } => {
                 self.handle.set_shim(Some(shim.clone()));
@@ -186,6 +199,10 @@ impl Actor {
                 let pid = i32::try_from(status.pid).unwrap_or_default();
                 self.drive(Input::Adopted { pid, paused, at }).await;
             }
+            // Written down already; the daemon ended before it had cleared up.
+            Found::Ended(exit) if self.machine.life.pid().is_none() && self.knows(&exit) => {
+                self.begin_sweep();
+            }
             Found::Ended(exit) => {
                 if self.machine.life.pid().is_none() {
                     // Started by a daemon that was gone before it could write it down.
@@ -194,6 +211,11 @@ impl Actor {
                 self.drive(Input::Exited(exit)).await;
             }
         }
+    }
+
+    /// Whether the record says already how this run ended.
+    fn knows(&self, exit: &Exit) -> bool {
+        self.machine.life.finished_at == Some(exit.at)
     }
 
     fn token(&mut self, reply: Reply) -> Token {

@@ -104,6 +104,14 @@ pub struct Sizes {
     pub root_fs: i64,
 }
 
+/// The command as Docker's lists show it: arguments with spaces are quoted, what is in them is not looked at.
+fn command(args: &[String]) -> String {
+    let quoted = |(at, arg): (usize, &String)| {
+        if at > 0 && arg.contains(' ') { format!("'{arg}'") } else { arg.clone() }
+    };
+    args.iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// One line of a list.
 pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary {
     Summary {
@@ -112,7 +120,7 @@ pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary
         image: record.image.name.clone(),
         image_id: record.image.id.clone(),
         image_manifest_descriptor: Some(descriptor(record)),
-        command: record.args.join(" "),
+        command: command(&record.args),
         created: record.created.as_second(),
         ports: Vec::new(),
         size_rw: sizes.map(|s| s.rw),

@@ -77,7 +77,7 @@ pub(super) fn exec(
         .set_rlimits(Some(rlimits::convert(&record.host.resources.ulimits)?))
         .set_no_new_privileges(Some(security.no_new_privileges))
         .set_apparmor_profile(apparmor(&security).filter(|_| !request.privileged))
-        .set_oom_score_adj(None);
+        .set_oom_score_adj(i32::try_from(record.host.oom_score_adj).ok());
     set_console(&mut process, request.tty, request.console_size);
     Ok(process)
 }

@@ -21,7 +21,7 @@ const EVENTS: usize = 2048;
 /// What happens to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The container has ended; its log is complete and its root filesystem unmounted.
+    /// The container has ended; its log is complete.
     Exited(Exit),
     /// An exec has ended.
     ExecExited {

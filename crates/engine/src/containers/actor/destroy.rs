@@ -9,8 +9,13 @@ use crate::error::Result;
 use super::Actor;
 
 impl Actor {
-    /// Removes what a run leaves, in the background: the next launch and the removal wait for it.
+    /// Removes what a run leaves, in the background: the next launch waits for it. Not before the record says how the run ended:
+    /// until then the runtime directory is the only place that knows.
     pub(super) fn begin_sweep(&mut self) {
+        if self.unwritten {
+            tracing::warn!(id = %self.record.id, "what is left of a run stays, as its end could not be written down");
+            return;
+        }
         let (paths, cgroup) = (self.paths.clone(), self.context.cgroup(&self.record));
         let id = self.record.id.clone();
         let before = self.sweep.take();
@@ -33,14 +38,21 @@ impl Actor {
         }
     }
 
-    /// Removes everything. It is gone when its record is; what its last run left goes in the background.
+    /// Removes everything. It is gone when its record is; what its last run left goes in the background, unless processes of it
+    /// may still be writing.
     pub(super) async fn destroy(&mut self, volumes: bool) -> Input {
+        if !self.record.host.pid_mode.is_empty() && self.paths.run.exists() {
+            // Not all of them end with the first, where they are in somebody else's namespace.
+            self.begin_sweep();
+            self.swept().await;
+        }
         match self.remove_all(volumes).await {
             Ok(()) => {
                 self.context.execs.forget(&self.record.id);
                 self.context.index.remove(&self.record.id);
                 self.gone = true;
-                if self.machine.life.started_at.is_some() {
+                self.unwritten = false;
+                if self.paths.run.exists() {
                     self.begin_sweep();
                 }
                 Input::Destroyed

@@ -40,8 +40,10 @@ impl Actor {
     async fn apply(&mut self, effect: Effect) -> Result<Option<Input>, ()> {
         match effect {
             Effect::Persist => {
-                if let Err(error) = self.persist().await {
-                    // What happened has happened: the next daemon finds it out from the supervisor.
+                let written = self.persist().await;
+                self.unwritten = written.is_err();
+                if let Err(error) = written {
+                    // What happened has happened: the next daemon finds it out from the runtime directory, which stays.
                     tracing::error!(id = %self.record.id, error = %error.chain(), "cannot write the record");
                 }
             }

@@ -24,6 +24,9 @@ const LOG_FILES_MAX: u32 = 5;
 
 impl Actor {
     pub(super) async fn launch(&mut self) -> Input {
+        if std::mem::take(&mut self.unwritten) {
+            self.begin_sweep();
+        }
         self.swept().await;
         match self.try_launch().await {
             Ok(pid) => Input::Launched { pid, at: Timestamp::now() },

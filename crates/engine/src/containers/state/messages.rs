@@ -108,7 +108,7 @@ pub struct Exit {
     pub unknown: bool,
 }
 
-/// What the actor has to do. An effect that fails ends the list it stands in.
+/// What the actor has to do. An effect that fails and has told somebody so ends the list it stands in.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Write the record, and show it.
