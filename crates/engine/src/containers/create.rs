@@ -118,6 +118,7 @@ fn make(
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
     let (config, host, warnings) = complete(context, &id, body, image);
+    refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;

@@ -64,6 +64,9 @@ pub fn all(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>> {
             must_exist: false,
         })?;
     }
+    if wanted.len() + config.volumes.len() > MOUNTS_MAX {
+        return Err(Error::invalid(format!("invalid configuration: more than {MOUNTS_MAX} mounts")));
+    }
     for path in config.volumes.keys() {
         let target = destination(path)?;
         if wanted.iter().all(|known| known.record.point.destination != target) {

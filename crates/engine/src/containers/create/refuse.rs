@@ -36,7 +36,8 @@ fn unavailable<T>(what: &str) -> Result<T> {
     Err(Error::not_implemented(format!("{what} not available yet")))
 }
 
-fn config(config: &Config) -> Result<()> {
+/// Refuses strings that no program can be given. An image brings some too, so that what was merged is looked at again.
+pub fn strings(config: &Config) -> Result<()> {
     let strings = || {
         config
             .env
@@ -51,6 +52,11 @@ fn config(config: &Config) -> Result<()> {
     if strings().map(String::len).sum::<usize>() > STRINGS_MAX_BYTES {
         return Err(Error::invalid("invalid configuration: arguments and environment are too large"));
     }
+    Ok(())
+}
+
+fn config(config: &Config) -> Result<()> {
+    strings(config)?;
     for entry in &config.env {
         if entry.is_empty() || entry.starts_with('=') {
             return Err(Error::invalid(format!("invalid environment variable: {entry}")));
