@@ -40,9 +40,10 @@ pub const NOT_YET: &[&str] = &[
     "swarm",
     "trust",
     "update",
-    "connect",
-    "disconnect",
 ];
+
+/// The same of the group `network`.
+pub const NETWORK_NOT_YET: &[&str] = &["connect", "create", "disconnect", "prune", "rm"];
 
 /// The root of the tree.
 #[must_use]

@@ -14,6 +14,11 @@ const TEXT_MIN: usize = 24;
 
 /// What a newcomer needs first.
 const COMMON: &[&str] = &["exec", "images", "info", "logs", "ps", "pull", "rm", "run", "stop", "version"];
+/// What is in the same file, beside the command line.
+const OTHER_PROGRAMS: [(&str, &str); 2] = [
+    ("daemon", "Run the engine in the foreground"),
+    ("runtime", "Run containers as an OCI runtime, without the engine"),
+];
 /// The least width of the column of commands.
 const NAME_WIDTH_MIN: usize = 10;
 
@@ -71,9 +76,21 @@ pub fn help(path: &str, program: &str, command: &Command, globals: &[Group], loo
         flags(&mut out, group.title, group.flags, column, look);
     }
     if matches!(command.action, Action::Group(_)) {
+        if is_root(command) {
+            let _ = writeln!(out, "\n{}", look.heading("Other Programs:"));
+            for (name, about) in OTHER_PROGRAMS {
+                let _ = writeln!(out, "  {name:<NAME_WIDTH_MIN$}  {about}");
+            }
+        }
         let _ = writeln!(out, "\nRun '{path} COMMAND --help' for more information on a command.");
     }
     out
+}
+
+/// Whether this is the command line itself: only there are groups among the commands.
+fn is_root(command: &Command) -> bool {
+    let group = |child: &&Command| matches!(child.action, Action::Group(_));
+    matches!(command.action, Action::Group(children) if children.iter().any(group))
 }
 
 fn sections(out: &mut String, children: &[&Command], look: Look) {

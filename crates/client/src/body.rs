@@ -146,6 +146,13 @@ impl Scan {
 
 /// hyper's error with the cause that says something.
 pub(crate) fn describe(err: &hyper::Error) -> String {
+    let cut = |source: &(dyn std::error::Error + 'static)| {
+        source.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof)
+    };
+    if err.is_incomplete_message() || std::error::Error::source(err).is_some_and(cut) {
+        // In Go's words, as Docker's command says it.
+        return "unexpected EOF".to_owned();
+    }
     let mut text = err.to_string();
     let mut source = std::error::Error::source(err);
     while let Some(cause) = source {

@@ -22,7 +22,10 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, St
         .map_err(|err| failed(&err))?
         .build()
         .map_err(|err| failed(&err))?;
-    let answer = resolver.lookup_ip(host).await.map_err(|err| failed(&err))?;
+    let answer = resolver.lookup_ip(host).await.map_err(|err| {
+        // In Go's words, without the question that was asked of the server.
+        if err.is_nx_domain() || err.is_no_records_found() { failed(&"no such host") } else { failed(&err) }
+    })?;
     Ok(answer.iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 

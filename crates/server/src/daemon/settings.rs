@@ -304,6 +304,9 @@ impl Settings {
     /// # Errors
     /// [`Error::Help`] for `--help`, else what is wrong with the command line or the file.
     pub fn load(args: &[OsString], default_file: &Path) -> Result<Self, Error> {
+        if matches!(args.get(1).and_then(|word| word.to_str()), Some("--version" | "-v")) {
+            return Err(Error::Help(format!("Corten version {}\n", env!("CARGO_PKG_VERSION"))));
+        }
         let flags = Flags::try_parse_from(args).map_err(usage)?;
         let path = flags.config_file.clone().unwrap_or_else(|| default_file.to_path_buf());
         let file = match read_file(&path)? {

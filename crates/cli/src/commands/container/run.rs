@@ -64,6 +64,11 @@ async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
     } else {
         check_terminal(wanted.request.config.attach_stdin, wanted.request.config.tty)?;
     }
+    // What the daemon would refuse at the attachment, when the container is made already.
+    let keys = detach_keys(session, parsed);
+    if !detach {
+        api::detach::parse(&keys).map_err(|err| Error::at_start(Error::Message(err.to_string())))?;
+    }
     let id = create::container(session, parsed, &mut wanted).await.map_err(Error::at_start)?;
     let client = session.client()?;
     let config = &wanted.request.config;
@@ -82,14 +87,14 @@ async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
             stdin: config.attach_stdin,
             output: config.attach_stdout || config.attach_stderr,
             tty: config.tty,
-            detach_keys: detach_keys(session, parsed),
+            detach_keys: keys.clone(),
         },
         attach: Query::new()
             .flag("stream", true)
             .flag("stdin", config.attach_stdin)
             .flag("stdout", config.attach_stdout)
             .flag("stderr", config.attach_stderr)
-            .maybe("detachKeys", Some(&detach_keys(session, parsed))),
+            .maybe("detachKeys", Some(&keys)),
         removed: parsed.on("rm"),
         start: attach,
     };

@@ -81,7 +81,7 @@ fn config(config: &Config) -> Result<()> {
         return unavailable("hardware addresses (MacAddress, --mac-address) are");
     }
     if config.healthcheck.as_ref().is_some_and(|h| !health_is_off(h)) {
-        return unavailable("health checks (Healthcheck, --health-cmd) are");
+        return unavailable("health checks (Healthcheck, --health-cmd and the other --health flags) are");
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ fn modes(host: &HostConfig) -> Result<()> {
             Err(Error::invalid(format!("invalid {what} mode: {mode}")))
         }
     };
-    check("IPC", &host.ipc_mode, &["", "private", "shareable", "host"])?;
+    check("IPC", &host.ipc_mode, &["", "none", "private", "shareable", "host"])?;
     check("PID", &host.pid_mode, &["", "host"])?;
     check("UTS", &host.uts_mode, &["", "host"])?;
     check("user", &host.userns_mode, &["", "host"])?;
@@ -353,7 +353,7 @@ fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
     let asked = [
         (
             endpoint.ipam_config.as_ref().is_some_and(|i| *i != Default::default()),
-            "addresses (IPAMConfig, --ip)",
+            "addresses (IPAMConfig, --ip, --ip6, --link-local-ip)",
         ),
         (!endpoint.links.is_empty(), "links (Links, --link)"),
         (!endpoint.aliases.is_empty(), "aliases (Aliases, --network-alias)"),
