@@ -64,9 +64,13 @@ impl Actor {
     async fn remove_all(&self, volumes: bool) -> Result<()> {
         let context = std::sync::Arc::clone(&self.context);
         let (id, state) = (self.record.id.clone(), self.paths.state.clone());
+        let mounts = self.record.mounts.clone();
         blocking::run("remove a container", move || {
             context.store.transaction(|tx| {
                 tx.delete_record(CONTAINER, &id)?;
+                if volumes {
+                    crate::volumes::doom_anonymous(tx, &mounts)?;
+                }
                 tx.remove_snapshot(&id)
             })?;
             // Without a record a directory is rubbish, which the next start of the daemon would remove too.
