@@ -247,6 +247,19 @@ fn plain_tcp_on_loopback() {
 }
 
 #[test]
+fn plain_tcp_for_everybody_has_to_be_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, port) = (dir.path().join("api.sock"), free_port());
+    let (unix, tcp) = (format!("unix://{}", socket.display()), format!("tcp://0.0.0.0:{port}"));
+    let mut host = Host::stopped(&["--host", &unix, "--host", &tcp, "--allow-unauthenticated-tcp"]);
+    host.set_socket(&socket);
+    host.start_daemon();
+    let url = format!("tcp://127.0.0.1:{port}");
+    let said = host.corten(["-H", &url, "version", "-f", "{{.Server.Os}}"]).env_remove("DOCKER_HOST").ok();
+    assert_eq!(said, "linux");
+}
+
+#[test]
 fn by_the_names_docker_and_dockerd() {
     let host = Host::new();
     let dir = tempfile::tempdir().unwrap();

@@ -173,6 +173,50 @@ fn logs() {
 }
 
 #[test]
+fn a_log_without_options_is_kept_within_bounds() {
+    let host = Host::with_busybox();
+    // Every line becomes about three times as long: more than the five files of 20 MiB hold.
+    let script = "yes 'a line as long as log lines are' | head -n 1000000";
+    let id = start(&host, Cli::Corten, &[], script);
+    assert_eq!(host.corten(["wait", &id]).ok(), "0");
+    let path = host.corten(["inspect", "-f", "{{.LogPath}}", &id]).ok();
+    let folder = std::path::Path::new(&path).parent().expect("a folder");
+    let mut sizes: Vec<u64> = std::fs::read_dir(folder)
+        .expect("the folder of the log")
+        .map(|entry| entry.and_then(|entry| entry.metadata()).expect("a file").len())
+        .collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes.len(), 5, "{sizes:?}");
+    // A file is full with the entry that fills it.
+    assert!(sizes.iter().skip(1).all(|size| (20 << 20..21 << 20).contains(size)), "{sizes:?}");
+    let last = host.corten(["logs", "--tail", "1", &id]).ok();
+    assert_eq!(last, "a line as long as log lines are");
+}
+
+#[test]
+fn a_supervisor_that_waits_costs_less_than_promised() {
+    let host = Host::with_busybox();
+    // With one alone nothing would be shared.
+    for _ in 0..2 {
+        host.corten(["run", "-d", "--network", "none", "busybox", "sleep", "1000"]).ok();
+    }
+    let [pid, other] = host.supervisors()[..] else { panic!("two supervisors") };
+    let rollup = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps");
+    let kilobytes = |pid: u32, keys: &[&str]| -> u64 {
+        let text = rollup(pid);
+        let lines = text.lines().filter(|line| keys.iter().any(|key| line.starts_with(key)));
+        lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+    };
+    // A second after the last work it gives back what work needs.
+    wait_for("the supervisors to rest", || {
+        [pid, other].iter().all(|pid| kilobytes(*pid, &["Rss:"]) <= 1000).then_some(())
+    });
+    assert!(kilobytes(pid, &["Private_Clean:", "Private_Dirty:"]) <= 500, "{}", rollup(pid));
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    assert!(status.contains("Threads:\t1\n"), "{status}");
+}
+
+#[test]
 fn attach_and_signal_proxy() {
     let host = Host::with_busybox();
     for cli in CLIS {

@@ -141,6 +141,22 @@ fn users() {
 }
 
 #[test]
+fn the_id_is_written_to_a_file_that_was_not_there() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        let file = host.root().join(format!("cid-{cli:?}"));
+        let path = file.display().to_string();
+        let run = ["run", "--network", "none", "--cidfile", &path, "busybox", "true"];
+        host.cli(cli, run).ok();
+        let id = std::fs::read_to_string(&file).expect("the file");
+        assert_eq!(host.cli(cli, ["inspect", "-f", "{{.Id}}", &id]).ok(), id);
+        host.cli(cli, run).fails(125, "container ID file found");
+        assert_eq!(host.cli(cli, ["ps", "-aq"]).ok().lines().count(), 1);
+        host.cli(cli, ["rm", &id]).ok();
+    }
+}
+
+#[test]
 fn limits() {
     let host = Host::with_busybox();
     for cli in CLIS {
