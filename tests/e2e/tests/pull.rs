@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use base64::Engine as _;
+use kit::disk::SmallDisk;
 use kit::faulty::{Fault, Faulty};
 use kit::fixtures::{self, Image, Layout};
 use kit::http::Answer;
@@ -305,37 +305,6 @@ fn sixty_layers_and_what_layers_can_say() {
         sh(&odd, "stat -c %h /first; stat -c %u:%g /owned; test -p /pipe && echo pipe"),
         "2\n1000:100\npipe"
     );
-}
-
-/// A small file system on a file; unmounted when dropped.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (file, at) = (dir.path().join("disk"), dir.path().join("mnt"));
-        fs::create_dir(&at).expect("mkdir");
-        let run = |program: &str, args: &[&str]| {
-            Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
-        };
-        let (file, at) = (file.display().to_string(), at.display().to_string());
-        let mounted = run("truncate", &["-s", size, &file])
-            && run("mkfs.ext4", &["-q", "-F", &file])
-            && run("mount", &["-o", "loop", &file, &at]);
-        mounted.then_some(Self { dir })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("mnt")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
 }
 
 /// Bytes in use on the file system of a path.
