@@ -80,6 +80,8 @@ pub fn main(creator: Creator, control: OwnedFd) {
     for signal in [libc_signal::HUP, libc_signal::INT, libc_signal::QUIT, libc_signal::PIPE] {
         sys::signal::ignore(signal);
     }
+    // Else the kernel shows the number of the descriptor that the program was executed from.
+    let _ = sys::process::set_name(c"corten-shim");
     let Ok(signals) = SignalFd::block(&[libc_signal::CHLD, libc_signal::TERM]) else { return };
     // Both fail only where they are already so.
     let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));

@@ -213,7 +213,7 @@ fn a_supervisor_that_waits_costs_less_than_promised() {
     });
     assert!(kilobytes(pid, &["Private_Clean:", "Private_Dirty:"]) <= 500, "{}", rollup(pid));
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    assert!(status.contains("Threads:\t1\n"), "{status}");
+    assert!(status.contains("Threads:\t1\n") && status.starts_with("Name:\tcorten-shim\n"), "{status}");
 }
 
 #[test]
