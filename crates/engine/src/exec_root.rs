@@ -37,7 +37,7 @@ impl ExecRoot {
         let (of, at) = owner.trim_end().split_once(' ').unwrap_or((id, ""));
         if of != id && runs_something(root)? {
             return Err(Error::conflict(format!(
-                "containers of the data root {at} run in the exec root {}: use that data root, or another --exec-root",
+                "containers of the data root {at} run in the exec root {}: use that data root, or another --exec-root, or end them first",
                 root.display()
             )));
         }
@@ -49,10 +49,17 @@ impl ExecRoot {
     }
 }
 
+/// Whether a container or a supervisor in `root` lives. What only lies about is nobody's.
 fn runs_something(root: &Path) -> Result<bool> {
     let dir = root.join("c");
-    let mut entries = std::fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;
-    Ok(entries.next().is_some())
+    for entry in std::fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, e))? {
+        let path = entry.map_err(|e| Error::io("list", &dir, e))?.path();
+        let init = shim::exit::read_init(&path).ok().flatten();
+        if init.is_some_and(shim::exit::is_alive) || sys::socket::connect(&path, shim::SOCKET).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -69,11 +76,14 @@ mod tests {
         assert!(take("one").unwrap_err().to_string().ends_with("is in use by another daemon"));
         drop(first);
         drop(take("two").unwrap());
+        // What lies about without a process is no reason.
         std::fs::create_dir(root.join("c/abc")).unwrap();
+        drop(take("one").unwrap());
         drop(take("two").unwrap());
+        shim::exit::write_init(&root.join("c/abc"), std::process::id()).unwrap();
         let error = take("one").unwrap_err().to_string();
         assert!(error.starts_with("containers of the data root /data/two run in"), "{error}");
-        std::fs::remove_dir(root.join("c/abc")).unwrap();
+        std::fs::remove_dir_all(root.join("c/abc")).unwrap();
         take("one").unwrap();
     }
 }

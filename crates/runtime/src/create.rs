@@ -285,8 +285,11 @@ fn serve(
             Message::Step(other) => {
                 return Err(Error::Setup { text: format!("init sent an unknown message {other}") });
             }
+            Message::Born(pid) => {
+                return Err(Error::Setup { text: format!("init sent the number of a process, {pid}") });
+            }
             Message::Failure { code, text } => return Err(wire::failure(code, text)),
-            Message::End | Message::Born(_) => {
+            Message::End => {
                 let exit = process::wait(&child.pidfd).on("wait for", "the container's init")?;
                 let text = match exit {
                     process::Exit::Signal(9) => {

@@ -210,7 +210,8 @@ while [ ! -e /stop ]; do
             esac
             [ -e "$fd/sys/kernel/core_pattern" ] && echo "the host's proc"
         done
-        echo seen > /seen
+        # Whose parent is outside came by exec.
+        grep -q '^PPid:.0$' $dir/status 2>/dev/null && echo seen > /seen
     done
 done
 "#;

@@ -93,6 +93,8 @@ pub(crate) struct Actor {
     sweep: Option<JoinHandle<()>>,
     /// The record as it is could not be written.
     unwritten: bool,
+    /// What a run left is still there, because its end could not be written.
+    unswept: bool,
     oom: bool,
     gone: bool,
 }
@@ -125,6 +127,7 @@ impl Actor {
             timers: HashMap::new(),
             sweep: None,
             unwritten: false,
+            unswept: false,
             oom: false,
             gone: false,
         };

@@ -12,7 +12,8 @@ impl Actor {
     /// Removes what a run leaves, in the background: the next launch waits for it. Not before the record says how the run ended:
     /// until then the runtime directory is the only place that knows.
     pub(super) fn begin_sweep(&mut self) {
-        if self.unwritten {
+        self.unswept = self.unwritten;
+        if self.unswept {
             tracing::warn!(id = %self.record.id, "what is left of a run stays, as its end could not be written down");
             return;
         }

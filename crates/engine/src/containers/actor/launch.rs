@@ -24,7 +24,9 @@ const LOG_FILES_MAX: u32 = 5;
 
 impl Actor {
     pub(super) async fn launch(&mut self) -> Input {
-        if std::mem::take(&mut self.unwritten) {
+        if self.unswept {
+            // The run that is about to begin has its own end to tell.
+            self.unwritten = false;
             self.begin_sweep();
         }
         self.swept().await;
