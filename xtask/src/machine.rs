@@ -32,6 +32,13 @@ pub const FOR_TESTS: &[Need] = &[
     need("unshare", "util-linux"),
 ];
 
+/// What the emulated machine needs.
+pub const FOR_VM: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86"),
+    need("mke2fs", "e2fsprogs"),
+    need("setpriv", "util-linux"),
+];
+
 /// What the bench needs beyond that.
 pub const FOR_BENCH: &[Need] =
     &[need("podman", "podman"), need("strace", "strace"), need("/usr/sbin/dockerd", "docker.io")];

@@ -1,10 +1,11 @@
-//! The project's own chores: `cargo xtask test`, `ci`, `tidy`, `bench`.
+//! The project's own chores: `cargo xtask test`, `ci`, `tidy`, `vm-test`, `bench`.
 
 mod bench;
 mod machine;
 mod run;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ Usage: cargo xtask CHORE
 
   test [FILTER…]   install what the tests need, build, run all tests
   ci               format, clippy, tidy, deny, then test: what CI runs
+  vm-test [JOB…]   run tests on Debian's kernel with cgroup v2 and AppArmor, in an emulated machine
   tidy             check the rules of the house that no compiler knows
   bench [NAME…]    print the promises beside what is measured, and the peers
   install          install what the tests and the bench need, and nothing else
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         Some("test") => test::test(rest),
         Some("ci") => test::ci(),
+        Some("vm-test") => vm::vm_test(rest),
         Some("tidy") => tidy::tidy(),
         Some("bench") => bench::bench(rest),
         Some("bench-with") => bench::bench_with(rest),

@@ -1,0 +1,111 @@
+//! Starts the machine, shows what it says, and believes only an explicit word that all is well.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::payload;
+use crate::run::Result;
+
+/// A machine that is not done by then hangs, or the lane has become too slow for CI.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A line of the console that is longer is cut: a guest may print anything.
+const LINE_MAX: u64 = 16 * 1024;
+
+/// `memory` of the machine, in MiB.
+const MEMORY: &str = "3072";
+
+/// cgroup v2 alone, AppArmor, straight to the payload. Mitigations cost time, and nobody attacks this machine's kernel by
+/// speculation.
+const COMMAND_LINE: &str = "root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 loglevel=3 quiet panic=-1 \
+     mitigations=off systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor systemd.unit=payload.target \
+     systemd.show_status=0";
+
+/// What the machine boots from.
+pub struct Disks<'a> {
+    pub kernel: &'a Path,
+    pub base: &'a Path,
+    pub payload: &'a Path,
+}
+
+/// Boots, and returns when the machine has said how its `jobs` ended.
+pub fn run(disks: &Disks<'_>, jobs: usize) -> Result {
+    let started = Instant::now();
+    let mut machine = Machine::start(disks)?;
+    let (sender, lines) = channel();
+    let console = machine.0.stdout.take().ok_or("the machine has no console")?;
+    let reader = thread::spawn(move || read_lines(console, &sender));
+    let mut verdict = None;
+    let result = loop {
+        let left = LIMIT.saturating_sub(started.elapsed());
+        match lines.recv_timeout(left) {
+            Ok(line) => {
+                println!("{line}");
+                verdict = verdict.or_else(|| payload::verdict(&line, jobs));
+                // The rest, switching itself off, need not be waited for.
+                if let Some(verdict) = verdict.take() {
+                    break verdict;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                break Err(format!("the machine did not end within {} s", LIMIT.as_secs()));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                break Err("the machine ended without saying how its jobs went".to_owned());
+            }
+        }
+    };
+    drop(machine);
+    drop(lines);
+    let _ = reader.join();
+    eprintln!("--- the machine ran for {} s", started.elapsed().as_secs());
+    result
+}
+
+/// Passes on the console's lines until it is closed.
+fn read_lines(console: impl Read, lines: &Sender<String>) {
+    let mut console = BufReader::new(console);
+    let mut line = Vec::new();
+    while matches!(console.by_ref().take(LINE_MAX).read_until(b'\n', &mut line), Ok(1..)) {
+        let text = String::from_utf8_lossy(&line);
+        if lines.send(text.trim_end_matches(['\r', '\n']).to_owned()).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+/// A running machine; it ends when this is dropped, and with this process.
+struct Machine(Child);
+
+impl Machine {
+    fn start(disks: &Disks<'_>) -> Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, usize::from).clamp(2, 8).to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(["-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]);
+        command.args(["-smp", &processors, "-m", MEMORY]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        command.arg("-kernel").arg(disks.kernel).args(["-append", COMMAND_LINE]);
+        // The kernel has a driver for NVMe built in: no initramfs is needed. Writes go to a file that nobody sees.
+        for (name, disk) in [("base", disks.base), ("payload", disks.payload)] {
+            let drive =
+                format!("file={},if=none,id={name},format=raw,snapshot=on,cache=unsafe", disk.display());
+            let device = format!("nvme,drive={name},serial={name}");
+            command.args(["-drive", &drive, "-device", &device]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.spawn().map(Self).map_err(|error| format!("cannot run qemu-system-x86_64: {error}"))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
