@@ -24,4 +24,5 @@ pub mod socket;
 pub mod spawn;
 pub mod terminal;
 pub mod timer;
+pub mod trial;
 pub mod xattr;

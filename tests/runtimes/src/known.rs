@@ -1,0 +1,72 @@
+//! What is known not to hold: by runtime, test and reason. A test on the list that holds is a failure, so the list stays true.
+
+use crate::runtime::Kind;
+
+/// One line of the table.
+struct Known {
+    kind: Kind,
+    test: &'static str,
+    reason: &'static str,
+}
+
+const fn known(kind: Kind, test: &'static str, reason: &'static str) -> Known {
+    Known { kind, test, reason }
+}
+
+/// The table.
+const TABLE: &[Known] = &[
+    known(Kind::Runc, "namespaces::a_domain_name_is_set", OLD_RUNC),
+    known(Kind::Runc, "namespaces::a_time_namespace_can_be_joined", OLD_RUNC),
+    known(
+        Kind::Runc,
+        "namespaces::a_user_namespace_can_be_joined",
+        "1.1 wants mappings for a namespace that has some",
+    ),
+    known(Kind::Runc, "namespaces::network_devices_are_moved_and_renamed_and_keep_their_addresses", OLD_RUNC),
+    known(Kind::Runc, "namespaces::the_clocks_of_a_time_namespace_are_off_by_what_is_asked_for", OLD_RUNC),
+    known(Kind::Runc, "process::deadline_scheduling", OLD_RUNC),
+    known(Kind::Runc, "process::policies_of_memory", OLD_RUNC),
+    known(Kind::Runc, "process::real_time_scheduling", OLD_RUNC),
+    known(Kind::Runc, "process::scheduling_policies_without_a_deadline", OLD_RUNC),
+    known(Kind::Runc, "process::the_personality_of_another_machine", OLD_RUNC),
+    known(Kind::Runc, "process::the_priority_of_input_and_output", OLD_RUNC),
+    known(Kind::Crun, "namespaces::a_time_namespace_can_be_joined", CRUN_TIME),
+    known(Kind::Crun, "namespaces::network_devices_are_moved_and_renamed_and_keep_their_addresses", OLD_CRUN),
+    known(Kind::Crun, "namespaces::the_clocks_of_a_time_namespace_are_off_by_what_is_asked_for", CRUN_TIME),
+    known(Kind::Crun, "process::deadline_scheduling", OLD_CRUN),
+    known(Kind::Crun, "process::policies_of_memory", OLD_CRUN),
+    known(Kind::Crun, "process::real_time_scheduling", OLD_CRUN),
+    known(Kind::Crun, "process::scheduling_policies_without_a_deadline", OLD_CRUN),
+    known(Kind::Crun, "process::the_priority_of_input_and_output", OLD_CRUN),
+    known(Kind::Corten, "namespaces::a_mount_namespace_can_be_joined", TO_COME),
+    known(Kind::Corten, "namespaces::a_time_namespace_can_be_joined", TO_COME),
+    known(
+        Kind::Corten,
+        "namespaces::network_devices_are_moved_and_renamed_and_keep_their_addresses",
+        TO_COME,
+    ),
+    known(Kind::Corten, "namespaces::the_clocks_of_a_time_namespace_are_off_by_what_is_asked_for", TO_COME),
+    known(Kind::Corten, "process::deadline_scheduling", TO_COME),
+    known(Kind::Corten, "process::it_has_a_keyring_of_its_own_unless_told_otherwise", TO_COME),
+    known(Kind::Corten, "process::policies_of_memory", TO_COME),
+    known(Kind::Corten, "process::real_time_scheduling", TO_COME),
+    known(Kind::Corten, "process::scheduling_policies_without_a_deadline", TO_COME),
+];
+
+/// Debian 12 has 1.1.5, which is of specification 1.0.2.
+const OLD_RUNC: &str = "newer than runc 1.1.5, which ignores or refuses it";
+
+/// Debian 12 has 1.8.1.
+const OLD_CRUN: &str = "newer than crun 1.8.1, which ignores or refuses it";
+
+const CRUN_TIME: &str =
+    "the init of crun 1.8.1 ends once it has left the time namespace, before the offsets are written";
+
+/// Refused by its name until it is there.
+const TO_COME: &str = "not there yet";
+
+/// Why `test` does not hold with a runtime, if that is known.
+#[must_use]
+pub fn reason(kind: Kind, test: &str) -> Option<&'static str> {
+    TABLE.iter().find(|known| known.kind == kind && known.test == test).map(|known| known.reason)
+}

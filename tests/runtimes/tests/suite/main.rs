@@ -1,0 +1,6 @@
+//! The runtime suite: each test says what the specification or runc's command line promises, and looks from inside.
+
+#![expect(clippy::unwrap_used, reason = "a test says by its panic what it could not do")]
+
+mod namespaces;
+mod process;
