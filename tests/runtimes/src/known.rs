@@ -15,6 +15,20 @@ const fn known(kind: Kind, test: &'static str, reason: &'static str) -> Known {
 
 /// The table.
 const TABLE: &[Known] = &[
+    known(Kind::Runc, "mounts::a_mount_can_have_the_id_maps_of_the_container", OLD_RUNC),
+    known(Kind::Runc, "mounts::a_mount_has_id_maps_of_its_own", OLD_RUNC),
+    known(
+        Kind::Runc,
+        "mounts::a_shared_root_is_of_a_group_that_is_not_the_hosts",
+        "it makes the mount that holds the root private, and the root a copy of that",
+    ),
+    known(Kind::Runc, "mounts::an_unbindable_root", "it binds the root onto itself once that is unbindable"),
+    known(Kind::Runc, "mounts::id_maps_reach_the_mounts_below_if_they_are_asked_to", OLD_RUNC),
+    known(
+        Kind::Runc,
+        "mounts::options_that_set_nothing_are_understood",
+        "1.1 hands what sets nothing to the filesystem",
+    ),
     known(Kind::Runc, "namespaces::a_domain_name_is_set", OLD_RUNC),
     known(Kind::Runc, "namespaces::a_time_namespace_can_be_joined", OLD_RUNC),
     known(
@@ -30,6 +44,33 @@ const TABLE: &[Known] = &[
     known(Kind::Runc, "process::scheduling_policies_without_a_deadline", OLD_RUNC),
     known(Kind::Runc, "process::the_personality_of_another_machine", OLD_RUNC),
     known(Kind::Runc, "process::the_priority_of_input_and_output", OLD_RUNC),
+    known(
+        Kind::Crun,
+        "mounts::a_slave_root_follows_the_host",
+        "1.8.1 makes the root private whatever is asked for",
+    ),
+    known(
+        Kind::Crun,
+        "mounts::id_maps_reach_the_mounts_below_if_they_are_asked_to",
+        "1.8.1 does not carry the mounts below into a mapped one",
+    ),
+    known(Kind::Crun, "mounts::options_that_came_later", OLD_CRUN),
+    known(Kind::Crun, "mounts::options_that_take_others_back", "1.8.1 never takes an option back"),
+    known(
+        Kind::Crun,
+        "mounts::propagation_of_what_is_bound",
+        "1.8.1 forgets of whom a mount below a shared root is a slave",
+    ),
+    known(
+        Kind::Crun,
+        "mounts::recursive_options_reach_all_below",
+        "1.8.1 asks for times of access without the mask that the kernel wants",
+    ),
+    known(
+        Kind::Crun,
+        "mounts::recursive_options_take_others_back",
+        "1.8.1 asks for times of access without the mask that the kernel wants",
+    ),
     known(Kind::Crun, "namespaces::a_time_namespace_can_be_joined", CRUN_TIME),
     known(Kind::Crun, "namespaces::network_devices_are_moved_and_renamed_and_keep_their_addresses", OLD_CRUN),
     known(Kind::Crun, "namespaces::the_clocks_of_a_time_namespace_are_off_by_what_is_asked_for", CRUN_TIME),
@@ -38,6 +79,12 @@ const TABLE: &[Known] = &[
     known(Kind::Crun, "process::real_time_scheduling", OLD_CRUN),
     known(Kind::Crun, "process::scheduling_policies_without_a_deadline", OLD_CRUN),
     known(Kind::Crun, "process::the_priority_of_input_and_output", OLD_CRUN),
+    known(Kind::Corten, "filesystem::without_pivot_root_the_root_is_the_same", TO_COME),
+    known(Kind::Corten, "mounts::a_mount_can_have_the_id_maps_of_the_container", TO_COME),
+    known(Kind::Corten, "mounts::a_mount_has_id_maps_of_its_own", TO_COME),
+    known(Kind::Corten, "mounts::a_slave_root_follows_the_host", TO_COME),
+    known(Kind::Corten, "mounts::a_tmpfs_starts_with_a_copy_of_what_it_hides", TO_COME),
+    known(Kind::Corten, "mounts::id_maps_reach_the_mounts_below_if_they_are_asked_to", TO_COME),
     known(Kind::Corten, "namespaces::a_mount_namespace_can_be_joined", TO_COME),
     known(Kind::Corten, "namespaces::a_time_namespace_can_be_joined", TO_COME),
     known(

@@ -63,7 +63,10 @@ impl Runtime {
     pub fn command(&self) -> Command {
         if self.kind == Kind::Crun && crate::cgroup::hybrid_with_controllers() {
             let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", WITHOUT_CONTROLLERS, "sh"]).args(&self.command);
+            // Mounts of the host must still arrive.
+            command
+                .args(["--mount", "--propagation", "slave", "sh", "-c", WITHOUT_CONTROLLERS, "sh"])
+                .args(&self.command);
             return command;
         }
         let mut words = self.command.iter();

@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says by its panic what it could not do")]
 
+mod filesystem;
+mod mounts;
 mod namespaces;
 mod process;

@@ -177,7 +177,7 @@ fn read_descriptor(number: u64) -> io::Result<Value> {
 
 fn write(operands: &Operands<'_>) -> io::Result<()> {
     // Not created where it is not there: what is tried is whether it can be written.
-    let mut file = OpenOptions::new().write(true).open(operands.path())?;
+    let mut file = OpenOptions::new().write(true).truncate(true).open(operands.path())?;
     file.write_all(operands.text(1).as_bytes())
 }
 
