@@ -3,21 +3,39 @@
 //! There are three layouts. *Unified*: `/sys/fs/cgroup` is version 2 and has all controllers. *Legacy*: a hierarchy of version 1 for each
 //! controller below `/sys/fs/cgroup`. *Hybrid*: legacy, plus a version 2 hierarchy without controllers at
 //! `/sys/fs/cgroup/unified`; a group is made there too, as `cgroup.kill` is the one reliable way to kill everybody.
+//!
+//! A user who may not make a group, and asks for no limits, gets a container without one: its processes are then those that
+//! descend from its first.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci::runtime::LinuxResources;
 use sys::fsx::{self, Mode, OFlags};
 
 use crate::error::{Context as _, Error};
+use crate::state::{self, Init};
 
+mod device_list;
 mod devices;
+mod end;
+mod entry;
+mod hierarchy;
+mod limits;
+mod place;
+mod processes;
 mod v1;
 mod v2;
+
+pub(crate) use entry::Entry;
+use hierarchy::{Hierarchy, hierarchies, is_unified_host};
+use limits::Writer;
+pub(crate) use place::Order;
+pub use place::{Driver, Place};
+use place::{is_denied, is_ordinary, relative};
 
 /// Where the hierarchies are mounted, on every distribution.
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
@@ -30,90 +48,63 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE_FIRST: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// How deep groups made inside a container are followed when it is removed: more than any nesting in practice.
+/// How deep groups made inside a container are followed: more than any nesting in practice.
 const DEPTH_MAX: usize = 64;
-
-/// The processes of a group, read in one piece: 4 million PIDs of at most 8 characters would be more; such a group is
-/// beyond the default `pid_max` (32768).
-const PIDS_BYTES_MAX: u64 = 64 << 20;
-
-/// One mounted hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hierarchy {
-    /// Its directory below the mount point: `cpu,cpuacct`, `memory`, `systemd`; empty for the unified layout.
-    pub(crate) name: String,
-    /// Whether it is of version 2.
-    pub(crate) v2: bool,
-}
-
-impl Hierarchy {
-    /// Whether it is the one with this controller of version 1.
-    pub(crate) fn has(&self, controller: &str) -> bool {
-        !self.v2 && self.name.split(',').any(|c| c == controller)
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        Path::new(MOUNTPOINT).join(&self.name)
-    }
-}
-
-/// The hierarchies of this host, each verified to be one.
-pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>, Error> {
-    let top = fsx::open_dir(MOUNTPOINT).on("open", MOUNTPOINT)?;
-    let magic = sys::mount::magic(&top).on("inspect", MOUNTPOINT)?;
-    if magic == sys::mount::CGROUP2 {
-        return Ok(vec![Hierarchy { name: String::new(), v2: true }]);
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(MOUNTPOINT).on("list", MOUNTPOINT)? {
-        let entry = entry.on("list", MOUNTPOINT)?;
-        // Links stand for controllers that share a hierarchy: `cpu` for `cpu,cpuacct`.
-        if !entry.file_type().is_ok_and(|t| t.is_dir()) {
-            continue;
-        }
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let directory = fsx::open_dir_at(&top, &name).on("open", entry.path())?;
-        match sys::mount::magic(&directory).on("inspect", entry.path())? {
-            sys::mount::CGROUP => found.push(Hierarchy { name, v2: false }),
-            sys::mount::CGROUP2 => found.push(Hierarchy { name, v2: true }),
-            _ => {}
-        }
-    }
-    if found.is_empty() {
-        return Err(Error::Invalid(format!("no cgroup hierarchy is mounted below {MOUNTPOINT}")));
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
-}
 
 /// A container's group: the same path in every hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
-    path: PathBuf,
+    place: Place,
+    /// Those in which it has a group; none if it has no group at all.
     hierarchies: Vec<Hierarchy>,
+    /// Its first process, if that is known.
+    init: Option<Init>,
 }
 
 impl Cgroup {
     /// The group at `path`, which is counted from the root of the hierarchies. It need not exist.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = relative(path.as_ref())?;
-        Ok(Self { path, hierarchies: hierarchies()? })
+        let cgroup = Path::new("/").join(relative(path.as_ref())?);
+        Self::at(Place { cgroup, ..Place::default() }, None)
     }
 
-    /// The path below the root of each hierarchy.
+    /// The group of a container, from what is remembered of it.
+    pub(crate) fn at(place: Place, init: Option<Init>) -> Result<Self, Error> {
+        if place.cgroup.as_os_str().is_empty() {
+            return Ok(Self { place, hierarchies: Vec::new(), init });
+        }
+        relative(&place.cgroup)?;
+        let mut hierarchies = hierarchies()?;
+        hierarchies.retain(|h| !place.absent.contains(&h.name));
+        Ok(Self { place, hierarchies, init })
+    }
+
+    /// The path below the root of each hierarchy; empty if there is no group.
     pub fn path(&self) -> PathBuf {
-        Path::new("/").join(&self.path)
+        self.place.cgroup.clone()
+    }
+
+    /// What is to be remembered of it.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Makes the group everywhere and sets its limits. Fails if processes are in it already: it belongs to another.
-    pub(crate) fn create(path: impl AsRef<Path>, resources: Option<&LinuxResources>) -> Result<Self, Error> {
-        let cgroup = Self::open(path)?;
+    ///
+    /// Where it is to be is noted in `state_dir` first, so that what an interrupted creator leaves can be found.
+    pub(crate) fn create(order: &Order<'_>, state_dir: &Path) -> Result<Self, Error> {
+        let mut cgroup = match Self::at(order.place()?, None) {
+            // Without any hierarchy there is nothing that could hold a limit, and nothing to be denied.
+            Err(_) if is_ordinary() && !order.has_limits() => Self::at(Place::default(), None)?,
+            other => other?,
+        };
         if let Some(directory) = cgroup.reference()
-            && !read_pids(&directory)?.is_empty()
+            && !processes::read(&directory)?.is_empty()
         {
             return Err(Error::Invalid(format!("cgroup {} is in use", cgroup.path().display())));
         }
-        let made = cgroup.make_directories().and_then(|()| cgroup.set(resources, true));
+        state::store_place(state_dir, &cgroup.place)?;
+        let made = cgroup.make(order);
         if let Err(error) = made {
             // What could not be removed as well is not worth more than the first error.
             let _ = cgroup.remove();
@@ -122,26 +113,61 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    fn make_directories(&self) -> Result<(), Error> {
-        for hierarchy in &self.hierarchies {
-            let directory = self.directory(hierarchy);
-            if self.is_unified() {
-                // Also where the groups above are there already: they may not pass on all controllers yet.
-                self.make_parents(hierarchy)?;
+    fn make(&mut self, order: &Order<'_>) -> Result<(), Error> {
+        match self.make_directories() {
+            Err(error) if is_denied(&error) && is_ordinary() => {
+                if order.has_limits() {
+                    return Err(Error::Invalid(format!(
+                        "linux.resources: limits need a cgroup, and this user may not make one: {}",
+                        error.chain()
+                    )));
+                }
+                let _ = self.remove();
+                (self.place, self.hierarchies) = (Place::default(), Vec::new());
+                return Ok(());
             }
-            let mut made = fs::create_dir(&directory);
-            if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                self.make_parents(hierarchy)?;
-                made = fs::create_dir(&directory);
+            other => other?,
+        }
+        self.set(order.resources, true)
+    }
+
+    fn make_directories(&mut self) -> Result<(), Error> {
+        let mut denied = None;
+        for hierarchy in self.hierarchies.clone() {
+            match self.make_directory(&hierarchy) {
+                // An ordinary user does with those in which something was given over.
+                Err(error) if !self.is_unified() && is_denied(&error) && is_ordinary() => {
+                    self.place.absent.push(hierarchy.name.clone());
+                    denied = Some(error);
+                }
+                other => other?,
             }
-            match made {
-                // Left over by somebody who could not remove it, and empty: taken over.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other.on("create", &directory)?,
-            }
-            if hierarchy.has("cpuset") {
-                v1::inherit_cpuset(&hierarchy.mountpoint(), &self.path)?;
-            }
+        }
+        self.hierarchies.retain(|h| !self.place.absent.contains(&h.name));
+        match denied {
+            Some(error) if self.hierarchies.is_empty() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn make_directory(&self, hierarchy: &Hierarchy) -> Result<(), Error> {
+        let directory = self.directory(hierarchy);
+        if self.is_unified() {
+            // Also where the groups above are there already: they may not pass on all controllers yet.
+            self.make_parents(hierarchy)?;
+        }
+        let mut made = fs::create_dir(&directory);
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.make_parents(hierarchy)?;
+            made = fs::create_dir(&directory);
+        }
+        match made {
+            // Left over by somebody who could not remove it, and empty: taken over.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.on("create", &directory)?,
+        }
+        if hierarchy.has("cpuset") {
+            v1::inherit_cpuset(&hierarchy.mountpoint(), self.relative())?;
         }
         Ok(())
     }
@@ -149,7 +175,7 @@ impl Cgroup {
     /// Makes the groups above; in the unified layout each passes its controllers on.
     fn make_parents(&self, hierarchy: &Hierarchy) -> Result<(), Error> {
         let mut directory = hierarchy.mountpoint();
-        let mut above = self.path.parent().into_iter().flat_map(Path::components);
+        let mut above = self.relative().parent().into_iter().flat_map(Path::components);
         loop {
             if self.is_unified() {
                 v2::enable_controllers(&directory)?;
@@ -157,16 +183,20 @@ impl Cgroup {
             let Some(component) = above.next() else { return Ok(()) };
             directory.push(component);
             match fs::create_dir(&directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).on("create", &directory);
-                }
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // What is refused there may be there nevertheless; if not, the next step says so.
+                Err(_) if directory.is_dir() => {}
+                other => other.on("create", &directory)?,
             }
         }
     }
 
+    fn relative(&self) -> &Path {
+        self.place.cgroup.strip_prefix("/").unwrap_or(&self.place.cgroup)
+    }
+
     fn directory(&self, hierarchy: &Hierarchy) -> PathBuf {
-        hierarchy.mountpoint().join(&self.path)
+        hierarchy.mountpoint().join(self.relative())
     }
 
     fn v1(&self, controller: &str) -> Option<PathBuf> {
@@ -179,50 +209,47 @@ impl Cgroup {
 
     /// Whether controllers are those of version 2.
     pub(crate) fn is_unified(&self) -> bool {
-        matches!(self.hierarchies.as_slice(), [one] if one.v2)
+        matches!(self.hierarchies.as_slice(), [one] if one.v2 && one.name.is_empty())
     }
 
-    /// Sets limits on the living container.
+    /// Whether the container has no group of its own.
+    pub(crate) fn is_none(&self) -> bool {
+        self.hierarchies.is_empty()
+    }
+
+    /// Sets limits on the living container. If one is refused, those before it are taken back as far as the kernel lets that happen.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         self.set(Some(resources), false)
     }
 
     fn set(&self, resources: Option<&LinuxResources>, fresh: bool) -> Result<(), Error> {
-        if self.is_unified() {
-            let directory = self.directory(&self.hierarchies[0]);
-            return v2::set(&directory, resources, fresh);
+        let mut writer = Writer::new(fresh);
+        let set = if self.is_unified() {
+            v2::set(&self.directory(&self.hierarchies[0]), resources, &mut writer)
+        } else {
+            v1::set(&|controller| self.v1(controller), resources, &mut writer)
+        };
+        if set.is_err() {
+            writer.take_back();
         }
-        v1::set(&|controller| self.v1(controller), resources, fresh)
-    }
-
-    /// What a new process needs to come into the group.
-    pub(crate) fn entry(&self) -> Result<Entry, Error> {
-        let mut entry = Entry { tasks: Vec::new(), v2: None };
-        for hierarchy in &self.hierarchies {
-            let directory = self.directory(hierarchy);
-            if hierarchy.v2 {
-                entry.v2 = Some(fsx::open_dir(&directory).on("open", &directory)?);
-            } else {
-                let tasks = directory.join("tasks");
-                let fd = open_write(&tasks).on("open", &tasks)?;
-                entry.tasks.push((tasks, fd));
-            }
-        }
-        Ok(entry)
+        set
     }
 
     /// The directories to show inside the container, by the name each has below the mount point; a single one with an empty name
-    /// stands for the mount point itself.
+    /// stands for the mount point itself. Without a group of its own it is in its creator's.
     pub(crate) fn views(&self) -> Vec<(String, PathBuf)> {
-        self.hierarchies.iter().map(|h| (h.name.clone(), self.directory(h))).collect()
-    }
-
-    /// The processes in the group and in groups below it, in no particular order.
-    pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        let Some(directory) = self.reference() else { return Ok(Vec::new()) };
-        let mut pids = Vec::new();
-        collect_pids(&directory, 0, &mut pids)?;
-        Ok(pids)
+        if !self.is_none() {
+            return self.hierarchies.iter().map(|h| (h.name.clone(), self.directory(h))).collect();
+        }
+        let own = place::own();
+        let view = |h: Hierarchy| {
+            let is_own =
+                |controllers: &str| if h.v2 { controllers.is_empty() } else { controllers == h.name };
+            let path = own.iter().find(|(controllers, _)| is_own(controllers)).map(|(_, path)| path.clone());
+            let directory = h.mountpoint().join(path.unwrap_or_default());
+            (h.name, directory)
+        };
+        hierarchies().unwrap_or_default().into_iter().map(view).collect()
     }
 
     /// The hierarchy whose list of processes counts: one with a controller, so that it survives a
@@ -246,6 +273,9 @@ impl Cgroup {
         let done = match (self.v1("freezer"), self.v2()) {
             (Some(directory), _) => v1::freeze(&directory, frozen)?,
             (None, Some(directory)) => v2::freeze(&directory, frozen)?,
+            (None, None) if self.is_none() => {
+                return Err(Error::Unsupported("pausing a container that has no cgroup of its own".into()));
+            }
             (None, None) => return Err(Error::Unsupported("pausing on a host without a freezer".into())),
         };
         if done {
@@ -264,75 +294,6 @@ impl Cgroup {
         }
     }
 
-    /// Kills every process, also of a paused group, and returns when none is left.
-    pub fn kill_all(&self) -> Result<(), Error> {
-        let v2 = self.v2().filter(|d| d.exists());
-        let killed = match v2 {
-            Some(directory) => write_if_there(&directory.join("cgroup.kill"), "1")?,
-            None => false,
-        };
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = PAUSE_FIRST;
-        loop {
-            if !killed {
-                self.kill_each()?;
-            }
-            // A frozen process of version 1 dies only once it is thawed.
-            if self.v1("freezer").is_some_and(|d| d.exists()) && self.is_paused()? {
-                self.resume()?;
-            }
-            if self.pids()?.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let source = io::Error::from(io::ErrorKind::TimedOut);
-                return Err(Error::Io { verb: "kill the processes of cgroup", path: self.path(), source });
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-
-    fn kill_each(&self) -> Result<(), Error> {
-        for pid in self.pids()? {
-            match sys::process::kill(pid, 9) {
-                Err(error) if !is_gone(&error) => return Err(error).on("kill", pid.to_string()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Kills what is in the group and removes it, and does so again where a process that was on its way into the group arrived
-    /// in between. What is not there is not an error.
-    pub fn kill_and_remove(&self) -> Result<(), Error> {
-        self.kill_all()?;
-        self.remove_with(|| self.kill_all())
-    }
-
-    /// Removes the group and those made below it; what is not there is not an error. The processes must be gone.
-    pub fn remove(&self) -> Result<(), Error> {
-        self.remove_with(|| Ok(()))
-    }
-
-    /// Removes it, with `again` before every further try.
-    fn remove_with(&self, again: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
-        for hierarchy in &self.hierarchies {
-            let directory = self.directory(hierarchy);
-            let mut pause = PAUSE_FIRST;
-            while let Err(error) = remove_tree(&directory, 0) {
-                if Instant::now() > deadline {
-                    return Err(error).on("remove", &directory);
-                }
-                again()?;
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-        }
-        Ok(())
-    }
-
     /// How many processes of the group the kernel has killed for want of memory.
     pub fn oom_kill_count(&self) -> Result<u64, Error> {
         let file = match (self.v1("memory"), self.v2()) {
@@ -341,90 +302,6 @@ impl Cgroup {
             (None, None) => return Ok(0),
         };
         Ok(field(&read(&file)?, "oom_kill").unwrap_or(0))
-    }
-}
-
-/// The way into a group, opened beforehand: it works from another mount namespace and from a user namespace.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    tasks: Vec<(PathBuf, OwnedFd)>,
-    v2: Option<OwnedFd>,
-}
-
-impl Entry {
-    /// The group of version 2 for the kernel to make the new process in.
-    pub(crate) fn v2(&self) -> Option<BorrowedFd<'_>> {
-        self.v2.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Moves the calling process, which must have one thread, into the groups of version 1.
-    ///
-    /// A process that writes `0` to `tasks` moves itself, for which the kernel needs no lock over all processes of
-    /// the host: 10 µs where `cgroup.procs` takes many milliseconds.
-    pub(crate) fn join(&self) -> Result<(), Error> {
-        for (path, fd) in &self.tasks {
-            sys::proc::write_once(fd, b"0").on("write", path)?;
-        }
-        Ok(())
-    }
-}
-
-/// `path` without its root, if it is fit to be a cgroup's.
-fn relative(path: &Path) -> Result<PathBuf, Error> {
-    let mut relative = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => relative.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(Error::Invalid(format!("linux.cgroupsPath {path:?} contains \"..\"")));
-            }
-        }
-    }
-    if relative.as_os_str().is_empty() {
-        return Err(Error::Invalid("linux.cgroupsPath is the root of the hierarchy".into()));
-    }
-    Ok(relative)
-}
-
-fn remove_tree(directory: &Path, depth: usize) -> io::Result<()> {
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(_) if depth < DEPTH_MAX => {}
-        other => return other,
-    }
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path(), depth + 1)?;
-        }
-    }
-    fs::remove_dir(directory)
-}
-
-fn collect_pids(directory: &Path, depth: usize, pids: &mut Vec<i32>) -> Result<(), Error> {
-    pids.extend(read_pids(directory)?);
-    if depth >= DEPTH_MAX {
-        return Ok(());
-    }
-    let entries = match fs::read_dir(directory) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other.on("list", directory)?,
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            collect_pids(&entry.path(), depth + 1, pids)?;
-        }
-    }
-    Ok(())
-}
-
-fn read_pids(directory: &Path) -> Result<Vec<i32>, Error> {
-    let path = directory.join("cgroup.procs");
-    match read_bounded(&path, PIDS_BYTES_MAX) {
-        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-        Err(error) if is_gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(error).on("read", path),
     }
 }
 
@@ -440,12 +317,13 @@ fn open_write(path: &Path) -> io::Result<OwnedFd> {
     fsx::open_at(directory, path.file_name().unwrap_or_default(), OFlags::WRONLY, Mode::empty())
 }
 
+fn open_and_write(path: &Path, value: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    sys::proc::write_once(&file, value.as_bytes())
+}
+
 fn write(path: &Path, value: &str) -> Result<(), Error> {
-    fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|file| sys::proc::write_once(&file, value.as_bytes()))
-        .on("write", path)
+    open_and_write(path, value).on("write", path)
 }
 
 fn write_if_there(path: &Path, value: &str) -> Result<bool, Error> {
@@ -491,23 +369,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_stays_below_the_root() {
-        assert_eq!(relative(Path::new("/corten//a/./b")).unwrap(), Path::new("corten/a/b"));
-        relative(Path::new("/a/../b")).unwrap_err();
-        relative(Path::new("/")).unwrap_err();
-        relative(Path::new("")).unwrap_err();
-    }
-
-    #[test]
     fn a_field_is_found_by_its_whole_name() {
         assert_eq!(field("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
         assert_eq!(field("oom_killed 3\n", "oom_kill"), None);
-    }
-
-    #[test]
-    fn shared_hierarchies_are_found_by_each_controller() {
-        let shared = Hierarchy { name: "cpu,cpuacct".into(), v2: false };
-        assert!(shared.has("cpu") && shared.has("cpuacct") && !shared.has("cpuset"));
-        assert!(!Hierarchy { name: "unified".into(), v2: true }.has("unified"));
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::cgroup::Driver;
 use crate::config;
 use crate::error::{Context as _, Error};
 use crate::state;
@@ -62,6 +63,7 @@ struct Global {
     root: PathBuf,
     log: Option<PathBuf>,
     json: bool,
+    cgroups: Driver,
 }
 
 impl Global {
@@ -93,7 +95,7 @@ impl Global {
 /// Runs the command that `arguments` (without the program's own name) stand for, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     let arguments: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
-    let mut global = Global { root: ROOT_DEFAULT.into(), log: None, json: false };
+    let mut global = Global { root: ROOT_DEFAULT.into(), log: None, json: false, cgroups: Driver::default() };
     let result = match arguments {
         Ok(arguments) => dispatch(&mut global, arguments),
         Err(argument) => Err(Error::Invalid(format!("argument {argument:?} is not UTF-8"))),

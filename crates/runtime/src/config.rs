@@ -116,9 +116,7 @@ fn check_linux(linux: &Linux) -> Result<(), Error> {
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
     refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()))?;
     refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()))?;
-    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()))?;
-    let rdma = linux.resources().as_ref().and_then(|r| r.rdma().as_ref());
-    refuse("linux.resources.rdma", rdma.is_some_and(|r| !r.is_empty()))
+    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()))
 }
 
 fn check_namespaces(spec: &Spec, linux: &Linux) -> Result<(), Error> {

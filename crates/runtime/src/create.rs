@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::runtime::{Hooks, LinuxIdMapping, Spec};
 use sys::mount::{self, Change, Propagation};
@@ -14,7 +14,7 @@ use sys::proc::Proc;
 use sys::process::{self, Child, Clone, Cloned};
 use sys::socket;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Driver, Order};
 use crate::config;
 use crate::error::{Context as _, Error};
 use crate::hooks;
@@ -43,6 +43,8 @@ pub struct Create<'a> {
     pub bind_sources: Vec<(usize, OwnedFd)>,
     /// Who says when the program is executed.
     pub gate: Gate,
+    /// Who makes its cgroup.
+    pub cgroups: Driver,
 }
 
 /// The standard streams of a process.
@@ -83,15 +85,13 @@ pub fn create(c: Create<'_>) -> Result<Created, Error> {
     config::check(c.spec)?;
     let linux =
         c.spec.linux().as_ref().ok_or_else(|| Error::Invalid("config.json: linux is missing".into()))?;
-    let path = linux.cgroups_path().clone().filter(|p| !p.as_os_str().is_empty());
-    let path = path.unwrap_or_else(|| PathBuf::from(c.id));
     let namespaces = Namespaces::open(linux.namespaces().as_deref().unwrap_or_default())?;
     if let Some(parameters) = linux.sysctl() {
         sysctl::check(parameters, namespaces.all())?;
     }
     let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
-    let cgroup = Cgroup::create(path, linux.resources().as_ref())?;
     let state_dir = c.state_dir;
+    let cgroup = Cgroup::create(&Order::new(c.id, c.spec, c.cgroups), state_dir)?;
     let created = create_in(c, &cgroup, namespaces, filter);
     if created.is_err() {
         // The first error is the one that explains; what is in the way of cleaning up is found again by whoever deletes.
@@ -344,7 +344,7 @@ fn record(
         id: id.to_owned(),
         bundle: bundle.to_owned(),
         created: state::now(),
-        cgroup: cgroup.path(),
+        place: cgroup.place().clone(),
         namespaces,
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         poststop: hooks(Hooks::poststop),

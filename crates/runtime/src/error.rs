@@ -60,6 +60,18 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A limit could not be set.
+    #[error("{field}: cannot write {value:?} to {path}")]
+    Limit {
+        /// The field of the configuration that asks for it.
+        field: String,
+        /// What was written.
+        value: String,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file is not the JSON it should be.
     #[error("cannot parse {path}")]
     Json {

@@ -10,7 +10,7 @@ use sys::proc::Proc;
 use sys::process::{self, Clone, Cloned};
 use sys::{namespace, socket, spawn};
 
-use crate::cgroup::{Cgroup, Entry};
+use crate::cgroup::Entry;
 use crate::config;
 use crate::console::Console;
 use crate::create::{Created, Gate, Stdio};
@@ -69,8 +69,9 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let record = Record::load(e.state_dir)?;
     let proc = Proc::open().on("open", "/proc")?;
     let stopped = || Error::State { id: record.id.clone(), verb: "exec in", state: "stopped" };
-    let init = Init::load(e.state_dir)?.find(&proc)?.ok_or_else(stopped)?;
-    let cgroup = Cgroup::open(&record.cgroup)?;
+    let first = Init::load(e.state_dir)?;
+    let init = first.find(&proc)?.ok_or_else(stopped)?;
+    let cgroup = record.cgroup(first)?;
     if cgroup.is_paused()? {
         return Err(Error::State { id: record.id.clone(), verb: "exec in", state: "paused" });
     }
@@ -80,7 +81,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         record: &record,
         process: e.process,
         init,
-        cgroup: cgroup.entry()?,
+        cgroup: cgroup.entry_below(&[], &proc, first.pid)?,
         proc,
         filter,
         stdio: e.stdio,

@@ -66,7 +66,7 @@ impl Container {
         let status = match init.find(&proc)? {
             None => Status::Stopped,
             Some(_) if state_dir.join(state::START).exists() => Status::Created,
-            Some(_) if Cgroup::open(&record.cgroup)?.is_paused()? => Status::Paused,
+            Some(_) if record.cgroup(init)?.is_paused()? => Status::Paused,
             Some(_) => Status::Running,
         };
         Ok(Self { record, init, status })
@@ -78,7 +78,7 @@ impl Container {
 
     /// Its cgroup.
     pub fn cgroup(&self) -> Result<Cgroup, Error> {
-        Cgroup::open(&self.record.cgroup)
+        self.record.cgroup(self.init)
     }
 
     /// Sends a signal to its first process, or to all.
@@ -88,7 +88,14 @@ impl Container {
             return self.kill_all(signal);
         }
         let proc = Proc::open().on("open", "/proc")?;
-        let pidfd = self.init.find(&proc)?.ok_or_else(|| self.wrong_state("kill"))?;
+        let shared = self.record.namespaces & namespace::PID == 0;
+        let Some(pidfd) = self.init.find(&proc)? else {
+            // Without a PID namespace of their own the others outlive the first.
+            if signal == SIGKILL && shared && !self.cgroup()?.pids()?.is_empty() {
+                return self.cgroup()?.kill_all();
+            }
+            return Err(self.wrong_state("kill"));
+        };
         sys::signal::send(&pidfd, signal).on("signal", format!("process {}", self.init.pid))?;
         let cgroup = self.cgroup()?;
         // A frozen process cannot die. The signal is there already when it is thawed, so it does not run on.
@@ -96,7 +103,7 @@ impl Container {
             cgroup.resume()?;
         }
         // Without a PID namespace the others do not die with the first.
-        if signal == SIGKILL && self.record.namespaces & namespace::PID == 0 {
+        if signal == SIGKILL && shared {
             cgroup.kill_all()?;
         }
         Ok(())
@@ -136,7 +143,7 @@ impl Container {
         if !force && matches!(self.status, Status::Running | Status::Paused) {
             return Err(self.wrong_state("delete"));
         }
-        end(&self.record.cgroup, Some(self.init))?;
+        end(&self.cgroup()?, Some(self.init))?;
         state::clear(state_dir)?;
         let state = hooks::state_json(&self.record.id, "stopped", 0, &self.record.bundle);
         hooks::run(&self.record.poststop, "poststop", &state)
@@ -144,8 +151,7 @@ impl Container {
 }
 
 /// Kills all processes of the cgroup, waits for the first of them to be gone, and removes the cgroup. What is not there is not an error.
-pub fn end(cgroup: &Path, init: Option<Init>) -> Result<(), Error> {
-    let cgroup = Cgroup::open(cgroup)?;
+pub fn end(cgroup: &Cgroup, init: Option<Init>) -> Result<(), Error> {
     cgroup.kill_all()?;
     if let Some(init) = init {
         let proc = Proc::open().on("open", "/proc")?;
@@ -163,6 +169,10 @@ pub fn end(cgroup: &Path, init: Option<Init>) -> Result<(), Error> {
 
 /// Deletes what is left in `state_dir` of a container whose making was interrupted: there is no complete record of it.
 pub fn delete_remains(state_dir: &Path) -> Result<(), Error> {
+    if let Some(place) = state::load_place(state_dir) {
+        let init = Init::load(state_dir).ok();
+        Cgroup::at(place, init)?.kill_and_remove()?;
+    }
     state::clear(state_dir)?;
     match fs::remove_dir_all(state_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", state_dir),

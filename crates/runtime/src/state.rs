@@ -1,5 +1,6 @@
 //! What is recorded of a container beside it: `init` names its first process for good, `state.json` what later
-//! commands need, `seccomp` the compiled filter, and `start` is the socket at which init waits to be started.
+//! commands need, `cgroup` where its group is (known before there is a complete record), `seccomp` the compiled filter, and `start`
+//! is the socket at which init waits to be started.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +13,14 @@ use oci::runtime::Hook;
 use serde::{Deserialize, Serialize};
 use sys::proc::Proc;
 
+use crate::cgroup::{Cgroup, Place};
 use crate::error::{Context as _, Error};
 use crate::identity::Filter;
 
 const INIT: &str = "init";
 const STATE: &str = "state.json";
 const SECCOMP: &str = "seccomp";
+const CGROUP: &str = "cgroup";
 /// The name of the socket at which init waits.
 pub(crate) const START: &str = "start";
 
@@ -85,8 +88,9 @@ pub struct Record {
     pub bundle: PathBuf,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// Its cgroup, counted from the root of the hierarchies.
-    pub cgroup: PathBuf,
+    /// Its cgroup.
+    #[serde(flatten)]
+    pub place: Place,
     /// The kinds of namespaces in which it is apart from the host (`CLONE_NEW*`).
     pub namespaces: u64,
     /// Its annotations.
@@ -108,11 +112,28 @@ impl Record {
         serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
     }
 
+    /// The container's cgroup, as it is now.
+    pub fn cgroup(&self, init: Init) -> Result<Cgroup, Error> {
+        Cgroup::at(self.place.clone(), Some(init))
+    }
+
     pub(crate) fn store(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(STATE);
         let text = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.clone(), source })?;
         sys::proc::replace_file(&path, &text, 0o600).on("write", path)
     }
+}
+
+/// Notes where the container's cgroup is to be, before it is made: whoever clears up after a creator that was interrupted finds it.
+pub(crate) fn store_place(state_dir: &Path, place: &Place) -> Result<(), Error> {
+    let path = state_dir.join(CGROUP);
+    let text = serde_json::to_vec(place).map_err(|source| Error::Json { path: path.clone(), source })?;
+    fs::write(&path, text).on("write", path)
+}
+
+/// Where an interrupted creator may have left a cgroup. One that was interrupted while it noted this has made none.
+pub(crate) fn load_place(state_dir: &Path) -> Option<Place> {
+    serde_json::from_slice(&fs::read(state_dir.join(CGROUP)).ok()?).ok()
 }
 
 /// Keeps the filter for processes that come later.
@@ -134,7 +155,7 @@ pub(crate) fn load_filter(state_dir: &Path) -> Result<Option<Filter>, Error> {
 
 /// Removes all that this crate wrote into `state_dir`; what is not there is not an error.
 pub fn clear(state_dir: &Path) -> Result<(), Error> {
-    for name in [START, SECCOMP, STATE, INIT] {
+    for name in [START, SECCOMP, STATE, INIT, CGROUP] {
         let path = state_dir.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).on("remove", path),
@@ -192,6 +213,28 @@ mod tests {
         assert!(Init { pid, start }.find(&proc).unwrap().is_none(), "a zombie");
         child.wait().unwrap();
         assert!(Init { pid, start }.find(&proc).unwrap().is_none());
+    }
+
+    #[test]
+    fn records_of_before_are_read() {
+        let old = r#"{"id":"a","bundle":"/b","created":"c","cgroup":"/x/a","namespaces":5}"#;
+        let record: Record = serde_json::from_str(old).unwrap();
+        assert_eq!(record.place, Place { cgroup: "/x/a".into(), ..Place::default() });
+        let again: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!((again.place, again.namespaces), (record.place, 5));
+    }
+
+    #[test]
+    fn the_place_of_a_cgroup_is_known_without_a_record() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(load_place(directory.path()), None);
+        let place = Place { cgroup: "/a".into(), absent: vec!["cpu".into()], ..Place::default() };
+        store_place(directory.path(), &place).unwrap();
+        assert_eq!(load_place(directory.path()), Some(place));
+        fs::write(directory.path().join(CGROUP), "{\"cgro").unwrap();
+        assert_eq!(load_place(directory.path()), None);
+        clear(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use oci::runtime::{Process, Spec};
+use runtime::cgroup::Driver;
 use runtime::{Create, Created, Error, Exec, Gate, Stdio};
 use shim::creator::{CreateJob, Creator, ExecJob, Report};
 use shim::wire::{Failure, Stage};
@@ -46,6 +47,7 @@ fn create(job: CreateJob) -> ! {
             stdio: stdio_of(stdio),
             bind_sources,
             gate: Gate::Socket(gate),
+            cgroups: Driver::Files,
         })
     });
     end(made, report)

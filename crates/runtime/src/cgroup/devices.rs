@@ -1,5 +1,7 @@
 //! Which devices a container may use: the rules, and the program that decides by them on a host with version 2.
 
+use std::ffi::CStr;
+use std::io;
 use std::os::fd::AsFd;
 
 use oci::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -13,16 +15,33 @@ const READ: u8 = 2;
 const WRITE: u8 = 4;
 /// A node may be made.
 const MKNOD: u8 = 1;
+/// All of them.
+pub(super) const ALL: u8 = READ | WRITE | MKNOD;
+
+const LETTERS: [(u8, char); 3] = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+
+/// Access as the kernel's files and systemd write it: `rwm`.
+pub(super) fn letters(access: u8) -> String {
+    LETTERS.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
+}
+
+/// What letters stand for; the first that stands for nothing is the error.
+pub(super) fn parse_letters(text: &str) -> Result<u8, char> {
+    text.chars().try_fold(0, |access, letter| {
+        let bit = LETTERS.iter().find(|(_, l)| *l == letter).map(|(bit, _)| bit);
+        bit.map(|bit| access | bit).ok_or(letter)
+    })
+}
 
 /// One rule. The last one that fits decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     allow: bool,
     /// `None` for both kinds.
-    block: Option<bool>,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: u8,
+    pub(super) block: Option<bool>,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    pub(super) access: u8,
 }
 
 impl Rule {
@@ -32,33 +51,11 @@ impl Rule {
 
     /// Whether it says the same about all devices.
     pub(crate) fn is_for_all(&self) -> bool {
-        self.block.is_none()
-            && self.major.is_none()
-            && self.minor.is_none()
-            && self.access == READ | WRITE | MKNOD
+        self.block.is_none() && self.major.is_none() && self.minor.is_none() && self.access == ALL
     }
 
     pub(crate) fn allows(&self) -> bool {
         self.allow
-    }
-
-    /// As the files of version 1 take it: `c 1:3 rwm`.
-    pub(crate) fn text(&self) -> String {
-        if self.is_for_all() {
-            return "a".into();
-        }
-        let kind = match self.block {
-            Some(true) => 'b',
-            Some(false) => 'c',
-            None => 'a',
-        };
-        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
-        let access: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
-            .into_iter()
-            .filter(|(bit, _)| self.access & bit != 0)
-            .map(|(_, letter)| letter)
-            .collect();
-        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
     }
 }
 
@@ -66,23 +63,26 @@ impl Rule {
 const DEFAULTS: [Rule; 11] = [
     Rule::default(false, None, None, MKNOD),
     Rule::default(true, None, None, MKNOD),
-    Rule::default(false, Some(1), Some(3), READ | WRITE | MKNOD), // null
-    Rule::default(false, Some(1), Some(5), READ | WRITE | MKNOD), // zero
-    Rule::default(false, Some(1), Some(7), READ | WRITE | MKNOD), // full
-    Rule::default(false, Some(1), Some(8), READ | WRITE | MKNOD), // random
-    Rule::default(false, Some(1), Some(9), READ | WRITE | MKNOD), // urandom
-    Rule::default(false, Some(5), Some(0), READ | WRITE | MKNOD), // tty
-    Rule::default(false, Some(5), Some(1), READ | WRITE | MKNOD), // console
-    Rule::default(false, Some(5), Some(2), READ | WRITE | MKNOD), // ptmx
-    Rule::default(false, Some(136), None, READ | WRITE | MKNOD),  // pts
+    Rule::default(false, Some(1), Some(3), ALL), // null
+    Rule::default(false, Some(1), Some(5), ALL), // zero
+    Rule::default(false, Some(1), Some(7), ALL), // full
+    Rule::default(false, Some(1), Some(8), ALL), // random
+    Rule::default(false, Some(1), Some(9), ALL), // urandom
+    Rule::default(false, Some(5), Some(0), ALL), // tty
+    Rule::default(false, Some(5), Some(1), ALL), // console
+    Rule::default(false, Some(5), Some(2), ALL), // ptmx
+    Rule::default(false, Some(136), None, ALL),  // pts
 ];
 
 /// Nothing is allowed, then the configuration's rules, then the defaults.
 pub(crate) fn rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
-    let all = READ | WRITE | MKNOD;
-    let mut rules = vec![Rule { allow: false, block: None, major: None, minor: None, access: all }];
+    let mut rules = vec![Rule { allow: false, block: None, major: None, minor: None, access: ALL }];
     for rule in configured {
-        rules.push(parse(rule)?);
+        let rule = parse(rule)?;
+        // A rule about both kinds that is not about everything: version 1 has no word for it, and would take it for one.
+        let both = rule.block.is_none() && !rule.is_for_all();
+        let kinds: &[Option<bool>] = if both { &[Some(false), Some(true)] } else { &[rule.block] };
+        rules.extend(kinds.iter().map(|block| Rule { block: *block, ..rule }));
     }
     // Rules before one about everything have no effect.
     if let Some(last) = rules.iter().rposition(Rule::is_for_all) {
@@ -106,18 +106,9 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
         None | Some(-1) => Ok(None),
         Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid("a number out of range")),
     };
-    let mut access = 0;
-    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
-        access |= match letter {
-            'r' => READ,
-            'w' => WRITE,
-            'm' => MKNOD,
-            other => return Err(invalid(&format!("access {other:?}"))),
-        };
-    }
-    if access == 0 {
-        access = READ | WRITE | MKNOD;
-    }
+    let access = parse_letters(rule.access().as_deref().unwrap_or_default())
+        .map_err(|letter| invalid(&format!("access {letter:?}")))?;
+    let access = if access == 0 { ALL } else { access };
     Ok(Rule {
         allow: rule.allow(),
         block,
@@ -127,11 +118,31 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
     })
 }
 
-/// Has the rules enforced on a group of version 2.
-pub(crate) fn attach(cgroup: impl AsFd, rules: &[Rule]) -> std::io::Result<()> {
-    let program = sys::bpf::load_device_program(&compile(rules))?;
-    sys::bpf::attach_device_program(cgroup, program)
+/// Whether a new group of version 2, in which everything is allowed, has them already.
+pub(super) fn allow_everything(rules: &[Rule]) -> bool {
+    matches!(rules, [one] if one.allow && one.is_for_all())
 }
+
+/// Has the rules enforced on a group of version 2, in place of those that this runtime had enforced before.
+pub(super) fn attach(cgroup: impl AsFd, rules: &[Rule]) -> io::Result<()> {
+    let program = sys::bpf::load_device_program(&compile(rules), PROGRAM_NAME)?;
+    // Those of others, systemd's for one, stay: a device must be allowed by all of them.
+    let mut old = sys::bpf::device_programs(&cgroup, PROGRAM_NAME)?.into_iter();
+    match old.next() {
+        None => sys::bpf::attach_device_program(&cgroup, &program),
+        Some(first) => sys::bpf::replace_device_program(&cgroup, &first, &program),
+    }?;
+    old.try_for_each(|program| sys::bpf::detach_device_program(&cgroup, program))
+}
+
+/// Has none of our rules enforced on a group of version 2 any more.
+pub(super) fn detach(cgroup: impl AsFd) -> io::Result<()> {
+    let programs = sys::bpf::device_programs(&cgroup, PROGRAM_NAME)?;
+    programs.into_iter().try_for_each(|program| sys::bpf::detach_device_program(&cgroup, program))
+}
+
+/// By which our programs are told from those of others.
+const PROGRAM_NAME: &CStr = c"corten_devices";
 
 const R0: u64 = 0;
 const R1: u64 = 1;
@@ -185,7 +196,7 @@ fn compile_rule(rule: &Rule) -> Vec<Instruction> {
     let copy = instruction(MOV_REGISTER, R6, R3, 0, 0);
     if rule.allow {
         // Fits if nothing is asked for beyond what the rule allows.
-        let beyond = u32::from(!rule.access & (READ | WRITE | MKNOD));
+        let beyond = u32::from(!rule.access & (ALL));
         if beyond != 0 {
             let mask = instruction(AND_NUMBER, R6, 0, 0, beyond);
             tests.push((vec![copy, mask], JUMP_IF_NOT_EQUAL, R6, 0));
@@ -277,18 +288,24 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_those_of_version_1() {
-        let json = serde_json::json!([{"allow": true, "type": "c", "major": 10, "access": "r"}]);
+    fn a_rule_about_both_kinds_is_two() {
+        let json = serde_json::json!([{"allow": true, "major": 10, "minor": 7, "access": "r"}]);
         let rules = rules(&configured(json)).unwrap();
-        assert_eq!(rules[0].text(), "a");
-        assert_eq!(rules[1].text(), "c 10:* r");
+        assert_eq!((rules[1].block, rules[2].block), (Some(false), Some(true)));
+        let program = compile(&rules);
+        assert_eq!((run(&program, 1, READ, 10, 7), run(&program, 2, READ, 10, 7)), (1, 1));
+        assert_eq!(run(&program, 2, READ, 10, 8), 0);
+    }
+
+    #[test]
+    fn unknown_letters_of_access_are_refused() {
         let json = serde_json::json!([{"allow": true, "type": "c", "access": "x"}]);
-        super::rules(&configured(json)).unwrap_err();
+        rules(&configured(json)).unwrap_err();
     }
 
     #[test]
     fn the_kernel_accepts_the_program() {
-        match sys::bpf::load_device_program(&compile(&rules(&[]).unwrap())) {
+        match sys::bpf::load_device_program(&compile(&rules(&[]).unwrap()), PROGRAM_NAME) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(1) => println!("skipped: CAP_BPF"),
             Err(error) => panic!("{error}"),
@@ -304,11 +321,14 @@ mod tests {
             return;
         }
         let fd = sys::fsx::open_dir(&group).unwrap();
-        let attached = attach(&fd, &rules(&[]).unwrap());
+        let more = serde_json::json!([{"allow": true, "type": "c", "major": 1, "minor": 11}]);
+        let attached = attach(&fd, &rules(&configured(more)).unwrap());
+        // In the place of the first, which allowed more.
+        let attached = attached.and_then(|()| attach(&fd, &rules(&[]).unwrap()));
         let script = "echo $$ > \"$0/cgroup.procs\" && head -c 1 /dev/zero >&2 && echo zero; head -c 0 /dev/kmsg && echo kmsg";
         let output = std::process::Command::new("sh").args(["-c", script]).arg(&group).output().unwrap();
         drop(fd);
-        while std::fs::remove_dir(&group).is_err_and(|e| e.kind() == std::io::ErrorKind::ResourceBusy) {
+        while std::fs::remove_dir(&group).is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy) {
             std::thread::yield_now();
         }
         match attached {

@@ -78,6 +78,7 @@ impl Order {
             stdio,
             bind_sources: Vec::new(),
             gate,
+            cgroups: global.cgroups,
         };
         let created = create::create(order).and_then(|created| {
             write_pid_file(self.pid_file.as_deref(), created.pid)?;
