@@ -81,6 +81,17 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+impl From<Change> for MountAttr {
+    fn from(change: Change) -> Self {
+        Self {
+            attr_set: change.set,
+            attr_clr: change.clear,
+            propagation: change.propagation.map_or(0, Propagation::bits),
+            userns_fd: 0,
+        }
+    }
+}
+
 /// A new instance of the filesystem `kind`, mounted nowhere yet. An option without a value is a flag.
 ///
 /// The kernel's own explanation of a refusal, where it has one, is the text of the error.
@@ -146,12 +157,25 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
 
 /// Changes the mount that `fd` is the root of, or all from it downwards if `recursive`.
 pub fn change(fd: impl AsFd, recursive: bool, change: Change) -> io::Result<()> {
-    mount_setattr(fd.as_fd(), c"", libc::AT_EMPTY_PATH, recursive, change)
+    mount_setattr(fd.as_fd(), c"", libc::AT_EMPTY_PATH, recursive, &change.into())
+}
+
+/// Shows the owners of files of the detached mount behind `fd`, or of all from it downwards if `recursive`, through the id
+/// maps of the user namespace `users` (`MOUNT_ATTR_IDMAP`).
+pub fn set_id_map(fd: impl AsFd, recursive: bool, users: impl AsFd) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let attr = MountAttr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_fd().as_raw_fd() as u64,
+    };
+    mount_setattr(fd.as_fd(), c"", libc::AT_EMPTY_PATH, recursive, &attr)
 }
 
 /// Changes every mount of the calling process's mount namespace.
 pub fn change_everything(change: Change) -> io::Result<()> {
-    mount_setattr(CWD, c"/", 0, true, change)
+    mount_setattr(CWD, c"/", 0, true, &change.into())
 }
 
 fn mount_setattr(
@@ -159,14 +183,8 @@ fn mount_setattr(
     path: &CStr,
     flags: i32,
     recursive: bool,
-    change: Change,
+    attr: &MountAttr,
 ) -> io::Result<()> {
-    let attr = MountAttr {
-        attr_set: change.set,
-        attr_clr: change.clear,
-        propagation: change.propagation.map_or(0, Propagation::bits),
-        userns_fd: 0,
-    };
     let flags = if recursive { flags | AT_RECURSIVE } else { flags };
     // SAFETY: `path` is NUL-terminated and `attr` is a live `struct mount_attr` whose size is passed with it; the
     // kernel only reads both.
@@ -176,7 +194,7 @@ fn mount_setattr(
             dir.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

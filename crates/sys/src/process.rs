@@ -191,6 +191,12 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// A copy of the descriptor `number` of the process behind `pidfd` (`pidfd_getfd(2)`): the caller may trace that process.
+pub fn descriptor_of(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
+    let result = rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty());
+    Ok(result?)
+}
+
 /// Sends a signal by number to a process by number: only right where the number cannot have been given to another.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: passes integers only.
@@ -392,6 +398,25 @@ pub fn change_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// Sets the working directory to the directory behind `fd`.
 pub fn change_dir_fd(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::process::fchdir(fd)?)
+}
+
+/// Makes the working directory the root of the calling process alone. What is above it stays reachable for one who may do this again.
+pub fn change_root_here() -> io::Result<()> {
+    Ok(rustix::process::chroot(c".")?)
+}
+
+/// Whether a descriptor with this number is open.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: passes integers only, and changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// The descriptors `first` to `last` stay open when another program is executed.
+pub fn keep_on_exec(first: i32, last: i32) -> io::Result<()> {
+    (first..=last).try_for_each(|number| {
+        // SAFETY: passes integers only; clears the close-on-exec flag.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into())
+    })
 }
 
 /// Whether the working directory can be reached from the process's root: the kernel puts
