@@ -54,6 +54,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A field of the document does not hold what it should.
+    #[error("invalid {what}: {field}")]
+    Field {
+        /// Which document.
+        what: &'static str,
+        /// The path to the field.
+        field: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// The document is not the JSON that it should be.
     #[error("invalid {what}")]
     Json {

@@ -16,12 +16,12 @@ pub const MAX_SPEC_BYTES: u64 = 8 << 20;
 ///
 /// `process.user` may be left out, as other runtimes allow: it is root then.
 pub fn parse_spec(bytes: &[u8]) -> Result<Spec, Error> {
-    parse(bytes, "config.json", |document| fill_user(document.get_mut("process")))
+    parse(bytes, "config.json", |document| mend_process(document.get_mut("process")))
 }
 
 /// Reads a `process` object, as `exec` is given one.
 pub fn parse_process(bytes: &[u8]) -> Result<Process, Error> {
-    parse(bytes, "process.json", |document| fill_user(Some(document)))
+    parse(bytes, "process.json", |document| mend_process(Some(document)))
 }
 
 /// Reads the document; only if that fails it is read again as loose JSON, mended by `mend` and tried once more, so that
@@ -36,19 +36,37 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], what: &'static str, mend: fn(&mut Va
         Err(error) if error.is_data() => {
             let mut document: Value = serde_json::from_slice(bytes).map_err(json)?;
             mend(&mut document);
-            // The first error has a line and a column.
-            serde_json::from_value(document).map_err(|_| json(error))
+            // Only here, as it costs: the name of the field that is wrong.
+            serde_path_to_error::deserialize(document).map_err(|error| Error::Field {
+                what,
+                field: error.path().to_string(),
+                source: error.into_inner(),
+            })
         }
         other => other.map_err(json),
     }
 }
 
-fn fill_user(process: Option<&mut Value>) {
+/// What is missing and may be, and names that the types spell in another way than the specification.
+fn mend_process(process: Option<&mut Value>) {
     let Some(Value::Object(process)) = process else { return };
     let user = process.entry("user").or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(user) = user {
         user.entry("uid").or_insert(Value::from(0));
         user.entry("gid").or_insert(Value::from(0));
+    }
+    // No list is the same as none.
+    if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
+        affinity.retain(|_, list| list.as_str() != Some(""));
+    }
+    let flags = process.get_mut("scheduler").and_then(|s| s.get_mut("flags")).and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let name = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = name.into();
     }
 }
 
@@ -64,7 +82,8 @@ mod tests {
         let process = parse_process(br#"{"cwd":"/","user":{"uid":7}}"#).unwrap();
         assert_eq!((process.user().uid(), process.user().gid()), (7, 0));
         assert_eq!(parse_spec(b"{").unwrap_err().to_string(), "invalid config.json");
-        assert!(parse_process(br#"{"cwd":7}"#).is_err());
+        let error = parse_process(br#"{"cwd":"/","args":["true",7]}"#).unwrap_err();
+        assert_eq!(error.to_string(), "invalid process.json: args[1]");
         let large = vec![b' '; MAX_SPEC_BYTES as usize + 1];
         assert!(matches!(parse_spec(&large), Err(Error::TooLarge { .. })));
     }

@@ -15,6 +15,7 @@ use crate::state;
 
 mod arguments;
 mod exec;
+mod inherited;
 mod inspect;
 mod manage;
 mod relay;
@@ -113,11 +114,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
 fn report(global: &Global, error: &Error) {
     let text = error.chain();
     eprintln!("runtime: {text}");
+    log(global, "error", &text);
+}
+
+/// The same for what failed and is no failure of the command.
+fn warn(global: &Global, error: &Error) {
+    let text = error.chain();
+    eprintln!("runtime: warning: {text}");
+    log(global, "warning", &text);
+}
+
+fn log(global: &Global, level: &str, text: &str) {
     let Some(path) = &global.log else { return };
     let line = if global.json {
-        json!({"level": "error", "msg": text, "time": state::now()}).to_string()
+        json!({"level": level, "msg": text, "time": state::now()}).to_string()
     } else {
-        format!("time={:?} level=error msg={text:?}", state::now())
+        format!("time={:?} level={level} msg={text:?}", state::now())
     };
     let written =
         fs::OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));

@@ -8,6 +8,7 @@ use std::path::Path;
 use oci::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::error::{Context as _, Error};
+use crate::{netdevices, scheduling};
 
 /// The longest `config.json` accepted: Docker's largest are around 100 kB.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
@@ -96,8 +97,7 @@ pub(crate) fn check_process(process: &Process) -> Result<(), Error> {
     if process.user().uid() == u32::MAX || groups.chain([&process.user().gid()]).any(|id| *id == u32::MAX) {
         return Err(Error::Invalid(format!("invalid user or group id {}", u32::MAX)));
     }
-    refuse("process.scheduler", process.scheduler().is_some())?;
-    refuse("process.execCPUAffinity", process.exec_cpu_affinity().is_some())?;
+    scheduling::check(process)?;
     let mut seen = HashSet::new();
     for limit in process.rlimits().iter().flatten() {
         if !seen.insert(limit.typ().to_string()) {
@@ -112,12 +112,18 @@ fn refuse(name: &str, given: bool) -> Result<(), Error> {
 }
 
 fn check_linux(linux: &Linux) -> Result<(), Error> {
-    refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
-    refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
-    refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()))?;
-    refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()))?;
-    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()))
+    if let Some(policy) = linux.memory_policy() {
+        scheduling::memory_nodes(policy)?;
+    }
+    if let Some(devices) = linux.net_devices() {
+        netdevices::check(devices)?;
+    }
+    let label = linux.mount_label().as_ref().is_some_and(|l| !l.is_empty());
+    refuse("linux.mountLabel on a host without SELinux", label && !sys::proc::exists(SELINUX))
 }
+
+/// Where the kernel shows its SELinux policy, if it has one.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 fn check_namespaces(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
@@ -130,10 +136,22 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     let own = |typ| namespaces.iter().any(|n| n.typ() == typ);
     let joined = |typ| namespaces.iter().any(|n| n.typ() == typ && n.path().is_some());
     if !own(LinuxNamespaceType::Mount) {
-        return Err(Error::Unsupported("a container without a mount namespace".into()));
+        check_without_mounts(spec, linux)?;
     }
-    refuse("joining a mount namespace by path", joined(LinuxNamespaceType::Mount))?;
-    refuse("the time namespace", own(LinuxNamespaceType::Time))?;
+    let asks = |given: bool, typ| given && !own(typ);
+    let offsets = linux.time_offsets().iter().flatten();
+    for (clock, _) in offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(Error::Invalid(format!("linux.timeOffsets: {clock:?} is not monotonic or boottime")));
+        }
+        if !own(LinuxNamespaceType::Time) || joined(LinuxNamespaceType::Time) {
+            return Err(Error::Invalid("linux.timeOffsets without a new time namespace".into()));
+        }
+    }
+    let devices = linux.net_devices().as_ref().is_some_and(|d| !d.is_empty());
+    if asks(devices, LinuxNamespaceType::Network) {
+        return Err(Error::Invalid("linux.netDevices without a network namespace".into()));
+    }
     let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
     if (named(spec.hostname()) || named(spec.domainname())) && !own(LinuxNamespaceType::Uts) {
         return Err(Error::Invalid("unable to set hostname without a private UTS namespace".into()));
@@ -152,18 +170,34 @@ fn check_namespaces(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     Ok(())
 }
 
+/// Without a mount namespace of its own a container sees the host's mounts, and nothing may be mounted for it.
+fn check_without_mounts(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    let mounts = spec.mounts().as_ref().is_some_and(|m| !m.is_empty());
+    let read_only = spec.root().as_ref().is_some_and(|r| r.readonly() == Some(true));
+    let propagation = linux.rootfs_propagation().as_ref().is_some_and(|p| !p.is_empty());
+    for (name, given) in [
+        ("mounts", mounts),
+        ("root.readonly", read_only),
+        ("linux.maskedPaths", some(linux.masked_paths())),
+        ("linux.readonlyPaths", some(linux.readonly_paths())),
+        ("linux.rootfsPropagation", propagation),
+    ] {
+        if given {
+            return Err(Error::Invalid(format!("{name} without a mount namespace")));
+        }
+    }
+    Ok(())
+}
+
 fn check_mount(mount: &Mount) -> Result<(), Error> {
     let name = mount.destination().display();
     if mount.destination().as_os_str().is_empty() {
         return Err(missing("the destination of a mount"));
     }
-    let mapped = mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty());
-    refuse(&format!("an id-mapped mount ({name})"), mapped)?;
-    for option in mount.options().iter().flatten() {
-        if matches!(option.as_str(), "idmap" | "ridmap" | "tmpcopyup" | "notmpcopyup") {
-            return Err(Error::Unsupported(format!("mount option {option:?} of {name}")));
-        }
+    let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|m| !m.is_empty());
+    if mapped(mount.uid_mappings()) != mapped(mount.gid_mappings()) {
+        return Err(Error::Invalid(format!("mount {name}: uidMappings and gidMappings go together")));
     }
     Ok(())
 }
@@ -194,10 +228,13 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_by_its_name() {
-        let text = refusal(|v| v["linux"]["intelRdt"] = serde_json::json!({}));
-        assert_eq!(text, "linux.intelRdt is not supported");
-        let text = refusal(|v| v["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]));
-        assert_eq!(text, "a container without a mount namespace is not supported");
+        let text = refusal(|v| {
+            v["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]);
+            v["linux"]["maskedPaths"] = serde_json::json!(["/proc/kcore"]);
+        });
+        assert_eq!(text, "linux.maskedPaths without a mount namespace");
+        let text = refusal(|v| v["linux"]["timeOffsets"] = serde_json::json!({"monotonic": {"secs": 1}}));
+        assert_eq!(text, "linux.timeOffsets without a new time namespace");
     }
 
     #[test]

@@ -3,12 +3,10 @@
 //! The caller is the *creator*: a single-threaded process that may go away afterwards. It opens what belongs to the host, clones
 //! init into the new namespaces, and serves it while it sets itself up (see [`crate::wire`] for their conversation).
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use oci::runtime::{Hooks, LinuxIdMapping, Spec};
-use sys::mount::{self, Change, Propagation};
+use oci::runtime::{Linux, Spec};
 use sys::namespace;
 use sys::proc::Proc;
 use sys::process::{self, Child, Clone, Cloned};
@@ -17,14 +15,16 @@ use sys::socket;
 use crate::cgroup::{Cgroup, Driver, Order};
 use crate::config;
 use crate::error::{Context as _, Error};
-use crate::hooks;
+use crate::files::{self, Files, Sources};
 use crate::identity::{self, Filter};
 use crate::inside::{self, Inside, Waiting};
-use crate::mounts;
 use crate::namespaces::Namespaces;
-use crate::state::{self, Init, Record};
+use crate::netdevices;
+use crate::privilege::Privilege;
+use crate::serve::Server;
+use crate::state;
 use crate::sysctl;
-use crate::wire::{self, Message};
+use crate::wire;
 
 /// A container to make.
 #[derive(Debug)]
@@ -45,6 +45,20 @@ pub struct Create<'a> {
     pub gate: Gate,
     /// Who makes its cgroup.
     pub cgroups: Driver,
+    /// What the configuration has no word for.
+    pub manner: Manner,
+}
+
+/// How a container is made, by the options of the command line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// So many of the caller's descriptors, from number 3 on, stay open for the program.
+    pub preserved: u32,
+    /// The root is not changed by `pivot_root(2)` but by `chroot(2)`, for a host whose own root is a ramfs: whoever is root
+    /// inside, with the right to do the same, can get out.
+    pub no_pivot: bool,
+    /// The session keyring stays the caller's.
+    pub no_new_keyring: bool,
 }
 
 /// The standard streams of a process.
@@ -92,7 +106,7 @@ pub fn create(c: Create<'_>) -> Result<Created, Error> {
     let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
     let state_dir = c.state_dir;
     let cgroup = Cgroup::create(&Order::new(c.id, c.spec, c.cgroups), state_dir)?;
-    let created = create_in(c, &cgroup, namespaces, filter);
+    let created = create_in(c, linux, &cgroup, namespaces, filter);
     if created.is_err() {
         // The first error is the one that explains; what is in the way of cleaning up is found again by whoever deletes.
         let _ = cgroup.kill_all();
@@ -104,12 +118,17 @@ pub fn create(c: Create<'_>) -> Result<Created, Error> {
 
 fn create_in(
     c: Create<'_>,
+    linux: &Linux,
     cgroup: &Cgroup,
     namespaces: Namespaces,
     filter: Option<Filter>,
 ) -> Result<Created, Error> {
     let proc = Proc::open().on("open", "/proc")?;
+    let privilege = Privilege::of_caller(&proc)?;
     let kinds = namespaces.all();
+    if !privilege.mounts && kinds & namespace::USER == 0 {
+        return Err(Error::Invalid("rootless container requires user namespaces".into()));
+    }
     if let Some(filter) = &filter {
         state::store_filter(c.state_dir, filter)?;
     }
@@ -120,8 +139,11 @@ fn create_in(
             socket::listen(c.state_dir, state::START).on("create", c.state_dir.join(state::START))?,
         ),
     };
-    let root_tree = prepare_root(c.bundle, c.spec)?;
-    let mounts = prepare_mounts(c.bundle, c.spec, c.bind_sources, cgroup)?;
+    let sources =
+        Sources { bundle: c.bundle, spec: c.spec, linux, given: c.bind_sources, cgroups: cgroup.views() };
+    // An ordinary user can mount nothing here, and init does it all.
+    let files = if privilege.mounts { files::prepare(sources, &namespaces)? } else { Files::Later(sources) };
+    let devices = netdevices::find(linux.net_devices().as_ref())?;
     // From here on nobody in the container can look into this process or its children, whatever /proc it has.
     process::set_dumpable(false).on("hide", "this process")?;
     let own_pid_namespace =
@@ -130,9 +152,11 @@ fn create_in(
         id: c.id,
         bundle: c.bundle,
         spec: c.spec,
+        manner: c.manner,
+        privilege,
         namespaces,
-        root_tree,
-        mounts,
+        files,
+        devices,
         cgroup: cgroup.entry()?,
         proc,
         filter,
@@ -141,59 +165,34 @@ fn create_in(
         waiting,
     };
     let (child, inside) = spawn(inside)?;
-    let Inside { proc, sync, .. } = inside;
+    let Inside { proc, sync, devices, .. } = inside;
     // Its other end must be held by init alone, or its death would not be noticed.
     drop(sync);
     if let Some(own) = own_pid_namespace {
         let own = own.on("open", "/proc/self/ns/pid")?;
         namespace::join(own, namespace::PID).on("return to", "the PID namespace")?;
     }
-    let served = serve(&ours, c.id, c.bundle, c.spec, &child, &proc)
-        .and_then(|()| record(c.id, c.state_dir, c.bundle, c.spec, cgroup, kinds, child.pid, &proc));
-    if let Err(error) = served {
-        let _ = sys::signal::send(&child.pidfd, 9);
-        let _ = process::wait(&child.pidfd);
-        return Err(error);
-    }
+    let server = Server {
+        id: c.id,
+        state_dir: c.state_dir,
+        bundle: c.bundle,
+        spec: c.spec,
+        cgroup,
+        privilege,
+        namespaces: kinds,
+        devices: &devices,
+        proc: &proc,
+        child: &child,
+    };
+    server.serve(&ours)?;
     Ok(Created { pid: child.pid, pidfd: child.pidfd })
-}
-
-/// A detached copy of the root filesystem's tree, which nothing done to the original reaches any more.
-fn prepare_root(bundle: &Path, spec: &Spec) -> Result<OwnedFd, Error> {
-    let root = spec.root().as_ref().ok_or_else(|| Error::Invalid("config.json: root is missing".into()))?;
-    let path = bundle.join(root.path());
-    if !path.is_dir() {
-        return Err(Error::Invalid(format!("root filesystem {} is not a directory", path.display())));
-    }
-    let tree = mount::clone_path(&path, true).on("mount", &path)?;
-    let change = Change { propagation: Some(Propagation::Private), ..Change::default() };
-    mount::change(&tree, true, change).on("set the propagation of", &path)?;
-    Ok(tree)
-}
-
-fn prepare_mounts(
-    bundle: &Path,
-    spec: &Spec,
-    given: Vec<(usize, OwnedFd)>,
-    cgroup: &Cgroup,
-) -> Result<Vec<mounts::Prepared>, Error> {
-    let configured = spec.mounts().as_deref().unwrap_or_default();
-    let mut sources: Vec<Option<OwnedFd>> = configured.iter().map(|_| None).collect();
-    for (index, fd) in given {
-        let slot = sources.get_mut(index);
-        *slot.ok_or_else(|| {
-            Error::Invalid(format!("a bind source for mount {index}, which is not there"))
-        })? = Some(fd);
-    }
-    let cgroups = cgroup.views();
-    let prepare = |(mount, given)| mounts::prepare(mount, bundle, given, &cgroups);
-    configured.iter().zip(sources).map(prepare).collect()
 }
 
 /// Clones init. The child does not return from here.
 fn spawn(inside: Inside<'_>) -> Result<(Child, Inside<'_>), Error> {
-    // The cgroup namespace comes once init is in its cgroup, or it would show where that lies.
-    let new = inside.namespaces.new & !namespace::CGROUP;
+    // The cgroup namespace comes once init is in its cgroup, or it would show where that lies; the time namespace
+    // once it has its offsets, which nobody can change who is in it.
+    let new = inside.namespaces.new & !(namespace::CGROUP | namespace::TIME);
     if inside.namespaces.joined(namespace::USER).is_some() {
         return spawn_in_user_namespace(inside, new);
     }
@@ -256,144 +255,4 @@ fn join_for_clone(inside: &Inside<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Serves init until it is ready.
-fn serve(
-    sync: &OwnedFd,
-    id: &str,
-    bundle: &Path,
-    spec: &Spec,
-    child: &Child,
-    proc: &Proc,
-) -> Result<(), Error> {
-    loop {
-        match wire::receive(sync)? {
-            Message::Step(wire::NEEDS_MAPS) => {
-                write_maps(proc, child.pid, spec)?;
-                spec.process().as_ref().map_or(Ok(()), |p| identity::set_limits(child.pid, p))?;
-                wire::send(sync, wire::HAS_MAPS)?;
-            }
-            Message::Step(wire::NEEDS_HOOKS) => {
-                run_outside_hooks(id, bundle, spec, child.pid)?;
-                wire::send(sync, wire::HAD_HOOKS)?;
-            }
-            Message::Step(wire::READY) => {
-                let process = spec.process().as_ref();
-                return process.map_or(Ok(()), |p| identity::set_oom_score(proc, child.pid, p));
-            }
-            Message::Step(other) => {
-                return Err(Error::Setup { text: format!("init sent an unknown message {other}") });
-            }
-            Message::Born(pid) => {
-                return Err(Error::Setup { text: format!("init sent the number of a process, {pid}") });
-            }
-            Message::Failure { code, text } => return Err(wire::failure(code, text)),
-            Message::End => {
-                let exit = process::wait(&child.pidfd).on("wait for", "the container's init")?;
-                let text = match exit {
-                    process::Exit::Signal(9) => {
-                        "init was killed while it set up the container: possibly the memory limit is too low"
-                            .into()
-                    }
-                    other => format!("init ended while it set up the container: {other:?}"),
-                };
-                return Err(Error::Setup { text });
-            }
-        }
-    }
-}
-
-fn write_maps(proc: &Proc, pid: i32, spec: &Spec) -> Result<(), Error> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    for (name, map) in [("uid_map", linux.uid_mappings()), ("gid_map", linux.gid_mappings())] {
-        let file = format!("{pid}/{name}");
-        let text: String = map.iter().flatten().map(map_line).collect();
-        proc.write(&file, text).on("write", format!("/proc/{file}"))?;
-    }
-    Ok(())
-}
-
-fn map_line(map: &LinuxIdMapping) -> String {
-    format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())
-}
-
-/// Prestart hooks are deprecated by the specification, and still what some tools use.
-fn run_outside_hooks(id: &str, bundle: &Path, spec: &Spec, pid: i32) -> Result<(), Error> {
-    let Some(configured) = spec.hooks() else { return Ok(()) };
-    let state = hooks::state_json(id, "creating", pid, bundle);
-    hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", &state)?;
-    hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", &state)
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is a field of the record, in its only place")]
-fn record(
-    id: &str,
-    state_dir: &Path,
-    bundle: &Path,
-    spec: &Spec,
-    cgroup: &Cgroup,
-    namespaces: u64,
-    pid: i32,
-    proc: &Proc,
-) -> Result<(), Error> {
-    let hooks = |pick: fn(&Hooks) -> &Option<Vec<oci::runtime::Hook>>| {
-        spec.hooks().as_ref().and_then(|h| pick(h).clone()).unwrap_or_default()
-    };
-    let record = Record {
-        id: id.to_owned(),
-        bundle: bundle.to_owned(),
-        created: state::now(),
-        place: cgroup.place().clone(),
-        namespaces,
-        annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        poststop: hooks(Hooks::poststop),
-        poststart: hooks(Hooks::poststart),
-    };
-    record.store(state_dir)?;
-    let start = proc.start_time(pid).on("inspect", format!("process {pid}"))?;
-    Init { pid, start }.store(state_dir)
-}
-
-/// Lets the init that waits at the socket in `state_dir` execute its program, and returns when it has. The hooks that are to run then are run.
-pub fn start(state_dir: &Path) -> Result<(), Error> {
-    let path = state_dir.join(state::START);
-    let socket = match socket::connect(state_dir, state::START) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            let id = Record::load(state_dir)?.id;
-            let state = if error.kind() == io::ErrorKind::NotFound { "running" } else { "stopped" };
-            return Err(Error::State { id, verb: "start", state });
-        }
-        other => other.on("connect to", &path)?,
-    };
-    wire::send(&socket, wire::GO)?;
-    let answer = wire::receive_all(&socket)?;
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).on("remove", path),
-        _ => {}
-    }
-    match answer {
-        Message::Failure { code, text } => Err(wire::failure(code, text)),
-        _ => started(state_dir),
-    }
-}
-
-/// Lets the init at the other end of `gate` execute its program, and returns when it has.
-pub(crate) fn open_gate(gate: &OwnedFd) -> Result<(), Error> {
-    wire::send(gate, wire::GO)?;
-    match wire::receive(gate)? {
-        Message::Failure { code, text } => Err(wire::failure(code, text)),
-        _ => Ok(()),
-    }
-}
-
-/// Runs the hooks for a container that has been started.
-pub fn started(state_dir: &Path) -> Result<(), Error> {
-    let record = Record::load(state_dir)?;
-    if record.poststart.is_empty() {
-        return Ok(());
-    }
-    let pid = Init::load(state_dir)?.pid;
-    let state = hooks::state_json(&record.id, "running", pid, &record.bundle);
-    hooks::run(&record.poststart, "poststart", &state)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use oci::runtime::Process;
 use sys::path::Root;
 use sys::proc::Proc;
-use sys::process::{self, Clone, Cloned};
+use sys::process::{self, Child, Clone, Cloned};
 use sys::{namespace, socket, spawn};
 
 use crate::cgroup::Entry;
@@ -15,9 +15,12 @@ use crate::config;
 use crate::console::Console;
 use crate::create::{Created, Gate, Stdio};
 use crate::error::{Context as _, Error};
+use crate::hooks;
 use crate::identity::{self, Filter};
 use crate::inside::{self, Ready, Waiting};
+use crate::privilege::Privilege;
 use crate::program::Program;
+use crate::scheduling::{self, Affinity};
 use crate::state::{self, Init, Record};
 use crate::wire::{self, Message};
 
@@ -32,6 +35,10 @@ pub struct Exec<'a> {
     pub stdio: Stdio,
     /// Who says when the program is executed; [`Gate::Listen`] is for containers only.
     pub gate: Gate,
+    /// So many of the caller's descriptors, from number 3 on, stay open for the program.
+    pub preserved: u32,
+    /// It joins a container that is frozen, and waits there until that goes on.
+    pub ignore_paused: bool,
 }
 
 /// What the process that joins the container takes with it.
@@ -43,6 +50,9 @@ struct Joining<'a> {
     proc: Proc,
     filter: Option<Filter>,
     stdio: Stdio,
+    preserved: u32,
+    privilege: Privilege,
+    affinity: Affinity,
     sync: OwnedFd,
     gate: OwnedFd,
 }
@@ -63,6 +73,7 @@ struct Joined {
 /// The caller must have one thread.
 pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     config::check_process(e.process)?;
+    scheduling::check_for_exec(e.process)?;
     let Gate::Socket(gate) = e.gate else {
         return Err(Error::Unsupported("starting an exec at a later time".into()));
     };
@@ -72,11 +83,12 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let first = Init::load(e.state_dir)?;
     let init = first.find(&proc)?.ok_or_else(stopped)?;
     let cgroup = record.cgroup(first)?;
-    if cgroup.is_paused()? {
+    if !e.ignore_paused && cgroup.is_paused()? {
         return Err(Error::State { id: record.id.clone(), verb: "exec in", state: "paused" });
     }
     let filter = state::load_filter(e.state_dir)?;
     let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
+    let privilege = Privilege::of_caller(&proc)?;
     let joining = Joining {
         record: &record,
         process: e.process,
@@ -85,16 +97,20 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         proc,
         filter,
         stdio: e.stdio,
+        preserved: e.preserved,
+        privilege,
+        affinity: Affinity::of(e.process)?,
         sync: theirs,
         gate,
     };
     let what = Clone { flags: process::CLONE_CLEAR_SIGHAND, cgroup: joining.cgroup.v2() };
-    let first = match process::clone(what).on("clone", "a process")? {
+    let cloned = joining.affinity.begin(|| process::clone(what).on("clone", "a process"))?;
+    let first = match cloned {
         Cloned::Child => join(joining),
         Cloned::Parent(first) => first,
     };
     drop(joining);
-    let born = wire::receive(&ours);
+    let born = attend(&ours, &first, &record);
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
     match born? {
         // It is our child and not waited for: the number is its own.
@@ -103,6 +119,30 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         }
         Message::Failure { code, text } => Err(wire::failure(code, text)),
         _ => Err(Error::Setup { text: "the process ended while it joined the container".into() }),
+    }
+}
+
+/// Waits for the news that the second process is there. Before that the first may have a listener to be handed over.
+fn attend(sync: &OwnedFd, first: &Child, record: &Record) -> Result<Message, Error> {
+    loop {
+        match wire::receive(sync)? {
+            Message::Listener(number) => {
+                let listener = record.listener.as_ref();
+                let nobody = || Error::Setup { text: "a listener that nobody asked for".into() };
+                let annotations = record.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+                let container =
+                    hooks::state_json(&record.id, "running", first.pid, &record.bundle, Some(&annotations));
+                let handed = listener
+                    .ok_or_else(nobody)
+                    .and_then(|listener| listener.hand_over(first.pid, &first.pidfd, number, &container));
+                if let Err(error) = handed {
+                    // It may be waiting for an answer that nobody will give.
+                    let _ = sys::signal::send(&first.pidfd, 9);
+                    return Err(error);
+                }
+            }
+            other => return Ok(other),
+        }
     }
 }
 
@@ -142,22 +182,23 @@ fn begin(joined: Joined) -> ! {
 
 fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error> {
     let process = joining.process;
+    // Before it is hidden: then its files in /proc are root's alone.
+    identity::set_oom_score(&joining.proc, process::id(), process)?;
     process::set_dumpable(false).on("hide", "this process")?;
     sys::signal::reset();
-    process::close_on_exec_from(3).on("mark", "descriptors")?;
+    let beyond = inside::first_of_ours(joining.preserved)?;
     process::umask(0);
     joining.cgroup.join()?;
+    joining.affinity.finish()?;
     identity::set_limits(0, process)?;
-    identity::set_oom_score(&joining.proc, process::id(), process)?;
     let kinds = joining.record.namespaces;
-    if kinds & namespace::PID != 0 {
-        namespace::join(&joining.init, namespace::PID).on("join", "the PID namespace")?;
-    }
     // All at once, and by the descriptor: the kernel takes care of their order, and of who may.
-    let kinds = kinds & !namespace::PID;
     namespace::join(&joining.init, kinds).on("join", "the container's namespaces")?;
+    if let Some(policy) = &joining.record.memory_policy {
+        scheduling::set_memory_policy(policy)?;
+    }
     if kinds & namespace::USER != 0 {
-        process::set_groups(&[]).on("set", "the supplementary groups")?;
+        identity::set_groups(&[], &joining.proc)?;
         process::set_group(0).on("become", "group 0 of the user namespace")?;
         process::set_user(0).on("become", "user 0 of the user namespace")?;
         process::set_dumpable(false).on("hide", "this process")?;
@@ -175,15 +216,16 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error
     if console.is_none() {
         inside::take_stdio(std::mem::replace(&mut joining.stdio, Stdio::Inherit), None, process)?;
     }
-    let filter = identity::assume(process, joining.filter.take(), &joining.proc)?;
+    let filter =
+        identity::assume(process, joining.filter.take(), &joining.proc, reporting, joining.privilege)?;
     let Joining { gate, init, cgroup, proc, sync, stdio, .. } = joining;
     drop((init, cgroup, proc, sync, stdio));
     let terminal = console.as_ref().map(AsFd::as_fd);
-    spawn::keep_only([reporting.as_fd(), gate.as_fd()].into_iter().chain(terminal));
+    spawn::keep_below_and(beyond, [reporting.as_fd(), gate.as_fd()].into_iter().chain(terminal));
     let program = Program::find(process)?;
     // Not later: the new process is seen inside as soon as it is there.
     if let Some(filter) = filter {
-        filter.install()?;
+        filter.install(reporting)?;
     }
     process::set_dumpable(false).on("hide", "this process")?;
     Ok(Joined { program, console, gate })

@@ -1,5 +1,6 @@
 //! Programs that the configuration wants run at points of a container's life, with its state on standard input.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,13 +14,29 @@ use crate::error::{Context as _, Error};
 use crate::state::OCI_VERSION;
 
 /// The state that hooks, and the `state` command, show.
-pub(crate) fn state_json(id: &str, status: &str, pid: i32, bundle: &Path) -> serde_json::Value {
-    json!({"ociVersion": OCI_VERSION, "id": id, "status": status, "pid": pid, "bundle": bundle})
+pub(crate) fn state_json(
+    id: &str,
+    status: &str,
+    pid: i32,
+    bundle: &Path,
+    annotations: Option<&HashMap<String, String>>,
+) -> serde_json::Value {
+    let mut state =
+        json!({"ociVersion": OCI_VERSION, "id": id, "status": status, "pid": pid, "bundle": bundle});
+    if let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) {
+        state["annotations"] = json!(annotations);
+    }
+    state
 }
 
 /// Runs the hooks in their order; the first that fails ends it.
 pub(crate) fn run(hooks: &[Hook], kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
     hooks.iter().try_for_each(|hook| run_one(hook, kind, state))
+}
+
+/// Runs all hooks in their order, whatever becomes of each: those that failed are the caller's to warn of.
+pub(crate) fn run_all(hooks: &[Hook], kind: &'static str, state: &serde_json::Value) -> Vec<Error> {
+    hooks.iter().filter_map(|hook| run_one(hook, kind, state).err()).collect()
 }
 
 fn run_one(hook: &Hook, kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
@@ -65,7 +82,7 @@ mod tests {
         let out = directory.path().join("out");
         let script = format!("cat > {0}; echo \" $0 $X $HOME\" >> {0}", out.display());
         let hooks = hook(json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero"], "env": ["X=y"]}));
-        run(&hooks, "prestart", &state_json("c", "creating", 7, Path::new("/b"))).unwrap();
+        run(&hooks, "prestart", &state_json("c", "creating", 7, Path::new("/b"), None)).unwrap();
         let text = std::fs::read_to_string(out).unwrap();
         assert!(text.contains("\"status\":\"creating\"") && text.ends_with(" zero y \n"), "{text}");
     }

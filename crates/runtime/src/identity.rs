@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci::runtime::{IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Process};
+use oci::runtime::{LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Process};
 use sys::caps::Sets;
 use sys::fsx::{self, FileType, Mode};
 use sys::path::Root;
@@ -14,6 +14,8 @@ use sys::{caps, process, rlimit, seccomp};
 
 use crate::capabilities::CapabilitySet;
 use crate::error::{Context as _, Error};
+use crate::privilege::Privilege;
+use crate::{scheduling, wire};
 
 /// The mask of programs that do not say otherwise.
 const UMASK_DEFAULT: u32 = 0o022;
@@ -32,9 +34,6 @@ impl Filter {
             let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
             Error::Invalid(format!("linux.seccomp: {error}{cause}"))
         })?;
-        if program.has_listener() {
-            return Err(Error::Unsupported("seccomp action SCMP_ACT_NOTIFY".into()));
-        }
         Ok(Self { flags: program.flags(), instructions: program.to_vec() })
     }
 
@@ -63,9 +62,17 @@ impl Filter {
         Some(Self { flags: u64::from_ne_bytes(*flags), instructions })
     }
 
-    /// Puts it in force for the calling process.
-    pub(crate) fn install(&self) -> Result<(), Error> {
-        seccomp::install(&self.instructions, self.flags).on("install", "the seccomp filter").map(drop)
+    /// Whether somebody answers for it, who must be given the listener as soon as it is in force.
+    fn has_listener(&self) -> bool {
+        self.flags & seccomp::FLAG_NEW_LISTENER != 0
+    }
+
+    /// Puts it in force for the calling process. The number of the listener, if it has one, is told to the creator behind `sync`, which takes it.
+    pub(crate) fn install(&self, sync: impl AsFd) -> Result<(), Error> {
+        let listener =
+            seccomp::install(&self.instructions, self.flags).on("install", "the seccomp filter")?;
+        // Whatever call comes next may wait for an answer from the other end of the listener; this one may not.
+        listener.map_or(Ok(()), |listener| wire::send_listener(&sync, listener))
     }
 }
 
@@ -93,27 +100,35 @@ pub(crate) fn set_oom_score(proc: &Proc, pid: i32, process: &Process) -> Result<
 }
 
 /// Becomes the user, with the rights, that the configuration says. The root directory is the container's.
-/// A filter that is returned is still to be installed, as the last thing before the program is executed.
+/// A filter that is returned is still to be installed, as the last thing before the program is executed. One with a listener is
+/// installed here in any case, while there is a creator behind `sync` to hand it over.
 pub(crate) fn assume(
     process: &Process,
     filter: Option<Filter>,
     proc: &Proc,
+    sync: &OwnedFd,
+    privilege: Privilege,
 ) -> Result<Option<Filter>, Error> {
     set_labels(process, proc)?;
-    set_scheduling(process)?;
+    scheduling::set(process)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
-    let filter = if no_new_privileges {
+    if no_new_privileges {
         process::set_no_new_privileges().on("set", "no_new_privs")?;
-        filter
-    } else {
+    }
+    let filter = match filter {
+        Some(filter) if no_new_privileges && !filter.has_listener() => Some(filter),
         // Without no-new-privileges installing it takes CAP_SYS_ADMIN, which is about to be dropped.
-        if let Some(filter) = filter {
-            filter.install()?;
+        Some(filter) => {
+            // An ordinary user's creator can take the listener only from a process that is his to look into.
+            let shown = filter.has_listener() && !privilege.mounts;
+            process::set_dumpable(shown).on("show", "this process")?;
+            filter.install(sync)?;
+            None
         }
-        None
+        None => None,
     };
     let entered = enter_directory(process.cwd());
-    become_user(process)?;
+    become_user(process, proc)?;
     match entered {
         // The user may see what root may not, on a network filesystem.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -124,7 +139,7 @@ pub(crate) fn assume(
     Ok(filter)
 }
 
-fn become_user(process: &Process) -> Result<(), Error> {
+fn become_user(process: &Process, proc: &Proc) -> Result<(), Error> {
     let configured = process.capabilities().as_ref();
     let set = |pick: fn(&oci::runtime::LinuxCapabilities) -> &Option<oci::runtime::Capabilities>| {
         configured.and_then(|c| pick(c).as_ref()).map_or(0, |c| CapabilitySet::from_spec(c).bits())
@@ -134,8 +149,7 @@ fn become_user(process: &Process) -> Result<(), Error> {
     caps::limit_bounding(bounding).on("limit", "the bounding set")?;
     let user = process.user();
     process::set_keep_capabilities(true).on("keep", "capabilities")?;
-    let groups = user.additional_gids().as_deref().unwrap_or_default();
-    process::set_groups(groups).on("set", "the supplementary groups")?;
+    set_groups(user.additional_gids().as_deref().unwrap_or_default(), proc)?;
     process::set_group(user.gid()).on("become", format!("group {}", user.gid()))?;
     process::set_user(user.uid()).on("become", format!("user {}", user.uid()))?;
     process::set_keep_capabilities(false).on("keep", "capabilities")?;
@@ -148,6 +162,19 @@ fn become_user(process: &Process) -> Result<(), Error> {
         .on("set", "the ambient set")?;
     process::umask(user.umask().map_or(UMASK_DEFAULT, |mask| mask & 0o777));
     Ok(())
+}
+
+/// Sets the supplementary groups. In a user namespace that an ordinary user made for himself nobody may: he could get rid of a group
+/// that is there to keep him out. Then his own groups stay, and have no name inside.
+pub(crate) fn set_groups(groups: &[u32], proc: &Proc) -> Result<(), Error> {
+    match process::set_groups(groups) {
+        Err(error) if groups.is_empty() && error.kind() == io::ErrorKind::PermissionDenied => {
+            let pid = proc.own_pid().on("read", "/proc/self")?;
+            let rule = proc.read(format!("{pid}/setgroups")).on("read", "/proc/self/setgroups")?;
+            if rule.trim() == "deny" { Ok(()) } else { Err(error).on("set", "the supplementary groups") }
+        }
+        other => other.on("set", "the supplementary groups"),
+    }
 }
 
 /// Goes to the working directory, which is made if it is not there. No magic link is followed, so it is never one that
@@ -183,18 +210,6 @@ fn set_labels(process: &Process, proc: &Proc) -> Result<(), Error> {
         proc.write(&file, label).on("write", format!("/proc/{file}"))?;
     }
     Ok(())
-}
-
-fn set_scheduling(process: &Process) -> Result<(), Error> {
-    let Some(priority) = process.io_priority() else { return Ok(()) };
-    let class = match priority.class() {
-        IOPriorityClass::IoprioClassRt => 1,
-        IOPriorityClass::IoprioClassBe => 2,
-        IOPriorityClass::IoprioClassIdle => 3,
-    };
-    let level = u32::try_from(priority.priority()).ok().filter(|level| *level < 8);
-    let level = level.ok_or_else(|| Error::Invalid("process.ioPriority is not between 0 and 7".into()))?;
-    process::set_io_priority(class, level).on("set", "the I/O priority")
 }
 
 /// Sets the execution domain.

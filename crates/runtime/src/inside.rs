@@ -16,15 +16,18 @@ use sys::{keyring, namespace, net, process, socket, spawn};
 
 use crate::cgroup::Entry;
 use crate::console::Console;
-use crate::create::Stdio;
+use crate::create::{Manner, Stdio};
 use crate::error::{Context as _, Error};
+use crate::files::{self, Files};
 use crate::identity::{self, Filter};
 use crate::masks::{self, Cover};
-use crate::mounts::{self, Prepared};
+use crate::mounts;
 use crate::namespaces::Namespaces;
+use crate::netdevices::{self, Device};
+use crate::privilege::Privilege;
 use crate::program::Program;
 use crate::wire::{self, Message};
-use crate::{hooks, nodes, sysctl};
+use crate::{hooks, nodes, scheduling, sysctl};
 
 /// Where init waits for the word to go on.
 #[derive(Debug)]
@@ -49,9 +52,11 @@ pub(crate) struct Inside<'a> {
     pub(crate) id: &'a str,
     pub(crate) bundle: &'a Path,
     pub(crate) spec: &'a Spec,
+    pub(crate) manner: Manner,
+    pub(crate) privilege: Privilege,
     pub(crate) namespaces: Namespaces,
-    pub(crate) root_tree: OwnedFd,
-    pub(crate) mounts: Vec<Prepared>,
+    pub(crate) files: Files<'a>,
+    pub(crate) devices: Vec<Device>,
     pub(crate) cgroup: Entry,
     /// The host's procfs, verified: whatever the container has at `/proc`, the kernel is told what it is told there.
     pub(crate) proc: Proc,
@@ -93,34 +98,55 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     let process = spec.process().as_ref().ok_or_else(missing)?;
     sys::signal::reset();
     // What the creator's caller had open and did not mark must not reach the program.
-    process::close_on_exec_from(3).on("mark", "descriptors")?;
+    let beyond = first_of_ours(inside.manner.preserved)?;
     process::umask(0);
     // First of all, so that whatever is done on the container's behalf is counted as its own.
     inside.cgroup.join()?;
     become_root_of_user_namespace(&inside)?;
+    inside.files = match std::mem::replace(&mut inside.files, Files::Done) {
+        Files::Later(sources) => files::prepare(sources, &inside.namespaces)?,
+        ready => ready,
+    };
     enter_namespaces(&inside, spec)?;
     // A session of its own before the terminal, and a keyring of its own: the caller's is not the container's.
     process::new_session().on("start", "a session")?;
-    let name = CString::new(format!("_ses.{}", inside.id)).map_err(|_| missing())?;
-    new_keyring(&name)?;
+    if !inside.manner.no_new_keyring {
+        let name = CString::new(format!("_ses.{}", inside.id)).map_err(|_| missing())?;
+        new_keyring(&name)?;
+    }
     let console = build_root(&mut inside, linux, process)?;
     if let Some(personality) = linux.personality() {
         identity::set_personality(personality)?;
+    }
+    if let Some(policy) = linux.memory_policy() {
+        scheduling::set_memory_policy(policy)?;
     }
     if inside.namespaces.all() & namespace::USER == 0 {
         identity::set_limits(0, process)?;
     }
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
-    let filter = identity::assume(process, inside.filter.take(), &inside.proc)?;
+    let filter =
+        identity::assume(process, inside.filter.take(), &inside.proc, &inside.sync, inside.privilege)?;
     // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.
     let (id, bundle) = (inside.id, inside.bundle);
-    let Inside { waiting, namespaces, root_tree, mounts, cgroup, proc, sync, .. } = inside;
-    drop((namespaces, root_tree, mounts, cgroup, proc, sync));
-    spawn::keep_only([reporting.as_fd(), waiting.fd()]);
+    let Inside { waiting, namespaces, files, devices, cgroup, proc, sync, .. } = inside;
+    drop((namespaces, files, devices, cgroup, proc, sync));
+    spawn::keep_below_and(beyond, [reporting.as_fd(), waiting.fd()]);
     let program = Program::find(process)?;
     let start_hooks = spec.hooks().as_ref().and_then(|h| h.start_container().clone()).unwrap_or_default();
-    let state = hooks::state_json(id, "created", process::id(), bundle);
+    let state = hooks::state_json(id, "created", process::id(), bundle, spec.annotations().as_ref());
     Ok((Ready { program, filter, start_hooks, state }, waiting))
+}
+
+/// Marks all descriptors but the standard streams and those that the caller wants the program to have; returns the number
+/// behind them.
+pub(crate) fn first_of_ours(preserved: u32) -> Result<u32, Error> {
+    const FIRST: u32 = 3;
+    let beyond = FIRST.saturating_add(preserved);
+    process::close_on_exec_from(beyond).on("mark", "descriptors")?;
+    let last = i32::try_from(beyond).unwrap_or(i32::MAX) - 1;
+    process::keep_on_exec(FIRST as i32, last).on("keep", "descriptors")?;
+    Ok(beyond)
 }
 
 /// A session keyring that is not the caller's.
@@ -139,12 +165,12 @@ fn become_root_of_user_namespace(inside: &Inside<'_>) -> Result<(), Error> {
         return Ok(());
     }
     if inside.namespaces.new & namespace::USER != 0 {
-        wire::send(&inside.sync, wire::NEEDS_MAPS)?;
-        if wire::receive(&inside.sync)? != Message::Step(wire::HAS_MAPS) {
-            return Err(Error::Setup { text: "the creator has gone".into() });
-        }
+        // An ordinary user can write to our files in /proc only while they are his. Nobody else is in here yet.
+        process::set_dumpable(!inside.privilege.mounts).on("show", "this process")?;
+        wire::ask(&inside.sync, wire::NEEDS_MAPS, wire::HAS_MAPS)?;
+        process::set_dumpable(false).on("hide", "this process")?;
     }
-    process::set_groups(&[]).on("set", "the supplementary groups")?;
+    identity::set_groups(&[], &inside.proc)?;
     process::set_group(0).on("become", "group 0 of the user namespace")?;
     process::set_user(0).on("become", "user 0 of the user namespace")?;
     // Changing user made it dumpable to others of that user.
@@ -162,8 +188,15 @@ fn enter_namespaces(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
     if new & namespace::CGROUP != 0 {
         namespace::unshare(namespace::CGROUP).on("unshare", "the cgroup namespace")?;
     }
+    if new & namespace::TIME != 0 {
+        enter_time_namespace(inside, spec)?;
+    }
     if new & namespace::NETWORK != 0 {
         net::loopback_up().on("bring up", "the loopback device")?;
+    }
+    if !inside.devices.is_empty() {
+        wire::ask(&inside.sync, wire::NEEDS_DEVICES, wire::HAS_DEVICES)?;
+        netdevices::settle(&inside.devices)?;
     }
     if let Some(name) = spec.hostname().as_ref().filter(|n| !n.is_empty()) {
         namespace::set_host_name(name).on("set", "the host name")?;
@@ -174,27 +207,87 @@ fn enter_namespaces(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+/// A new time namespace is for the children of who makes it, so that its clocks can be set before anybody is in it; then we join it.
+fn enter_time_namespace(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
+    const CHILDREN: &str = "/proc/self/ns/time_for_children";
+    namespace::unshare(namespace::TIME).on("unshare", "the time namespace")?;
+    let offsets = spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref());
+    if offsets.is_some_and(|offsets| !offsets.is_empty()) {
+        process::set_dumpable(!inside.privilege.mounts).on("show", "this process")?;
+        wire::ask(&inside.sync, wire::NEEDS_OFFSETS, wire::HAS_OFFSETS)?;
+        process::set_dumpable(false).on("hide", "this process")?;
+    }
+    let own = std::fs::File::open(CHILDREN).on("open", CHILDREN)?;
+    namespace::join(own, namespace::TIME).on("join", CHILDREN)
+}
+
 /// Mounts the container's root and all that belongs into it, and makes it the root of this process.
 fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Result<Option<Console>, Error> {
     let spec = inside.spec;
+    match std::mem::replace(&mut inside.files, Files::Done) {
+        Files::Trees { root, mounts } => {
+            let mut cover = attach_root(&root, inside)?;
+            let root = Root::from_fd(root);
+            for prepared in mounts {
+                mounts::attach(&root, prepared)?;
+            }
+            let console = furnish(inside, &root, linux, process, true)?;
+            for path in linux.readonly_paths().iter().flatten() {
+                masks::make_read_only(&root, Path::new(path))?;
+            }
+            for path in linux.masked_paths().iter().flatten() {
+                cover.hide(&root, Path::new(path))?;
+            }
+            change_root(&root, linux, spec, inside.manner)?;
+            Ok(console)
+        }
+        Files::Directory(directory) => {
+            let root = Root::from_fd(directory);
+            let console = furnish(inside, &root, linux, process, false)?;
+            process::change_dir_fd(&root).on("enter", "the root filesystem")?;
+            process::change_root_here().on("change to", "the root filesystem")?;
+            Ok(console)
+        }
+        Files::Later(_) | Files::Done => {
+            Err(Error::Setup { text: "the root filesystem was not prepared".into() })
+        }
+    }
+}
+
+/// Puts the root filesystem where the host's root is for this process, and returns what hides paths in it.
+fn attach_root(root: &OwnedFd, inside: &Inside<'_>) -> Result<Cover, Error> {
     // Nothing mounted from here on is seen by the host.
     let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
     mount::change_everything(slave).on("set the propagation of", "/")?;
-    let host = Root::open("/").on("open", "/")?;
-    let mut cover = Cover::new()?;
-    mount::attach(&inside.root_tree, &host).on("mount", "the root filesystem")?;
-    let tree = inside.root_tree.try_clone().on("use", "the root filesystem")?;
-    let root = Root::from_fd(tree);
-    for prepared in std::mem::take(&mut inside.mounts) {
-        mounts::attach(&root, prepared)?;
+    let cover = Cover::new()?;
+    if inside.manner.no_pivot {
+        // They would stay within reach below the new root, with all that the host's show.
+        for path in ["/proc", "/sys"] {
+            mount::detach(path).on("unmount", path)?;
+        }
     }
-    let user_namespace = inside.namespaces.all() & namespace::USER != 0;
-    let configured = spec.mounts().as_deref().unwrap_or_default();
-    nodes::fill(&root, configured, linux.devices().as_deref().unwrap_or_default(), user_namespace)?;
+    let host = Root::open("/").on("open", "/")?;
+    mount::attach(root, &host).on("mount", "the root filesystem")?;
+    Ok(cover)
+}
+
+/// Devices, terminal, kernel parameters, and the hooks that see the container before its root is changed.
+fn furnish(
+    inside: &Inside<'_>,
+    root: &Root,
+    linux: &Linux,
+    process: &Process,
+    may_mount: bool,
+) -> Result<Option<Console>, Error> {
+    let user_namespace = inside.namespaces.all() & namespace::USER != 0 || !inside.privilege.is_initial;
+    let configured = inside.spec.mounts().as_deref().unwrap_or_default();
+    nodes::fill(root, configured, linux.devices().as_deref().unwrap_or_default(), user_namespace)?;
     let console = match &inside.stdio {
         Stdio::Console(socket) => {
-            let console = Console::open(&root, process, socket)?;
-            console.bind(&root)?;
+            let console = Console::open(root, process, socket)?;
+            if may_mount {
+                console.bind(root)?;
+            }
             Some(console)
         }
         Stdio::Inherit | Stdio::Fds(_) => None,
@@ -203,32 +296,27 @@ fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Resu
         sysctl::set(&inside.proc, parameters)?;
     }
     run_setup_hooks(inside)?;
-    for path in linux.readonly_paths().iter().flatten() {
-        masks::make_read_only(&root, Path::new(path))?;
-    }
-    for path in linux.masked_paths().iter().flatten() {
-        cover.hide(&root, Path::new(path))?;
-    }
-    change_root(&root, linux, spec)?;
     Ok(console)
 }
 
 /// The hooks before the root is changed: of the creator, and our own.
 fn run_setup_hooks(inside: &Inside<'_>) -> Result<(), Error> {
     let Some(configured) = inside.spec.hooks() else { return Ok(()) };
-    wire::send(&inside.sync, wire::NEEDS_HOOKS)?;
-    if wire::receive(&inside.sync)? != Message::Step(wire::HAD_HOOKS) {
-        return Err(Error::Setup { text: "the creator has gone".into() });
-    }
-    let state = hooks::state_json(inside.id, "creating", process::id(), inside.bundle);
+    wire::ask(&inside.sync, wire::NEEDS_HOOKS, wire::HAD_HOOKS)?;
+    let annotations = inside.spec.annotations().as_ref();
+    let state = hooks::state_json(inside.id, "creating", process::id(), inside.bundle, annotations);
     hooks::run(configured.create_container().as_deref().unwrap_or_default(), "createContainer", &state)
 }
 
-fn change_root(root: &Root, linux: &Linux, spec: &Spec) -> Result<(), Error> {
+fn change_root(root: &Root, linux: &Linux, spec: &Spec, manner: Manner) -> Result<(), Error> {
     process::change_dir_fd(root).on("enter", "the root filesystem")?;
-    mount::pivot_here().on("pivot to", "the root filesystem")?;
-    // The old root now lies on top of the new one; taking it away leaves no way back.
-    mount::detach_here().on("unmount", "the old root")?;
+    if manner.no_pivot {
+        process::change_root_here().on("change to", "the root filesystem")?;
+    } else {
+        mount::pivot_here().on("pivot to", "the root filesystem")?;
+        // The old root now lies on top of the new one; taking it away leaves no way back.
+        mount::detach_here().on("unmount", "the old root")?;
+    }
     process::change_dir("/").on("enter", "/")?;
     if let Some(name) = linux.rootfs_propagation().as_ref().filter(|n| !n.is_empty()) {
         let (name, recursive) = match name.strip_prefix('r') {
@@ -278,7 +366,7 @@ pub(crate) fn wait_and_execute(ready: Ready, waiting: Waiting) -> ! {
     if process::wait_ended(&socket, -1).is_err() || !matches!(wire::receive(&socket), Ok(Message::Step(_))) {
         process::exit(1);
     }
-    let Err(error) = execute(ready);
+    let Err(error) = execute(ready, &socket);
     wire::send_failure(&socket, &error);
     process::exit(error.exit_code().into())
 }
@@ -292,10 +380,10 @@ fn accept(listener: &OwnedFd) -> Result<OwnedFd, Error> {
     }
 }
 
-fn execute(ready: Ready) -> Result<Infallible, Error> {
+fn execute(ready: Ready, socket: &OwnedFd) -> Result<Infallible, Error> {
     hooks::run(&ready.start_hooks, "startContainer", &ready.state)?;
     if let Some(filter) = &ready.filter {
-        filter.install()?;
+        filter.install(socket)?;
     }
     Err(ready.program.execute())
 }

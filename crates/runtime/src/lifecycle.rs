@@ -10,6 +10,7 @@ use sys::proc::Proc;
 use crate::cgroup::Cgroup;
 use crate::error::{Context as _, Error};
 use crate::hooks;
+use crate::rdt;
 use crate::state::{self, Init, Record};
 
 /// How long a killed init is waited for: it has to give back its memory, and its PID namespace to end.
@@ -138,33 +139,43 @@ impl Container {
     }
 
     /// Takes away all that is left of it: processes (only with `force`, or if it was never started), cgroup, state.
-    /// Can be repeated after a failure.
-    pub fn delete(&self, state_dir: &Path, force: bool) -> Result<(), Error> {
+    /// Can be repeated after a failure. Returns with what its last hooks failed, which is no failure of the deletion.
+    pub fn delete(&self, state_dir: &Path, force: bool) -> Result<Vec<Error>, Error> {
         if !force && matches!(self.status, Status::Running | Status::Paused) {
             return Err(self.wrong_state("delete"));
         }
         end(&self.cgroup()?, Some(self.init))?;
+        rdt::remove(&self.record.resctrl)?;
         state::clear(state_dir)?;
-        let state = hooks::state_json(&self.record.id, "stopped", 0, &self.record.bundle);
-        hooks::run(&self.record.poststop, "poststop", &state)
+        let record = &self.record;
+        let annotations = record.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let state = hooks::state_json(&record.id, "stopped", 0, &record.bundle, Some(&annotations));
+        Ok(hooks::run_all(&record.poststop, "poststop", &state))
     }
 }
 
 /// Kills all processes of the cgroup, waits for the first of them to be gone, and removes the cgroup. What is not there is not an error.
 pub fn end(cgroup: &Cgroup, init: Option<Init>) -> Result<(), Error> {
     cgroup.kill_all()?;
-    if let Some(init) = init {
-        let proc = Proc::open().on("open", "/proc")?;
-        // In the cgroup no more, but perhaps still on the way out.
-        if let Some(pidfd) = init.find(&proc)? {
-            let ended = sys::process::wait_ended(&pidfd, DEATH_MILLISECONDS_MAX);
-            if !ended.on("wait for", format!("process {}", init.pid))? {
-                let source = io::Error::from(io::ErrorKind::TimedOut);
-                return Err(source).on("wait for", format!("process {}", init.pid));
-            }
-        }
-    }
+    init.map_or(Ok(()), await_death)?;
     cgroup.remove()
+}
+
+/// Kills all processes of the cgroup, and waits for the first of them to be gone.
+pub(crate) fn stop(cgroup: &Cgroup, init: Init) -> Result<(), Error> {
+    cgroup.kill_all()?;
+    await_death(init)
+}
+
+/// In the cgroup no more, but perhaps still on the way out.
+fn await_death(init: Init) -> Result<(), Error> {
+    let proc = Proc::open().on("open", "/proc")?;
+    let Some(pidfd) = init.find(&proc)? else { return Ok(()) };
+    let name = format!("process {}", init.pid);
+    if sys::process::wait_ended(&pidfd, DEATH_MILLISECONDS_MAX).on("wait for", &name)? {
+        return Ok(());
+    }
+    Err(io::Error::from(io::ErrorKind::TimedOut)).on("wait for", name)
 }
 
 /// Deletes what is left in `state_dir` of a container whose making was interrupted: there is no complete record of it.

@@ -1,7 +1,7 @@
 //! The mounts of a configuration: options parsed, sources opened from the host's side, and each attached inside the root
 //! onto a descriptor of its destination.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::Mount;
@@ -9,7 +9,9 @@ use sys::fsx::{self, FileType, Mode, OFlags};
 use sys::mount::{self, Change, Propagation};
 use sys::path::Root;
 
+use crate::copyup;
 use crate::error::{Context as _, Error};
+use crate::idmap::{Maps, UserNamespaces};
 
 /// Files below `/proc` that may be mounted over: what tools that fake resources per container need. Anything else
 /// there could divert what the kernel is told.
@@ -39,6 +41,10 @@ pub(crate) struct Options {
     /// For the mount and those below it.
     pub(crate) all: Change,
     propagation: Option<(Propagation, bool)>,
+    /// Owners are seen through an id map; `Some(true)` for `ridmap`.
+    id_map: Option<bool>,
+    /// A tmpfs begins with what lies below it.
+    copy_up: bool,
     /// For the filesystem.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -63,7 +69,12 @@ impl Options {
         match option {
             "bind" => self.bind = Some(self.bind == Some(true)),
             "rbind" => self.bind = Some(true),
-            "defaults" | "" => {}
+            "idmap" => self.id_map = Some(self.id_map == Some(true)),
+            "ridmap" => self.id_map = Some(true),
+            "tmpcopyup" => self.copy_up = true,
+            "notmpcopyup" => self.copy_up = false,
+            // What a filesystem does by itself today, or what only concerned the old system call.
+            "defaults" | "" | "loud" | "silent" | "iversion" | "noiversion" | "mand" | "nomand" => {}
             "private" | "shared" | "slave" | "unbindable" => {
                 self.propagation = propagation(option).map(|p| (p, false));
             }
@@ -139,27 +150,97 @@ pub(crate) struct Prepared {
     options: Options,
 }
 
-/// Opens what a mount needs from the host, from outside the container: a path there may be readable for us and not for
-/// the container's root user.
-pub(crate) fn prepare(
-    mount: &Mount,
-    bundle: &Path,
-    given: Option<OwnedFd>,
-    cgroups: &[(String, PathBuf)],
-) -> Result<Prepared, Error> {
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-    let kind = mount.typ().as_deref().unwrap_or("none");
-    let name = mount.source().as_ref().map(|s| s.to_string_lossy().into_owned());
-    let destination = mount.destination().clone();
-    let source = if given.is_some() || options.bind.is_some() || kind == "bind" {
-        Source::Tree(prepare_bind(mount, bundle, given, &options)?)
-    } else if kind == "cgroup" || kind == "cgroup2" {
-        prepare_cgroups(cgroups)?
-    } else {
-        Source::New(kind.to_owned())
-    };
-    Ok(Prepared { destination, source, name, options })
+/// The id map that `idmap` stands for where a mount has none of its own.
+#[derive(Debug)]
+pub(crate) enum ContainerMap<'a> {
+    /// The container has no user namespace.
+    None,
+    /// That of its new user namespace.
+    New(Maps),
+    /// That of the user namespace it joins.
+    Joined(BorrowedFd<'a>),
 }
+
+/// What all mounts of a container are prepared with.
+#[derive(Debug)]
+pub(crate) struct Preparation<'a> {
+    /// Where relative sources are.
+    pub(crate) bundle: &'a Path,
+    /// The container's groups, by the names of their hierarchies.
+    pub(crate) cgroups: Vec<(String, PathBuf)>,
+    /// The container's own id map.
+    pub(crate) container_map: ContainerMap<'a>,
+    /// The SELinux label of files on new filesystems.
+    pub(crate) label: Option<&'a str>,
+    /// Made for id maps so far.
+    pub(crate) users: UserNamespaces,
+}
+
+impl Preparation<'_> {
+    /// Opens what a mount needs from the host, from outside the container: a path there may be readable for us and not for
+    /// the container's root user.
+    pub(crate) fn prepare(&mut self, mount: &Mount, given: Option<OwnedFd>) -> Result<Prepared, Error> {
+        let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
+        let kind = mount.typ().as_deref().unwrap_or("none");
+        let name = mount.source().as_ref().map(|s| s.to_string_lossy().into_owned());
+        let destination = mount.destination().clone();
+        let is_bind = given.is_some() || options.bind.is_some() || kind == "bind";
+        let own_map = Maps::of(mount.uid_mappings(), mount.gid_mappings());
+        if !is_bind && (own_map.is_some() || options.id_map.is_some()) {
+            return Err(refused("an id map", &destination, "on what is no bind mount"));
+        }
+        if options.copy_up && kind != "tmpfs" {
+            return Err(refused("mount option \"tmpcopyup\"", &destination, "on what is no tmpfs"));
+        }
+        let source = if is_bind {
+            let tree = prepare_bind(mount, self.bundle, given, &options)?;
+            self.map_ids(&tree, own_map, &options, &destination)?;
+            Source::Tree(tree)
+        } else if kind == "cgroup" || kind == "cgroup2" {
+            prepare_cgroups(&self.cgroups)?
+        } else {
+            if let Some(label) = self.label.filter(|_| !UNLABELLED.contains(&kind)) {
+                options.data.push(("context".into(), Some(label.to_owned())));
+            }
+            Source::New(kind.to_owned())
+        };
+        Ok(Prepared { destination, source, name, options })
+    }
+
+    fn map_ids(
+        &mut self,
+        tree: &OwnedFd,
+        own: Option<Maps>,
+        options: &Options,
+        shown: &Path,
+    ) -> Result<(), Error> {
+        let recursive = options.id_map == Some(true);
+        let users = match (own, options.id_map, &self.container_map) {
+            (Some(maps), _, _) => self.users.get(&maps)?,
+            (None, None, _) => return Ok(()),
+            (None, Some(_), ContainerMap::New(maps)) => self.users.get(maps)?,
+            (None, Some(_), ContainerMap::Joined(users)) => *users,
+            (None, Some(_), ContainerMap::None) => {
+                let shown = shown.display();
+                return Err(Error::Invalid(format!(
+                    "mount {shown}: idmap needs uidMappings and gidMappings, or a user namespace"
+                )));
+            }
+        };
+        mount::set_id_map(tree, recursive, users).on("map the owners of", shown)
+    }
+}
+
+/// Filesystems whose files have labels that the policy gives them.
+const UNLABELLED: [&str; 3] = ["proc", "sysfs", "mqueue"];
+
+fn refused(what: &str, destination: &Path, why: &str) -> Error {
+    Error::Unsupported(format!("{what} {why} ({})", destination.display()))
+}
+
+/// What a bind mount takes over from what it shows, whatever is asked for.
+const OF_THE_FILESYSTEM: [&str; 7] =
+    ["sync", "async", "dirsync", "lazytime", "nolazytime", "remount", "noremount"];
 
 fn prepare_bind(
     mount: &Mount,
@@ -168,7 +249,7 @@ fn prepare_bind(
     options: &Options,
 ) -> Result<OwnedFd, Error> {
     let shown = mount.destination();
-    if let Some((key, _)) = options.data.first() {
+    if let Some((key, _)) = options.data.iter().find(|(key, _)| !OF_THE_FILESYSTEM.contains(&key.as_str())) {
         return Err(Error::Unsupported(format!(
             "mount option {key:?} on the bind mount {}",
             shown.display()
@@ -251,23 +332,47 @@ fn attach_new(
     source: Option<&str>,
     options: &Options,
 ) -> Result<(), Error> {
+    let below = if kind == "tmpfs" { directory_there(root, destination)? } else { None };
     let target = if matches!(kind, "proc" | "sysfs") {
         // What the kernel is told later is told there: it must not be somewhere else.
         plain_directory(root, destination)?
     } else {
         place(root, destination, true)?
     };
-    let data: Vec<(&str, Option<&str>)> =
+    let mut data: Vec<(&str, Option<&str>)> =
         options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+    // Without a word about it a tmpfs is as open as what it covers: as with runc.
+    let mode = match &below {
+        Some(below) if !data.iter().any(|(key, _)| *key == "mode") => {
+            Some(format!("{:o}", fsx::stat(below).on("inspect", destination)?.st_mode & 0o7777))
+        }
+        _ => None,
+    };
+    if let Some(mode) = &mode {
+        data.push(("mode", Some(mode)));
+    }
     let attributes = options.this.set | options.all.set;
     let filesystem =
         mount::filesystem(kind, source.or(Some(kind)), &data, attributes).on("mount", destination)?;
     check_target(&target, destination, &filesystem)?;
+    if let Some(below) = below.filter(|_| options.copy_up) {
+        let top = fsx::open_dir_at(&filesystem, ".").on("open", destination)?;
+        copyup::copy(&below, &top, destination)?;
+    }
     if let Some((propagation, recursive)) = options.propagation {
         let change = Change { propagation: Some(propagation), ..Change::default() };
         mount::change(&filesystem, recursive, change).on("set the propagation of", destination)?;
     }
     mount::attach(&filesystem, &target).on("mount", destination)
+}
+
+/// The directory at `destination`, if there is one already.
+fn directory_there(root: &Root, destination: &Path) -> Result<Option<OwnedFd>, Error> {
+    match root.open_dir(destination) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).on("open", destination),
+    }
 }
 
 /// The directory `destination`, whose last component is no link; made if it is not there.
@@ -371,6 +476,14 @@ mod tests {
         assert_eq!(options.all.set, mount::NODEV);
         assert_eq!(options.propagation, Some((Propagation::Slave, true)));
         assert_eq!(options.data, [("size".into(), Some("64k".into())), ("newinstance".into(), None)]);
+    }
+
+    #[test]
+    fn id_maps_and_copies_are_ours_to_make() {
+        let options = parse(&["bind", "ridmap", "idmap", "tmpcopyup", "silent", "mand"]);
+        assert_eq!((options.id_map, options.copy_up), (Some(true), true));
+        assert_eq!(parse(&["idmap", "tmpcopyup", "notmpcopyup"]).id_map, Some(false));
+        assert!(options.data.is_empty());
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use oci::runtime::Hook;
+use oci::runtime::{Hook, LinuxMemoryPolicy};
 use serde::{Deserialize, Serialize};
 use sys::proc::Proc;
 
 use crate::cgroup::{Cgroup, Place};
 use crate::error::{Context as _, Error};
 use crate::identity::Filter;
+use crate::listener::Listener;
 
 const INIT: &str = "init";
 const STATE: &str = "state.json";
@@ -25,7 +26,7 @@ const CGROUP: &str = "cgroup";
 pub(crate) const START: &str = "start";
 
 /// The version of the specification that the state is written by.
-pub(crate) const OCI_VERSION: &str = "1.2.1";
+pub(crate) const OCI_VERSION: &str = "1.3.0";
 
 /// A process that cannot be mistaken for another: numbers are used again, start times are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,15 @@ pub struct Record {
     /// Its annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Directories of the resctrl filesystem that were made for it, the innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resctrl: Vec<PathBuf>,
+    /// Who answers for its seccomp filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listener: Option<Listener>,
+    /// From which memory nodes its processes take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
     /// Programs to run when it has been deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,

@@ -4,8 +4,13 @@
 //! creator                      init                            starter
 //!    |<---- 'U' ---------------| in a new user namespace          |
 //!    |----- 'u' -------------->| it has its id maps               |
+//!    |<---- 'T' ---------------| in a new time namespace          |
+//!    |----- 't' -------------->| it has its offsets               |
+//!    |<---- 'N' ---------------| waits for network devices        |
+//!    |----- 'n' -------------->| they are there                   |
 //!    |<---- 'H' ---------------| mounted, hooks to be run         |
 //!    |----- 'h' -------------->|                                  |
+//!    |<---- 'L' number --------| has a seccomp listener           |
 //!    |<---- 'R' ---------------| ready (the socket is closed)     |
 //!    |                         |<---------------- one byte -------|
 //!    |                         | execve                           |
@@ -15,7 +20,7 @@
 //! At each point init may send `E`, an exit code and a text, and end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd as _, OwnedFd};
 
 use sys::socket;
 
@@ -23,11 +28,16 @@ use crate::error::{Context as _, Error, FAILED};
 
 pub(crate) const NEEDS_MAPS: u8 = b'U';
 pub(crate) const HAS_MAPS: u8 = b'u';
+pub(crate) const NEEDS_OFFSETS: u8 = b'T';
+pub(crate) const HAS_OFFSETS: u8 = b't';
+pub(crate) const NEEDS_DEVICES: u8 = b'N';
+pub(crate) const HAS_DEVICES: u8 = b'n';
 pub(crate) const NEEDS_HOOKS: u8 = b'H';
 pub(crate) const HAD_HOOKS: u8 = b'h';
 pub(crate) const READY: u8 = b'R';
 pub(crate) const GO: u8 = b'G';
 const BORN: u8 = b'B';
+const LISTENER: u8 = b'L';
 const FAILURE: u8 = b'E';
 
 /// The longest message: a failure's text with a path or two in it.
@@ -40,6 +50,8 @@ pub(crate) enum Message {
     Step(u8),
     /// The process with this number waits for the word to go on.
     Born(i32),
+    /// The sender has the listener of its seccomp filter at this descriptor's number, to be taken there.
+    Listener(i32),
     /// The other side has failed.
     Failure { code: u8, text: String },
     /// The other side has closed the socket: it has ended, or executed a program.
@@ -54,6 +66,7 @@ impl Message {
                 Self::Failure { code: *code, text: String::from_utf8_lossy(text).into_owned() }
             }
             [BORN, a, b, c, d] => Self::Born(i32::from_le_bytes([*a, *b, *c, *d])),
+            [LISTENER, a, b, c, d] => Self::Listener(i32::from_le_bytes([*a, *b, *c, *d])),
             [FAILURE] => Self::Failure { code: FAILED, text: "unknown failure".into() },
             [step, ..] => Self::Step(*step),
         }
@@ -96,6 +109,22 @@ pub(crate) fn send(socket: impl AsFd, step: u8) -> Result<(), Error> {
 pub(crate) fn send_born(socket: impl AsFd, pid: i32) -> Result<(), Error> {
     let [a, b, c, d] = pid.to_le_bytes();
     socket::send(socket, &[BORN, a, b, c, d]).on("send to", "the other side").map(drop)
+}
+
+/// Says at which number the listener is, and leaves it open there: it goes when another program is executed. By `write(2)`, the one
+/// call that the specification keeps from being listened to.
+pub(crate) fn send_listener(socket: impl AsFd, listener: OwnedFd) -> Result<(), Error> {
+    let [a, b, c, d] = listener.into_raw_fd().to_le_bytes();
+    sys::proc::write_once(socket, &[LISTENER, a, b, c, d]).on("send to", "the other side")
+}
+
+/// Asks the other side for something, and waits until it is done.
+pub(crate) fn ask(socket: &OwnedFd, need: u8, answer: u8) -> Result<(), Error> {
+    send(socket, need)?;
+    match receive(socket)? {
+        Message::Step(step) if step == answer => Ok(()),
+        _ => Err(Error::Setup { text: "the creator has gone".into() }),
+    }
 }
 
 /// Reports an error. That nobody listens any more is no further error.

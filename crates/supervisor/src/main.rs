@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use oci::runtime::{Process, Spec};
 use runtime::cgroup::Driver;
-use runtime::{Create, Created, Error, Exec, Gate, Stdio};
+use runtime::{Create, Created, Error, Exec, Gate, Manner, Stdio};
 use shim::creator::{CreateJob, Creator, ExecJob, Report};
 use shim::wire::{Failure, Stage};
 
@@ -48,6 +48,7 @@ fn create(job: CreateJob) -> ! {
             bind_sources,
             gate: Gate::Socket(gate),
             cgroups: Driver::Files,
+            manner: Manner::default(),
         })
     });
     end(made, report)
@@ -62,6 +63,8 @@ fn exec(job: ExecJob) -> ! {
             process: &process,
             stdio: stdio_of(stdio),
             gate: Gate::Socket(gate),
+            preserved: 0,
+            ignore_paused: false,
         })
     });
     end(made, report)

@@ -373,6 +373,12 @@ pub fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The effective group.
+pub fn effective_group() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getegid() }
+}
+
 /// Sets the file mode creation mask, and returns the one before.
 pub fn umask(mask: u32) -> u32 {
     // SAFETY: passes an integer, cannot fail.

@@ -9,11 +9,9 @@ pub const CPUS_MAX: usize = 8192;
 /// Memory nodes that a set can name: the kernel's own limit (`MAX_NUMNODES`).
 pub const NODES_MAX: usize = 1024;
 
-/// `struct sched_attr` of `sched_setattr(2)`, without the fields behind those of its first version.
-#[repr(C)]
+/// What `sched_setattr(2)` sets, without the fields behind those of its first version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
-    size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.
@@ -30,20 +28,36 @@ pub struct Attributes {
     pub period: u64,
 }
 
+/// `struct sched_attr`, which says how long it is.
+#[repr(C)]
+#[derive(Default)]
+struct Raw {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
 /// Sets how the calling process is scheduled.
 pub fn set_attributes(attributes: Attributes) -> io::Result<()> {
-    let attributes = Attributes { size: size_of::<Attributes>() as u32, ..attributes };
+    let Attributes { policy, flags, nice, priority, runtime, deadline, period } = attributes;
+    let size = size_of::<Raw>() as u32;
+    let raw = Raw { size, policy, flags, nice, priority, runtime, deadline, period };
     // SAFETY: the kernel reads one live structure, whose size is in its first field.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const raw, 0) })
 }
 
 /// How the calling process is scheduled.
 pub fn attributes() -> io::Result<Attributes> {
-    let mut attributes = Attributes::default();
-    let size = size_of::<Attributes>();
-    // SAFETY: the kernel writes at most `size` bytes into a live structure of plain integers.
-    check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
-    Ok(attributes)
+    let mut raw = Raw::default();
+    // SAFETY: the kernel writes at most as many bytes as it is told into a live structure of plain integers.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut raw, size_of::<Raw>(), 0) })?;
+    let Raw { policy, flags, nice, priority, runtime, deadline, period, .. } = raw;
+    Ok(Attributes { policy, flags, nice, priority, runtime, deadline, period })
 }
 
 /// A set of numbers as the kernel takes it: one bit each, in words.

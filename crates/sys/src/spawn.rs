@@ -47,10 +47,18 @@ pub fn exit_now(code: i32) -> ! {
 /// own: values that own closed descriptors must not be used or dropped any more, hence it takes effect only with the
 /// promise that the caller never returns.
 pub fn keep_only<'a>(keep: impl IntoIterator<Item = BorrowedFd<'a>>) {
-    let mut kept: Vec<u32> =
-        keep.into_iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).filter(|fd| *fd > 2).collect();
+    keep_below_and(3, keep);
+}
+
+/// Like [`keep_only`], but for every descriptor from `first` on: those below it stay as they are.
+pub fn keep_below_and<'a>(first: u32, keep: impl IntoIterator<Item = BorrowedFd<'a>>) {
+    let mut kept: Vec<u32> = keep
+        .into_iter()
+        .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .filter(|fd| *fd >= first)
+        .collect();
     kept.sort_unstable();
-    let mut next = 3_u32;
+    let mut next = first;
     for fd in kept {
         if fd > next {
             close_range(next, fd - 1);

@@ -8,14 +8,16 @@ use sys::signal::SignalFd;
 use sys::socket;
 
 use super::arguments::{Arguments, Flag};
+use super::inherited::Inherited;
 use super::run::{all_signals, console, stdio};
 use super::{Global, relay, sealed, write_pid_file};
 use crate::capabilities::CapabilitySet;
 use crate::config;
-use crate::create::{self, Gate, Stdio};
+use crate::create::{Gate, Stdio};
 use crate::error::{Context as _, Error};
 use crate::exec::Exec;
 use crate::lifecycle::{Container, Status};
+use crate::start::open_gate;
 
 const FLAGS: &[Flag] = &[
     Flag::value("process").short('p'),
@@ -27,17 +29,21 @@ const FLAGS: &[Flag] = &[
     Flag::value("console-socket"),
     Flag::value("pid-file"),
     Flag::value("preserve-fds"),
+    Flag::value("apparmor"),
+    Flag::value("process-label"),
     Flag::switch("tty").short('t'),
     Flag::switch("detach").short('d'),
     Flag::switch("no-new-privs"),
+    Flag::switch("ignore-paused"),
+    // What runc does not need any more either: nothing of ours stays beside the process.
+    Flag::switch("no-subreaper"),
 ];
 
 pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
     sealed::ensure()?;
     let mut options = Arguments::parse(arguments, FLAGS)?;
-    if options.value("preserve-fds").is_some_and(|n| n != "0") {
-        return Err(Error::Unsupported("--preserve-fds".into()));
-    }
+    let inherited = Inherited::of_caller(options.value("preserve-fds").as_deref())?;
+    let ignore_paused = options.take("ignore-paused");
     let detach = options.take("detach");
     let pid_file = options.value("pid-file").map(PathBuf::from);
     let console_socket = options.value("console-socket").map(PathBuf::from);
@@ -50,10 +56,11 @@ pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error
     if container.status == Status::Stopped {
         return Err(Error::State { id, verb: "exec in", state: "stopped" });
     }
-    let process = match given {
+    let mut process = match given {
         Some(path) => config::load_process(&path)?,
         None => changes.apply(&container, rest.collect())?,
     };
+    inherited.announce(&mut process);
     let terminal = process.terminal() == Some(true);
     let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
     let signals = SignalFd::block(&all_signals()).on("block", "signals")?;
@@ -63,11 +70,18 @@ pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error
     } else {
         stdio(terminal)?
     };
-    let order = Exec { state_dir: &state_dir, process: &process, stdio, gate: Gate::Socket(theirs) };
+    let order = Exec {
+        state_dir: &state_dir,
+        process: &process,
+        stdio,
+        gate: Gate::Socket(theirs),
+        preserved: inherited.count,
+        ignore_paused,
+    };
     let created = crate::exec::exec(order)?;
     let relay = receiver.map(|socket| relay::Relay::receive(&socket)).transpose()?;
     let child = Child { pid: created.pid, pidfd: created.pidfd };
-    let opened = create::open_gate(&ours).and_then(|()| write_pid_file(pid_file.as_deref(), child.pid));
+    let opened = open_gate(&ours).and_then(|()| write_pid_file(pid_file.as_deref(), child.pid));
     if let Err(error) = opened {
         let _ = sys::signal::send(&child.pidfd, 9);
         sys::process::wait(&child.pidfd).on("wait for", "the process")?;
@@ -85,6 +99,8 @@ struct Changes {
     capabilities: Vec<String>,
     terminal: bool,
     no_new_privileges: bool,
+    apparmor: Option<String>,
+    label: Option<String>,
 }
 
 impl Changes {
@@ -98,6 +114,8 @@ impl Changes {
             capabilities: options.values("cap"),
             terminal: options.take("tty"),
             no_new_privileges: options.take("no-new-privs"),
+            apparmor: options.value("apparmor"),
+            label: options.value("process-label"),
         })
     }
 
@@ -111,6 +129,12 @@ impl Changes {
         process.set_args(Some(args)).set_terminal(Some(self.terminal));
         if self.no_new_privileges {
             process.set_no_new_privileges(Some(true));
+        }
+        if self.apparmor.is_some() {
+            process.set_apparmor_profile(self.apparmor);
+        }
+        if self.label.is_some() {
+            process.set_selinux_label(self.label);
         }
         if let Some(cwd) = self.cwd {
             process.set_cwd(cwd.into());

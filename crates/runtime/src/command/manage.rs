@@ -1,7 +1,7 @@
 //! `kill`, `delete`, `pause` and `resume`.
 
 use super::arguments::{Arguments, Flag};
-use super::{Global, signals};
+use super::{Global, signals, warn};
 use crate::error::{Context as _, Error};
 use crate::lifecycle::{self, Container};
 
@@ -26,17 +26,15 @@ pub(super) fn delete(global: &Global, arguments: Vec<String>) -> Result<i32, Err
     let force = options.take("force");
     let id = options.only("container id")?;
     let state_dir = global.state_dir(&id)?;
-    let removed = match Container::open(&id, &state_dir) {
-        Ok(container) => container.delete(&state_dir, force),
+    let failed = match Container::open(&id, &state_dir) {
+        Ok(container) => container.delete(&state_dir, force)?,
         // Of one whose making was interrupted there may be a directory and no record.
         Err(Error::NotFound(_)) if force => return lifecycle::delete_remains(&state_dir).map(|()| 0),
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     };
-    // A hook that fails comes last, and leaves nothing behind.
-    if !state_dir.join("state.json").exists() && state_dir.exists() {
-        std::fs::remove_dir(&state_dir).on("remove", &state_dir)?;
-    }
-    removed.map(|()| 0)
+    failed.iter().for_each(|error| warn(global, error));
+    std::fs::remove_dir(&state_dir).on("remove", &state_dir)?;
+    Ok(0)
 }
 
 pub(super) fn pause(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {

@@ -9,11 +9,13 @@ use sys::signal::{self, SignalFd};
 use sys::socket;
 
 use super::arguments::{Arguments, Flag};
+use super::inherited::Inherited;
 use super::{Global, relay, sealed, write_pid_file};
 use crate::config;
-use crate::create::{self, Create, Created, Gate, Stdio};
+use crate::create::{self, Create, Created, Gate, Manner, Stdio};
 use crate::error::{Context as _, Error};
 use crate::lifecycle::Container;
+use crate::start::{open_gate, started};
 use crate::state::{self, Record};
 
 const FLAGS: &[Flag] = &[
@@ -37,24 +39,28 @@ struct Order {
     pid_file: Option<PathBuf>,
     detach: bool,
     keep: bool,
+    manner: Manner,
 }
 
 impl Order {
     fn parse(arguments: Vec<String>) -> Result<Self, Error> {
         let mut options = Arguments::parse(arguments, FLAGS)?;
-        for name in ["no-pivot", "no-new-keyring"] {
-            if options.take(name) {
-                return Err(Error::Unsupported(format!("--{name}")));
-            }
-        }
-        if options.value("preserve-fds").is_some_and(|n| n != "0") {
-            return Err(Error::Unsupported("--preserve-fds".into()));
-        }
+        let inherited = Inherited::of_caller(options.value("preserve-fds").as_deref())?;
+        let manner = Manner {
+            preserved: inherited.count,
+            no_pivot: options.take("no-pivot"),
+            no_new_keyring: options.take("no-new-keyring"),
+        };
         let bundle = options.value("bundle").map_or_else(|| PathBuf::from("."), PathBuf::from);
         let bundle = std::fs::canonicalize(&bundle).on("find", &bundle)?;
+        let mut spec = config::load(&bundle)?;
+        if let Some(process) = spec.process_mut() {
+            inherited.announce(process);
+        }
         Ok(Self {
-            spec: config::load(&bundle)?,
+            spec,
             bundle,
+            manner,
             console_socket: options.value("console-socket").map(PathBuf::from),
             pid_file: options.value("pid-file").map(PathBuf::from),
             detach: options.take("detach"),
@@ -79,6 +85,7 @@ impl Order {
             bind_sources: Vec::new(),
             gate,
             cgroups: global.cgroups,
+            manner: self.manner,
         };
         let created = create::create(order).and_then(|created| {
             write_pid_file(self.pid_file.as_deref(), created.pid)?;
@@ -133,7 +140,7 @@ pub(super) fn start(global: &Global, arguments: Vec<String>) -> Result<i32, Erro
     let state_dir = global.state_dir(&id)?;
     // For the right words about one that is not there.
     Record::load(&state_dir).map_err(|_| Error::NotFound(id))?;
-    create::start(&state_dir).map(|()| 0)
+    crate::start(&state_dir).map(|()| 0)
 }
 
 pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
@@ -147,7 +154,7 @@ pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error>
         let (state_dir, created) = order.create(global, stdio, gate)?;
         return match open(&ours, &state_dir) {
             Ok(()) => Ok(0),
-            Err(error) => give_up(&order, &state_dir, created).and(Err(error)),
+            Err(error) => give_up(global, &order, &state_dir, created).and(Err(error)),
         };
     }
     if order.console_socket.is_some() {
@@ -159,20 +166,20 @@ pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error>
     let (state_dir, created) = order.create(global, stdio, gate)?;
     let relay = receiver.map(|socket| relay::Relay::receive(&socket)).transpose()?;
     if let Err(error) = open(&ours, &state_dir) {
-        return give_up(&order, &state_dir, created).and(Err(error));
+        return give_up(global, &order, &state_dir, created).and(Err(error));
     }
     let child = Child { pid: created.pid, pidfd: created.pidfd };
     let code = relay::attend(&child, &signals, relay)?;
     if !order.keep {
-        delete(&order.id, &state_dir)?;
+        delete(global, &order.id, &state_dir)?;
     }
     Ok(code)
 }
 
 /// Opens the gate, and does what is due once a container has been started.
 fn open(gate: &OwnedFd, state_dir: &Path) -> Result<(), Error> {
-    create::open_gate(gate)?;
-    create::started(state_dir)
+    open_gate(gate)?;
+    started(state_dir)
 }
 
 /// The streams for a process that we attend, and the socket at which its terminal arrives.
@@ -190,13 +197,14 @@ pub(super) fn all_signals() -> Vec<i32> {
 }
 
 /// Takes away a container that could not be started.
-fn give_up(order: &Order, state_dir: &Path, created: Created) -> Result<(), Error> {
+fn give_up(global: &Global, order: &Order, state_dir: &Path, created: Created) -> Result<(), Error> {
     let _ = signal::send(created.pidfd.as_fd(), 9);
     sys::process::wait(&created.pidfd).on("wait for", "the container's init")?;
-    delete(&order.id, state_dir)
+    delete(global, &order.id, state_dir)
 }
 
-fn delete(id: &str, state_dir: &Path) -> Result<(), Error> {
-    Container::open(id, state_dir)?.delete(state_dir, true)?;
+fn delete(global: &Global, id: &str, state_dir: &Path) -> Result<(), Error> {
+    let failed = Container::open(id, state_dir)?.delete(state_dir, true)?;
+    failed.iter().for_each(|error| super::warn(global, error));
     remove_directory(state_dir)
 }

@@ -562,7 +562,10 @@ fn bad_bundles_get_one_clear_line_and_leave_nothing() {
         (|c| c["process"]["user"]["uid"] = 4_294_967_295u32.into(), "invalid user"),
         (|c| c["process"]["user"]["uid"] = 4_294_967_296u64.into(), "config.json"),
         (|c| c["root"]["path"] = "nowhere".into(), "nowhere"),
-        (|c| c["linux"]["intelRdt"] = json!({}), "linux.intelRdt is not supported"),
+        (
+            |c| c["linux"]["intelRdt"] = json!({}),
+            "linux.intelRdt on this host (no resctrl filesystem is mounted) is not supported",
+        ),
         (|c| c["linux"]["resources"]["memory"] = json!({"swappiness": 101}), "swappiness"),
         (|c| c["linux"]["cgroupsPath"] = "/../x".into(), "cgroupsPath"),
         (

@@ -1,0 +1,238 @@
+//! Serving a container's init while it sets itself up: the creator's half of what is in [`crate::wire`].
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
+
+use oci::runtime::{Hooks, LinuxIdMapping, Spec};
+use sys::proc::Proc;
+use sys::process::{self, Child};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Context as _, Error};
+use crate::hooks;
+use crate::identity;
+use crate::idmap::Maps;
+use crate::listener::Listener;
+use crate::netdevices::{self, Device};
+use crate::privilege::Privilege;
+use crate::rdt;
+use crate::state::{self, Init, Record};
+use crate::wire::{self, Message};
+
+/// Where the programs are that write an ordinary user's id maps: fixed, as the environment may be anybody's.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
+
+/// What serving one init needs.
+pub(crate) struct Server<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) state_dir: &'a Path,
+    pub(crate) bundle: &'a Path,
+    pub(crate) spec: &'a Spec,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) privilege: Privilege,
+    /// The kinds of namespaces in which the container is apart.
+    pub(crate) namespaces: u64,
+    pub(crate) devices: &'a [Device],
+    pub(crate) proc: &'a Proc,
+    pub(crate) child: &'a Child,
+}
+
+impl Server<'_> {
+    /// Serves init until it is ready, and records what later commands need.
+    pub(crate) fn serve(&self, sync: &OwnedFd) -> Result<(), Error> {
+        let groups = rdt::create(self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()), self.id)?;
+        let served =
+            groups.add(self.child.pid).and_then(|()| self.attend(sync)).and_then(|()| self.record(&groups));
+        if served.is_err() {
+            // The first error is the one that explains.
+            let _ = sys::signal::send(&self.child.pidfd, 9);
+            let _ = process::wait(&self.child.pidfd);
+            let _ = rdt::remove(&groups.made);
+        }
+        served
+    }
+
+    fn attend(&self, sync: &OwnedFd) -> Result<(), Error> {
+        loop {
+            match wire::receive(sync)? {
+                Message::Step(wire::NEEDS_MAPS) => {
+                    self.give_maps()?;
+                    wire::send(sync, wire::HAS_MAPS)?;
+                }
+                Message::Step(wire::NEEDS_OFFSETS) => {
+                    self.give_offsets()?;
+                    wire::send(sync, wire::HAS_OFFSETS)?;
+                }
+                Message::Step(wire::NEEDS_DEVICES) => {
+                    let path = format!("/proc/{}/ns/net", self.child.pid);
+                    let namespace = File::open(&path).on("open", &path)?;
+                    netdevices::move_into(self.devices, namespace)?;
+                    wire::send(sync, wire::HAS_DEVICES)?;
+                }
+                Message::Step(wire::NEEDS_HOOKS) => {
+                    self.run_hooks()?;
+                    wire::send(sync, wire::HAD_HOOKS)?;
+                }
+                Message::Step(wire::READY) => return self.finish(),
+                Message::Listener(number) => self.hand_over(number)?,
+                Message::Failure { code, text } => return Err(wire::failure(code, text)),
+                Message::End => return Err(self.death()?),
+                other => {
+                    return Err(Error::Setup { text: format!("init sent a strange message: {other:?}") });
+                }
+            }
+        }
+    }
+
+    /// While init waits for its maps its files in `/proc` belong to the user it will be.
+    fn give_maps(&self) -> Result<(), Error> {
+        let Some(linux) = self.spec.linux() else { return Ok(()) };
+        if self.privilege.mounts {
+            Maps::of(linux.uid_mappings(), linux.gid_mappings())
+                .map_or(Ok(()), |maps| maps.write(self.proc, self.child.pid))?;
+        } else {
+            let users = linux.uid_mappings().as_deref().unwrap_or_default();
+            let groups = linux.gid_mappings().as_deref().unwrap_or_default();
+            self.give_own_groups(groups)?;
+            self.give_own_users(users)?;
+        }
+        let Some(process) = self.spec.process() else { return Ok(()) };
+        identity::set_limits(self.child.pid, process)?;
+        // Later they are root's alone.
+        if self.privilege.mounts {
+            return Ok(());
+        }
+        identity::set_oom_score(self.proc, self.child.pid, process)
+    }
+
+    /// An ordinary user may map himself alone; for more there is a program that looks up what he was given.
+    fn give_own_users(&self, maps: &[LinuxIdMapping]) -> Result<(), Error> {
+        let pid = self.child.pid;
+        if !is_only(maps, process::effective_user()) {
+            return run_mapper("newuidmap", pid, maps);
+        }
+        let file = format!("{pid}/uid_map");
+        self.proc.write(&file, map_text(maps)).on("write", format!("/proc/{file}"))
+    }
+
+    fn give_own_groups(&self, maps: &[LinuxIdMapping]) -> Result<(), Error> {
+        let pid = self.child.pid;
+        if !is_only(maps, process::effective_group()) {
+            return run_mapper("newgidmap", pid, maps);
+        }
+        // A condition of the kernel's: nobody gets rid of a group that keeps him out of something.
+        let file = format!("{pid}/setgroups");
+        self.proc.write(&file, "deny").on("write", format!("/proc/{file}"))?;
+        let file = format!("{pid}/gid_map");
+        self.proc.write(&file, map_text(maps)).on("write", format!("/proc/{file}"))
+    }
+
+    fn give_offsets(&self) -> Result<(), Error> {
+        let offsets = self.spec.linux().as_ref().and_then(|l| l.time_offsets().as_ref());
+        let line = |(clock, offset): (&String, &oci::runtime::LinuxTimeOffset)| {
+            format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
+        };
+        let text: String = offsets.into_iter().flatten().map(line).collect();
+        let file = format!("{}/timens_offsets", self.child.pid);
+        self.proc.write(&file, text).on("write linux.timeOffsets to", format!("/proc/{file}"))
+    }
+
+    /// Prestart hooks are deprecated by the specification, and still what some tools use.
+    fn run_hooks(&self) -> Result<(), Error> {
+        let Some(configured) = self.spec.hooks() else { return Ok(()) };
+        let state = self.state("creating");
+        hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", &state)?;
+        hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", &state)
+    }
+
+    fn state(&self, status: &str) -> serde_json::Value {
+        hooks::state_json(self.id, status, self.child.pid, self.bundle, self.spec.annotations().as_ref())
+    }
+
+    fn hand_over(&self, number: i32) -> Result<(), Error> {
+        let listener = listener(self.spec)
+            .ok_or_else(|| Error::Setup { text: "init sent a listener that nobody asked for".into() })?;
+        listener.hand_over(self.child.pid, &self.child.pidfd, number, &self.state("creating"))
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        match self.spec.process() {
+            Some(process) if self.privilege.mounts => {
+                identity::set_oom_score(self.proc, self.child.pid, process)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The end of an init that should have gone on.
+    fn death(&self) -> Result<Error, Error> {
+        let exit = process::wait(&self.child.pidfd).on("wait for", "the container's init")?;
+        let text = match exit {
+            process::Exit::Signal(9) => {
+                "init was killed while it set up the container: possibly the memory limit is too low".into()
+            }
+            other => format!("init ended while it set up the container: {other:?}"),
+        };
+        Ok(Error::Setup { text })
+    }
+
+    fn record(&self, groups: &rdt::Groups) -> Result<(), Error> {
+        let hooks = |pick: fn(&Hooks) -> &Option<Vec<oci::runtime::Hook>>| {
+            self.spec.hooks().as_ref().and_then(|h| pick(h).clone()).unwrap_or_default()
+        };
+        let annotations = self.spec.annotations().iter().flatten();
+        let record = Record {
+            id: self.id.to_owned(),
+            bundle: self.bundle.to_owned(),
+            created: state::now(),
+            place: self.cgroup.place().clone(),
+            namespaces: self.namespaces,
+            annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            resctrl: groups.made.clone(),
+            listener: listener(self.spec),
+            memory_policy: self.spec.linux().as_ref().and_then(|l| l.memory_policy().clone()),
+            poststop: hooks(Hooks::poststop),
+            poststart: hooks(Hooks::poststart),
+        };
+        record.store(self.state_dir)?;
+        let pid = self.child.pid;
+        let start = self.proc.start_time(pid).on("inspect", format!("process {pid}"))?;
+        Init { pid, start }.store(self.state_dir)
+    }
+}
+
+fn listener(spec: &Spec) -> Option<Listener> {
+    let seccomp = spec.linux().as_ref()?.seccomp().as_ref()?;
+    let path = seccomp.listener_path().clone()?;
+    Some(Listener { path, metadata: seccomp.listener_metadata().clone().unwrap_or_default() })
+}
+
+fn is_only(maps: &[LinuxIdMapping], id: u32) -> bool {
+    matches!(maps, [one] if one.host_id() == id && one.size() == 1)
+}
+
+fn map_text(maps: &[LinuxIdMapping]) -> String {
+    maps.iter().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
+}
+
+/// Has a set-user-ID program of the host (`newuidmap(1)`) write a map.
+fn run_mapper(name: &'static str, pid: i32, maps: &[LinuxIdMapping]) -> Result<(), Error> {
+    let found = PROGRAM_DIRECTORIES.iter().map(|d| Path::new(d).join(name)).find(|path| path.exists());
+    let missing = || {
+        Error::Invalid(format!(
+            "id maps of more than the user himself need {name} (package uidmap), which is not there"
+        ))
+    };
+    let program = found.ok_or_else(missing)?;
+    let numbers = maps.iter().flat_map(|m| [m.container_id(), m.host_id(), m.size()]);
+    let arguments = std::iter::once(pid.to_string()).chain(numbers.map(|n| n.to_string()));
+    let output = Command::new(&program).args(arguments).env_clear().output().on("execute", &program)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or("it does not say why");
+    Err(Error::Invalid(format!("{name} refuses the map of ids: {said}")))
+}
