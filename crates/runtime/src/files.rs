@@ -51,7 +51,10 @@ pub(crate) fn prepare<'a>(sources: Sources<'_>, namespaces: &Namespaces) -> Resu
         return Ok(Files::Directory(fsx::open_dir(&path).on("open", &path)?));
     }
     let root = mount::clone_path(&path, true).on("mount", &path)?;
-    let change = Change { propagation: Some(Propagation::Private), ..Change::default() };
+    // Cut off from the host, unless it is to follow what is mounted there.
+    let follows = matches!(sources.linux.rootfs_propagation().as_deref(), Some("slave" | "rslave"));
+    let propagation = Some(if follows { Propagation::Slave } else { Propagation::Private });
+    let change = Change { propagation, ..Change::default() };
     mount::change(&root, true, change).on("set the propagation of", &path)?;
     Ok(Files::Trees { root, mounts: prepare_mounts(sources, namespaces)? })
 }

@@ -79,25 +79,6 @@ const TABLE: &[Known] = &[
     known(Kind::Crun, "process::real_time_scheduling", OLD_CRUN),
     known(Kind::Crun, "process::scheduling_policies_without_a_deadline", OLD_CRUN),
     known(Kind::Crun, "process::the_priority_of_input_and_output", OLD_CRUN),
-    known(Kind::Corten, "filesystem::without_pivot_root_the_root_is_the_same", TO_COME),
-    known(Kind::Corten, "mounts::a_mount_can_have_the_id_maps_of_the_container", TO_COME),
-    known(Kind::Corten, "mounts::a_mount_has_id_maps_of_its_own", TO_COME),
-    known(Kind::Corten, "mounts::a_slave_root_follows_the_host", TO_COME),
-    known(Kind::Corten, "mounts::a_tmpfs_starts_with_a_copy_of_what_it_hides", TO_COME),
-    known(Kind::Corten, "mounts::id_maps_reach_the_mounts_below_if_they_are_asked_to", TO_COME),
-    known(Kind::Corten, "namespaces::a_mount_namespace_can_be_joined", TO_COME),
-    known(Kind::Corten, "namespaces::a_time_namespace_can_be_joined", TO_COME),
-    known(
-        Kind::Corten,
-        "namespaces::network_devices_are_moved_and_renamed_and_keep_their_addresses",
-        TO_COME,
-    ),
-    known(Kind::Corten, "namespaces::the_clocks_of_a_time_namespace_are_off_by_what_is_asked_for", TO_COME),
-    known(Kind::Corten, "process::deadline_scheduling", TO_COME),
-    known(Kind::Corten, "process::it_has_a_keyring_of_its_own_unless_told_otherwise", TO_COME),
-    known(Kind::Corten, "process::policies_of_memory", TO_COME),
-    known(Kind::Corten, "process::real_time_scheduling", TO_COME),
-    known(Kind::Corten, "process::scheduling_policies_without_a_deadline", TO_COME),
 ];
 
 /// Debian 12 has 1.1.5, which is of specification 1.0.2.
@@ -108,9 +89,6 @@ const OLD_CRUN: &str = "newer than crun 1.8.1, which ignores or refuses it";
 
 const CRUN_TIME: &str =
     "the init of crun 1.8.1 ends once it has left the time namespace, before the offsets are written";
-
-/// Refused by its name until it is there.
-const TO_COME: &str = "not there yet";
 
 /// Why `test` does not hold with a runtime, if that is known.
 #[must_use]
