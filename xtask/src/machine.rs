@@ -30,6 +30,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("setsid", "util-linux"),
     need("mkfs.ext4", "e2fsprogs"),
     need("unshare", "util-linux"),
+    need("newuidmap", "uidmap"),
 ];
 
 /// What the emulated machine needs.

@@ -22,10 +22,11 @@ mod relay;
 mod run;
 mod sealed;
 mod signals;
+mod spec;
 
 use arguments::{Arguments, Flag};
 
-/// Where containers are recorded unless `--root` says otherwise.
+/// Where root's containers are recorded unless `--root` says otherwise; below `XDG_RUNTIME_DIR` for other users.
 const ROOT_DEFAULT: &str = "/run/corten/runtime";
 
 const USAGE: &str = "\
@@ -149,7 +150,7 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         println!("corten runtime version {version}\nspec: {}", state::OCI_VERSION);
         return Ok(0);
     }
-    if let Some(root) = options.value("root") {
+    if let Some(root) = options.value("root").map(PathBuf::from).or_else(own_root) {
         global.root = std::path::absolute(root).on("find", "the root directory")?;
     }
     global.log = options.value("log").map(PathBuf::from);
@@ -161,9 +162,12 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
     if options.take("systemd-cgroup") {
         return Err(Error::Unsupported("--systemd-cgroup".into()));
     }
+    // Who we are is looked up; nobody has to say it.
     match options.value("rootless").as_deref() {
-        None | Some("false" | "auto") => {}
-        Some(other) => return Err(Error::Unsupported(format!("--rootless {other}"))),
+        None | Some("auto") => {}
+        Some("true") if sys::process::effective_user() != 0 => {}
+        Some("false") if sys::process::effective_user() == 0 => {}
+        Some(other) => return Err(Error::Unsupported(format!("--rootless {other} for this user"))),
     }
     let mut rest = options.rest().into_iter();
     let Some(command) = rest.next() else {
@@ -179,7 +183,7 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         "state" => inspect::state(global, rest),
         "list" => inspect::list(global, rest),
         "ps" => inspect::ps(global, rest),
-        "spec" => inspect::spec(rest),
+        "spec" => spec::spec(rest),
         "features" => inspect::features(rest),
         "kill" => manage::kill(global, rest),
         "delete" => manage::delete(global, rest),
@@ -191,6 +195,14 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         }
         other => Err(Error::Invalid(format!("unknown command {other:?}"))),
     }
+}
+
+/// Where an ordinary user's containers are recorded.
+fn own_root() -> Option<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    (sys::process::effective_user() != 0)
+        .then(|| runtime.map(|directory| PathBuf::from(directory).join("corten/runtime")))
+        .flatten()
 }
 
 /// Writes the number of a process where a caller wants it, complete or not at all.

@@ -63,6 +63,12 @@ impl Executable {
     }
 }
 
+impl From<Executable> for OwnedFd {
+    fn from(executable: Executable) -> Self {
+        executable.fd
+    }
+}
+
 impl AsFd for Executable {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

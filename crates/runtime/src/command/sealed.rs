@@ -2,12 +2,18 @@
 //!
 //! A program in a container can make the kernel execute the runtime again (`#!/proc/self/exe`) and then get hold of its
 //! file through `/proc/<pid>/exe` to overwrite it on the host (CVE-2019-5736). So the runtime executes itself
-//! once more through a read-only mount of its own file that hangs in no tree: through that, nobody writes.
+//! once more through a read-only mount of its own file that hangs in no tree: through that, nobody writes. An ordinary user, who
+//! can make no mount, needs that only if the file is his own to write; then it is a copy in sealed memory.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 
 use sys::fsx;
+use sys::memfd::Executable;
 use sys::mount::{self, Change, Propagation};
 use sys::process;
 
@@ -17,14 +23,21 @@ const SELF: &str = "/proc/self/exe";
 
 /// Returns in a process whose program file cannot be written to.
 pub(super) fn ensure() -> Result<(), Error> {
-    let own = std::fs::File::open(SELF).on("open", SELF)?;
+    let own = File::open(SELF).on("open", SELF)?;
     if fsx::is_read_only(&own).on("inspect", SELF)? || process::is_sealed(&own) {
         return Ok(());
     }
-    let copy = mount::clone_path(SELF, false).on("mount", SELF)?;
-    let propagation = Some(Propagation::Private);
-    mount::change(&copy, false, Change { set: mount::RDONLY, clear: 0, propagation })
-        .on("make read-only", SELF)?;
+    let copy = match read_only_mount() {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            // Whoever we are in the container, we are no more than ourselves to the host.
+            if process::may_write(Path::new(SELF)).is_err() && !is_own(&own)? {
+                return Ok(());
+            }
+            let content = std::fs::read(SELF).on("read", SELF)?;
+            OwnedFd::from(Executable::sealed("corten-runtime", &content).on("copy", SELF)?)
+        }
+        other => other?,
+    };
     let nul = || Error::Invalid("a NUL byte in the arguments".into());
     let arguments: Result<Vec<CString>, _> =
         std::env::args_os().map(|a| CString::new(a.into_vec())).collect();
@@ -37,4 +50,17 @@ pub(super) fn ensure() -> Result<(), Error> {
         .collect();
     let error = process::fexecve(&copy, &arguments.map_err(|_| nul())?, &environment.map_err(|_| nul())?);
     Err(error).on("execute", SELF)
+}
+
+fn read_only_mount() -> Result<OwnedFd, Error> {
+    let copy = mount::clone_path(SELF, false).on("mount", SELF)?;
+    let propagation = Some(Propagation::Private);
+    mount::change(&copy, false, Change { set: mount::RDONLY, clear: 0, propagation })
+        .on("make read-only", SELF)?;
+    Ok(copy)
+}
+
+/// Whether the file is ours, so that we could give ourselves the right to write to it.
+fn is_own(file: &File) -> Result<bool, Error> {
+    Ok(fsx::stat(file).on("inspect", SELF)?.st_uid == process::effective_user())
 }

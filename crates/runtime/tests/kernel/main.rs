@@ -5,3 +5,4 @@
 mod attacks;
 mod bundle;
 mod containers;
+mod rootless;
