@@ -375,52 +375,25 @@ fn socket_reach() {
 
 #[test]
 fn kernel_surface() {
-    let directory = tempfile::tempdir().unwrap();
-    let source = directory.path().join("probe.c");
-    fs::write(&source, PROBE).unwrap();
-    let program = directory.path().join("probe");
-    let built = Cmd::new("cc").args(["-static", "-O1", "-o"]).args([&program, &source]).run();
-    if built.code != 0 {
-        return kit::skip("cc", "no C compiler that links statically");
-    }
+    let Some(probe) = kit::programs::compiled("surface", include_str!("attack/surface.c")) else { return };
     let host = Host::new();
-    let probe = Entry::File("probe".into(), 0o755, fs::read(&program).unwrap());
+    let probe = Entry::File("probe".into(), 0o755, probe);
     host.give(&with_layer(&[probe]), "probe");
+    let confined =
+        fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.trim() == "Y");
     let output = run(&host, &[], "probe", &["/probe"]);
     for line in output.text().lines() {
         let (what, errno) = line.split_once(' ').unwrap();
-        assert!(["1", "38"].contains(&errno), "{what}: errno {errno}, neither EPERM nor ENOSYS");
+        // Seccomp cannot look at the arguments of the 32-bit multiplexer, which lie in memory: that is AppArmor's part.
+        let allowed: &[&str] = match what {
+            "af_alg_socketcall" if confined => &["13"],
+            "af_alg_socketcall" => continue,
+            _ => &["1", "38"],
+        };
+        assert!(allowed.contains(&errno), "{what}: errno {errno}, not {allowed:?}");
     }
-    assert_eq!(output.text().lines().count(), 14, "{output}");
+    assert_eq!(output.text().lines().count(), 15, "{output}");
 }
-
-/// Calls what a container must not reach, and prints the error numbers.
-const PROBE: &str = r#"
-#define _GNU_SOURCE
-#include <errno.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#define TRY(name, call) do { errno = 0; long r = (call); printf("%s %d\n", name, r < 0 ? errno : 0); } while (0)
-int main(void) {
-    TRY("af_alg", socket(38, SOCK_SEQPACKET, 0));
-    TRY("af_vsock", socket(40, SOCK_STREAM, 0));
-    TRY("io_uring_setup", syscall(425, 1, 0));
-    TRY("io_uring_enter", syscall(426, 1, 0, 0, 0, 0));
-    TRY("io_uring_register", syscall(427, 1, 0, 0, 0));
-    TRY("userfaultfd", syscall(SYS_userfaultfd, 0));
-    TRY("keyctl", syscall(SYS_keyctl, 0, 0, 0, 0, 0));
-    TRY("add_key", syscall(SYS_add_key, "user", "x", "y", 1, -2));
-    TRY("bpf", syscall(SYS_bpf, 0, 0, 0));
-    TRY("perf_event_open", syscall(SYS_perf_event_open, 0, 0, 0, 0, 0));
-    TRY("kexec_load", syscall(SYS_kexec_load, 0, 0, 0, 0));
-    TRY("init_module", syscall(SYS_init_module, 0, 0, 0));
-    TRY("unshare", unshare(0x10000000));
-    TRY("mount", syscall(SYS_mount, "x", "/", "tmpfs", 0, 0));
-    return 0;
-}
-"#;
 
 #[test]
 fn exhaustion() {

@@ -114,6 +114,9 @@ fn pause_and_unpause() {
 #[test]
 fn exec() {
     let host = Host::with_busybox();
+    // What the engine may do itself, which not every machine allows in full.
+    let own = std::fs::read_to_string("/proc/self/status").expect("status");
+    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("CapBnd").to_owned();
     for cli in CLIS {
         let id = start(&host, cli, &["-e", "FROM=container", "-w", "/tmp"], "sleep 1000");
         let sh = |flags: &[&str], script: &str| {
@@ -141,8 +144,8 @@ fn exec() {
         wait_for("the file", || (sh(&[], "test -e /tmp/detached").code == 0).then_some(()));
         assert_eq!(sh(&[], "grep ^CapEff /proc/self/status | cut -f2").text(), "00000000a80425fb");
         assert_eq!(
-            sh(&["--privileged"], "grep ^CapEff /proc/self/status | cut -f2 | tr -d 0").expect_code(0).text(),
-            "1fffeffffff"
+            sh(&["--privileged"], "grep ^CapEff /proc/self/status | cut -f2").expect_code(0).text(),
+            own
         );
         assert_eq!(host.cli(cli, ["rm", "-f", &id]).ok(), id);
         host.cli(cli, ["exec", &id, "true"]).fails(1, "No such container");

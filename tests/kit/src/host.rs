@@ -29,7 +29,29 @@ pub enum Cli {
 }
 
 /// Both, to run one test with each.
-pub const CLIS: [Cli; 2] = [Cli::Corten, Cli::Docker];
+pub const CLIS: Clis = Clis;
+
+/// The command lines that tests are run with, one after the other: both, or with `CORTEN_TEST_CLIS=corten` ours alone, for
+/// machines on which `docker` is missing or too slow.
+#[derive(Debug, Clone, Copy)]
+pub struct Clis;
+
+impl IntoIterator for Clis {
+    type Item = Cli;
+    type IntoIter = std::vec::IntoIter<Cli>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let ours_alone = std::env::var_os("CORTEN_TEST_CLIS").is_some_and(|names| names == "corten");
+        if ours_alone { vec![Cli::Corten] } else { vec![Cli::Corten, Cli::Docker] }.into_iter()
+    }
+}
+
+impl Clis {
+    /// What each of the two gives, to compare.
+    pub fn map<T>(self, of: impl FnMut(Cli) -> T) -> [T; 2] {
+        [Cli::Corten, Cli::Docker].map(of)
+    }
+}
 
 /// The binary under test.
 ///

@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod fixtures;
 mod host;
 pub mod http;
+pub mod programs;
 pub mod pypi;
 pub mod registry;
 pub mod served;
@@ -17,5 +18,5 @@ mod terminal;
 pub mod tokens;
 
 pub use command::{Cmd, Output, Running, wait_for};
-pub use host::{CLIS, Cli, Host, binary, skip};
+pub use host::{CLIS, Cli, Clis, Host, binary, skip};
 pub use terminal::Terminal;
