@@ -254,7 +254,9 @@ impl Containers {
         let record = handle.record();
         let sizes = if size { Some(list::sizes(&self.context, &record).await?) } else { None };
         let exec_ids = self.context.execs.ids(&record.id);
-        Ok(show::inspect(&record, &self.context.paths(&record.id), exec_ids, sizes))
+        let mut shown = show::inspect(&record, &self.context.paths(&record.id), exec_ids, sizes);
+        shown.app_armor_profile = crate::apparmor::shown(&record.host, &self.context.host)?;
+        Ok(shown)
     }
 
     /// Changes its limits and its restart policy.

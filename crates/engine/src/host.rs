@@ -29,6 +29,8 @@ pub struct Host {
     pub seccomp: bool,
     /// Whether AppArmor is on.
     pub apparmor: bool,
+    /// Whether containers are confined by the engine's own AppArmor profile: it is loaded when the engine starts.
+    pub confines: bool,
     /// Whether packets are forwarded.
     pub ipv4_forwarding: bool,
 }
@@ -66,6 +68,7 @@ impl Host {
             swap_limit,
             seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
             apparmor: line("/sys/module/apparmor/parameters/enabled") == "Y",
+            confines: false,
             ipv4_forwarding: line("/proc/sys/net/ipv4/ip_forward") == "1",
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! [`Engine`] is wiring: its services share what they need through a context, and none knows another's insides.
 
+pub mod apparmor;
 pub mod blocking;
 pub mod config;
 pub mod containers;
@@ -129,6 +130,8 @@ fn open(config: Config) -> Result<(Context, String)> {
     let sealed = supervisor::Sealed::new(config.supervisor, &config.exec_root)
         .map_err(|e| Error::system("cannot seal the supervisor's executable").with_source(e))?;
     plan::init::install(&config.exec_root, config.supervisor)?;
+    let mut host = host::Host::detect();
+    host.confines = apparmor::start(&host);
     let events = Arc::new(events::Events::default());
     let index = Arc::new(containers::index::Index::default());
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -151,7 +154,7 @@ fn open(config: Config) -> Result<(Context, String)> {
         index,
         execs: execs::table::Table::default(),
         sealed,
-        host: host::Host::detect(),
+        host,
         _exec_root: exec_root,
         tasks,
         closing,

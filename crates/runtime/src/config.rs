@@ -98,6 +98,9 @@ pub(crate) fn check_process(process: &Process) -> Result<(), Error> {
         return Err(Error::Invalid(format!("invalid user or group id {}", u32::MAX)));
     }
     scheduling::check(process)?;
+    let profile = process.apparmor_profile().as_ref().is_some_and(|p| !p.is_empty());
+    let apparmor = || std::fs::read_to_string(APPARMOR).is_ok_and(|on| on.trim_end() == "Y");
+    refuse("process.apparmorProfile on a host without AppArmor", profile && !apparmor())?;
     let mut seen = HashSet::new();
     for limit in process.rlimits().iter().flatten() {
         if !seen.insert(limit.typ().to_string()) {
@@ -121,6 +124,9 @@ fn check_linux(linux: &Linux) -> Result<(), Error> {
     let label = linux.mount_label().as_ref().is_some_and(|l| !l.is_empty());
     refuse("linux.mountLabel on a host without SELinux", label && !sys::proc::exists(SELINUX))
 }
+
+/// `Y` where AppArmor is on.
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
 /// Where the kernel shows its SELinux policy, if it has one.
 const SELINUX: &str = "/sys/fs/selinux/enforce";

@@ -202,7 +202,12 @@ fn set_labels(process: &Process, proc: &Proc) -> Result<(), Error> {
     if let Some(profile) = label(process.apparmor_profile()) {
         let pid = proc.own_pid().on("read", "/proc/self")?;
         let file = format!("{pid}/attr/apparmor/exec");
-        proc.write(&file, format!("exec {profile}")).on("write", format!("/proc/{file}"))?;
+        match proc.write(&file, format!("exec {profile}")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Invalid(format!("AppArmor profile {profile} is not loaded")));
+            }
+            written => written.on("write", format!("/proc/{file}"))?,
+        }
     }
     if let Some(label) = label(process.selinux_label()) {
         let pid = proc.own_pid().on("read", "/proc/self")?;

@@ -21,7 +21,7 @@ const MEMORY: &str = "3072";
 
 /// cgroup v2 alone, AppArmor, straight to the payload. Mitigations cost time, and nobody attacks this machine's kernel by
 /// speculation.
-const COMMAND_LINE: &str = "root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 loglevel=3 quiet panic=-1 \
+const COMMAND_LINE: &str = "root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 loglevel=2 quiet panic=-1 clocksource=tsc tsc=reliable \
      mitigations=off systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor systemd.unit=payload.target \
      systemd.show_status=0";
 
@@ -87,7 +87,7 @@ impl Machine {
         let processors = thread::available_parallelism().map_or(1, usize::from).clamp(2, 8).to_string();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        command.args(["-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]);
+        command.args(["-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64"]);
         command.args(["-smp", &processors, "-m", MEMORY]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         command.arg("-kernel").arg(disks.kernel).args(["-append", COMMAND_LINE]);

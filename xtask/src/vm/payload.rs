@@ -1,14 +1,13 @@
 //! The machine's second disk: the programs built here, where they find each other, and the list of jobs as a script.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::guest::make_disk;
-use super::jobs::{Job, Who};
+use super::jobs::{Job, PROGRAMS, Who};
 use crate::run::{Result, cargo, output, show};
 
 /// The end of the console's output that means success or not; the number of jobs stands between the two.
@@ -39,8 +38,11 @@ pub fn build(cache: &Path, jobs: &[&Job]) -> Result<PathBuf> {
     let target = built.values().next().and_then(|path| path.ancestors().nth(2)).ok_or("nothing was built")?;
     add(tree, "debug/examples", &target.join("examples/runtime"))?;
     add(tree, "debug", &target.join("corten"))?;
-    if let Some(docker) = find("docker") {
-        add(tree, "bin", &docker)?;
+    add(tree, "debug", &target.join("probe"))?;
+    fs::create_dir(tree.join("programs")).map_err(|error| format!("cannot make a directory: {error}"))?;
+    for (name, source) in PROGRAMS {
+        let program = tree.join("programs").join(name);
+        output("cc", &["-static", "-no-pie", "-O1", "-o", &program.to_string_lossy(), source])?;
     }
     let script = include_str!("payload/run.sh");
     let script = script
@@ -76,11 +78,14 @@ pub fn verdict(line: &str, jobs: usize) -> Option<Result> {
 fn executables(messages: &str) -> BTreeMap<(String, String), PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
-        .filter(|message| message["target"]["kind"][0] == "test")
         .filter_map(|message| {
             // The crate's directory, the only name of it that all cargos print in the same way.
             let package = Path::new(message["manifest_path"].as_str()?).parent()?.file_name()?.to_str()?;
-            let test = message["target"]["name"].as_str()?;
+            let test = match message["target"]["kind"][0].as_str()? {
+                "test" => message["target"]["name"].as_str()?,
+                "lib" => "lib",
+                _ => return None,
+            };
             let path = message["executable"].as_str()?;
             Some(((package.to_owned(), test.to_owned()), PathBuf::from(path)))
         })
@@ -94,16 +99,6 @@ fn add(tree: &Path, folder: &str, program: &Path) -> Result<String> {
     fs::create_dir_all(tree.join(folder)).map_err(failed)?;
     fs::copy(program, tree.join(folder).join(name)).map_err(failed)?;
     Ok(format!("/payload/{folder}/{name}"))
-}
-
-/// A program in `PATH`, without links.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())?
-        .canonicalize()
-        .ok()
 }
 
 #[cfg(test)]
@@ -127,7 +122,8 @@ mod tests {
             "\nnoise\n",
         );
         let found = executables(messages);
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[&("runtime".to_owned(), "lib".to_owned())], Path::new("/t/runtime-1"));
         assert_eq!(found[&("runtime".to_owned(), "kernel".to_owned())], Path::new("/t/kernel-1"));
     }
 }

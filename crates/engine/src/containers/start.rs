@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use storage::Mounts;
 
+use crate::apparmor;
 use crate::containers::files;
 use crate::containers::identity;
 use crate::containers::layered::Layered;
@@ -41,6 +42,7 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
         host: &context.host,
         cgroup: &context.cgroup(record),
     })?;
+    confine(plan.spec.process().as_ref())?;
     let config = serde_json::to_vec(&plan.spec)
         .map_err(|e| Error::system("cannot write the runtime's configuration").with_source(e))?;
     let path = paths.run.join("config.json");
@@ -98,6 +100,12 @@ fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<(
     Ok(())
 }
 
+/// Sees to it that the profile of a process can be put on it, if it is the engine's own.
+fn confine(process: Option<&oci::runtime::Process>) -> Result<()> {
+    let profile = process.and_then(|process| process.apparmor_profile().as_deref());
+    if profile == Some(apparmor::DEFAULT) { apparmor::ensure() } else { Ok(()) }
+}
+
 /// The runtime directory, made anew: what an earlier run left says nothing about this one.
 fn run_dir(path: &Path) -> Result<()> {
     let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
@@ -142,6 +150,7 @@ pub(crate) fn exec_process(
     let group = read_inside(&files, identity::GROUP)?;
     let who = identity::find(user, further, &passwd, &group)?;
     let process = plan::exec(record, &who, &context.host, request)?;
+    confine(Some(&process))?;
     serde_json::to_vec(&process)
         .map_err(|e| Error::system("cannot write the command's configuration").with_source(e))
 }

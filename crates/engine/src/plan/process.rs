@@ -41,7 +41,7 @@ pub(super) fn plan(
         .set_capabilities(Some(spec_capabilities(identity.uid, capabilities)))
         .set_rlimits(Some(rlimits::convert(&record.host.resources.ulimits)?))
         .set_no_new_privileges(Some(security.no_new_privileges))
-        .set_apparmor_profile(apparmor(security))
+        .set_apparmor_profile(apparmor(record, security, request.host))
         .set_oom_score_adj(Some(adjust));
     set_console(&mut process, config.tty, Some(record.host.console_size));
     Ok(process)
@@ -76,14 +76,15 @@ pub(super) fn exec(
         .set_capabilities(Some(spec_capabilities(identity.uid, capabilities)))
         .set_rlimits(Some(rlimits::convert(&record.host.resources.ulimits)?))
         .set_no_new_privileges(Some(security.no_new_privileges))
-        .set_apparmor_profile(apparmor(&security).filter(|_| !request.privileged))
+        // `exec --privileged` gives capabilities, and as in Docker leaves the profile as it is.
+        .set_apparmor_profile(apparmor(record, &security, machine))
         .set_oom_score_adj(i32::try_from(record.host.oom_score_adj).ok());
     set_console(&mut process, request.tty, request.console_size);
     Ok(process)
 }
 
-fn apparmor(security: &SecurityOptions) -> Option<String> {
-    security.apparmor.clone().filter(|profile| !matches!(profile.as_str(), "" | "unconfined"))
+fn apparmor(record: &Record, security: &SecurityOptions, machine: &Host) -> Option<String> {
+    crate::apparmor::profile(security.apparmor.as_deref(), record.host.privileged, machine)
 }
 
 fn set_console(process: &mut Process, tty: bool, size: Option<[u32; 2]>) {

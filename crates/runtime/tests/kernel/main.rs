@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says by its panic what it could not do")]
 
+mod apparmor;
 mod attacks;
 mod bundle;
 mod containers;
