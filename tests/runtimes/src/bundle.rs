@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -444,6 +445,19 @@ impl Output {
         assert_ne!(self.code, 0, "{self:#?}");
         self.stderr
     }
+}
+
+/// Takes the connection that comes.
+///
+/// # Panics
+/// None comes.
+#[must_use]
+pub fn accept(listener: &UnixListener) -> UnixStream {
+    listener.set_nonblocking(true).expect("a non-blocking listener");
+    let (stream, _) = wait_for("a connection", || listener.accept().ok());
+    stream.set_nonblocking(false).expect("a blocking stream");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream
 }
 
 fn code(status: std::process::ExitStatus) -> i32 {

@@ -118,6 +118,8 @@ fn perform(name: &str, operands: &Operands<'_>) -> Value {
         }
         "hook" => hook(operands.path()).map(|()| Value::Null),
         "mark" => mark(operands.path(), operands.text(1)).map(|()| Value::Null),
+        // At once, and not with the results: for somebody who waits for it.
+        "say" => writeln!(io::stdout(), "{}", operands.text(0)).map(|()| Value::Null),
         "sleep" => {
             std::thread::sleep(std::time::Duration::from_millis(operands.number(0)));
             Ok(Value::Null)
