@@ -27,6 +27,7 @@ mod hierarchy;
 mod limits;
 mod place;
 mod processes;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -36,6 +37,8 @@ use limits::Writer;
 pub(crate) use place::Order;
 pub use place::{Driver, Place};
 use place::{is_denied, is_ordinary, relative};
+use systemd::Started;
+pub use systemd::Unit;
 
 /// Where the hierarchies are mounted, on every distribution.
 const MOUNTPOINT: &str = "/sys/fs/cgroup";
@@ -59,6 +62,8 @@ pub struct Cgroup {
     hierarchies: Vec<Hierarchy>,
     /// Its first process, if that is known.
     init: Option<Init>,
+    /// A unit of systemd that waits for the first process.
+    started: Option<Started>,
 }
 
 impl Cgroup {
@@ -71,12 +76,12 @@ impl Cgroup {
     /// The group of a container, from what is remembered of it.
     pub(crate) fn at(place: Place, init: Option<Init>) -> Result<Self, Error> {
         if place.cgroup.as_os_str().is_empty() {
-            return Ok(Self { place, hierarchies: Vec::new(), init });
+            return Ok(Self { place, hierarchies: Vec::new(), init, started: None });
         }
         relative(&place.cgroup)?;
         let mut hierarchies = hierarchies()?;
         hierarchies.retain(|h| !place.absent.contains(&h.name));
-        Ok(Self { place, hierarchies, init })
+        Ok(Self { place, hierarchies, init, started: None })
     }
 
     /// The path below the root of each hierarchy; empty if there is no group.
@@ -93,9 +98,12 @@ impl Cgroup {
     ///
     /// Where it is to be is noted in `state_dir` first, so that what an interrupted creator leaves can be found.
     pub(crate) fn create(order: &Order<'_>, state_dir: &Path) -> Result<Self, Error> {
-        let mut cgroup = match Self::at(order.place()?, None) {
+        let (place, plan) = order.place()?;
+        let mut cgroup = match Self::at(place, None) {
             // Without any hierarchy there is nothing that could hold a limit, and nothing to be denied.
-            Err(_) if is_ordinary() && !order.has_limits() => Self::at(Place::default(), None)?,
+            Err(_) if plan.is_none() && is_ordinary() && !order.has_limits() => {
+                Self::at(Place::default(), None)?
+            }
             other => other?,
         };
         if let Some(directory) = cgroup.reference()
@@ -104,8 +112,15 @@ impl Cgroup {
             return Err(Error::Invalid(format!("cgroup {} is in use", cgroup.path().display())));
         }
         state::store_place(state_dir, &cgroup.place)?;
+        if let Some(plan) = plan {
+            let unified = cgroup.is_unified();
+            let started = plan.start(order.id, order.resources, &order.annotations, unified)?;
+            cgroup.place.cgroup.clone_from(&started.cgroup);
+            cgroup.started = Some(started);
+        }
         let made = cgroup.make(order);
         if let Err(error) = made {
+            drop(cgroup.started.take());
             // What could not be removed as well is not worth more than the first error.
             let _ = cgroup.remove();
             return Err(error);
@@ -115,7 +130,7 @@ impl Cgroup {
 
     fn make(&mut self, order: &Order<'_>) -> Result<(), Error> {
         match self.make_directories() {
-            Err(error) if is_denied(&error) && is_ordinary() => {
+            Err(error) if self.started.is_none() && is_denied(&error) && is_ordinary() => {
                 if order.has_limits() {
                     return Err(Error::Invalid(format!(
                         "linux.resources: limits need a cgroup, and this user may not make one: {}",
@@ -128,7 +143,32 @@ impl Cgroup {
             }
             other => other?,
         }
-        self.set(order.resources, true)
+        match order.resources {
+            // Whoever holds the scope counts too.
+            Some(resources) if self.started.is_some() => {
+                let mut others = resources.clone();
+                others.set_pids(None);
+                others.unified_mut().iter_mut().for_each(|unified| drop(unified.remove("pids.max")));
+                self.set(Some(&others), true)
+            }
+            resources => self.set(resources, true),
+        }
+    }
+
+    /// To be called once the container's first process is in the group: what systemd needed to begin with goes, and what had to wait
+    /// for that is set.
+    pub(crate) fn settle(&mut self, order: &Order<'_>) -> Result<(), Error> {
+        let Some(started) = self.started.take() else { return Ok(()) };
+        started.settle(order.resources)?;
+        let Some(resources) = order.resources else { return Ok(()) };
+        let mut waiting = LinuxResources::default();
+        waiting.set_pids(*resources.pids());
+        let own =
+            |(name, value): (&String, &String)| (name == "pids.max").then(|| (name.clone(), value.clone()));
+        waiting.set_unified(
+            resources.unified().as_ref().map(|unified| unified.iter().filter_map(own).collect()),
+        );
+        self.set(Some(&waiting), false)
     }
 
     fn make_directories(&mut self) -> Result<(), Error> {
@@ -219,20 +259,45 @@ impl Cgroup {
 
     /// Sets limits on the living container. If one is refused, those before it are taken back as far as the kernel lets that happen.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let Some(unit) = &self.place.unit else { return self.set(Some(resources), false) };
+        // While systemd writes device rules to the files of version 1 there are none for a moment: nobody is to notice.
+        let devices = resources.devices().as_ref().is_some_and(|rules| !rules.is_empty());
+        let freeze = devices && !self.is_unified() && !self.is_paused()?;
+        if freeze {
+            self.pause()?;
+        }
+        let set = self.set_with_unit(unit, resources);
+        if freeze {
+            self.resume()?;
+        }
+        set
+    }
+
+    /// The files first, as what is wrong shows there; then systemd, and then again what it has rounded.
+    fn set_with_unit(&self, unit: &Unit, resources: &LinuxResources) -> Result<(), Error> {
+        let mut writer = Writer::new(false);
+        let set = self.set_files(Some(resources), &mut writer);
+        if let Err(error) = set.and_then(|()| systemd::update(unit, resources, self.is_unified())) {
+            writer.take_back();
+            return Err(error);
+        }
         self.set(Some(resources), false)
     }
 
     fn set(&self, resources: Option<&LinuxResources>, fresh: bool) -> Result<(), Error> {
         let mut writer = Writer::new(fresh);
-        let set = if self.is_unified() {
-            v2::set(&self.directory(&self.hierarchies[0]), resources, &mut writer)
-        } else {
-            v1::set(&|controller| self.v1(controller), resources, &mut writer)
-        };
+        let set = self.set_files(resources, &mut writer);
         if set.is_err() {
             writer.take_back();
         }
         set
+    }
+
+    fn set_files(&self, resources: Option<&LinuxResources>, writer: &mut Writer) -> Result<(), Error> {
+        match self.hierarchies.as_slice() {
+            [one] if self.is_unified() => v2::set(&self.directory(one), resources, writer),
+            _ => v1::set(&|controller| self.v1(controller), resources, writer),
+        }
     }
 
     /// The directories to show inside the container, by the name each has below the mount point; a single one with an empty name

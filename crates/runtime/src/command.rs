@@ -160,7 +160,7 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         Some(other) => return Err(Error::Invalid(format!("unknown log format {other:?}"))),
     };
     if options.take("systemd-cgroup") {
-        return Err(Error::Unsupported("--systemd-cgroup".into()));
+        global.cgroups = Driver::Systemd;
     }
     // Who we are is looked up; nobody has to say it.
     match options.value("rootless").as_deref() {

@@ -105,8 +105,9 @@ pub fn create(c: Create<'_>) -> Result<Created, Error> {
     }
     let filter = linux.seccomp().as_ref().map(Filter::compile).transpose()?;
     let state_dir = c.state_dir;
-    let cgroup = Cgroup::create(&Order::new(c.id, c.spec, c.cgroups), state_dir)?;
-    let created = create_in(c, linux, &cgroup, namespaces, filter);
+    let order = Order::new(c.id, c.spec, c.cgroups);
+    let mut cgroup = Cgroup::create(&order, state_dir)?;
+    let created = create_in(c, &order, linux, &mut cgroup, namespaces, filter);
     if created.is_err() {
         // The first error is the one that explains; what is in the way of cleaning up is found again by whoever deletes.
         let _ = cgroup.kill_all();
@@ -118,8 +119,9 @@ pub fn create(c: Create<'_>) -> Result<Created, Error> {
 
 fn create_in(
     c: Create<'_>,
+    order: &Order<'_>,
     linux: &Linux,
-    cgroup: &Cgroup,
+    cgroup: &mut Cgroup,
     namespaces: Namespaces,
     filter: Option<Filter>,
 ) -> Result<Created, Error> {
@@ -185,6 +187,11 @@ fn create_in(
         child: &child,
     };
     server.serve(&ours)?;
+    if let Err(error) = cgroup.settle(order) {
+        let _ = sys::signal::send(&child.pidfd, 9);
+        let _ = process::wait(&child.pidfd);
+        return Err(error);
+    }
     Ok(Created { pid: child.pid, pidfd: child.pidfd })
 }
 

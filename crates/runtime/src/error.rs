@@ -72,6 +72,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Systemd did not do it, or was not reached.
+    #[error("cannot {verb} {unit}")]
+    Systemd {
+        /// What was tried.
+        verb: &'static str,
+        /// On which unit.
+        unit: String,
+        /// Why not.
+        source: crate::dbus::Failure,
+    },
     /// A file is not the JSON it should be.
     #[error("cannot parse {path}")]
     Json {

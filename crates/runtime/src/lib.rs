@@ -16,6 +16,7 @@ pub mod config;
 mod console;
 mod copyup;
 mod create;
+pub mod dbus;
 mod error;
 mod exec;
 pub mod features;

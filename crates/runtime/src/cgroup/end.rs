@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Cgroup, DEPTH_MAX, PATIENCE, PAUSE_FIRST, PAUSE_MAX, is_gone, v1, write_if_there};
+use super::{Cgroup, DEPTH_MAX, PATIENCE, PAUSE_FIRST, PAUSE_MAX, is_gone, systemd, v1, write_if_there};
 use crate::error::{Context as _, Error};
 
 const SIGKILL: i32 = 9;
@@ -79,6 +79,7 @@ impl Cgroup {
 
     /// Removes it, with `again` before every further try.
     fn remove_with(&self, again: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
+        let stopped = self.place.unit.as_ref().map_or(Ok(()), systemd::stop);
         let deadline = Instant::now() + PATIENCE;
         for hierarchy in &self.hierarchies {
             let directory = self.directory(hierarchy);
@@ -91,7 +92,7 @@ impl Cgroup {
                 sleep(&mut pause);
             }
         }
-        Ok(())
+        stopped
     }
 }
 

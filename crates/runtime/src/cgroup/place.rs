@@ -1,5 +1,6 @@
 //! Where a container's group is to be, and what is remembered of it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -8,6 +9,7 @@ use oci::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::MOUNTPOINT;
+use super::systemd::{Plan, Unit};
 use crate::error::Error;
 
 /// Who makes the groups of containers.
@@ -16,6 +18,8 @@ pub enum Driver {
     /// This runtime, as directories.
     #[default]
     Files,
+    /// Systemd, as scopes.
+    Systemd,
 }
 
 /// What is remembered of a container's group, so that later commands find it.
@@ -26,16 +30,20 @@ pub struct Place {
     /// The hierarchies of version 1 in which it has none, because the user who made it may not make one there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
+    /// Its unit, if systemd has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// A group to make.
 #[derive(Debug)]
 pub(crate) struct Order<'a> {
-    id: &'a str,
+    pub(super) id: &'a str,
     /// `linux.cgroupsPath`, unless it is empty.
     path: Option<&'a Path>,
     /// `linux.resources`.
     pub(super) resources: Option<&'a LinuxResources>,
+    pub(super) annotations: HashMap<String, String>,
     driver: Driver,
 }
 
@@ -43,11 +51,15 @@ impl<'a> Order<'a> {
     pub(crate) fn new(id: &'a str, spec: &'a Spec, driver: Driver) -> Self {
         let linux = spec.linux().as_ref();
         let path = linux.and_then(|l| l.cgroups_path().as_deref()).filter(|p| !p.as_os_str().is_empty());
-        Self { id, path, resources: linux.and_then(|l| l.resources().as_ref()), driver }
+        let annotations = match driver {
+            Driver::Files => HashMap::new(),
+            Driver::Systemd => spec.annotations().clone().unwrap_or_default(),
+        };
+        Self { id, path, resources: linux.and_then(|l| l.resources().as_ref()), annotations, driver }
     }
 
-    /// Where it is to be.
-    pub(super) fn place(&self) -> Result<Place, Error> {
+    /// Where it is to be, and the unit to start for it.
+    pub(super) fn place(&self) -> Result<(Place, Option<Plan>), Error> {
         match self.driver {
             Driver::Files => {
                 let cgroup = match self.path {
@@ -55,7 +67,14 @@ impl<'a> Order<'a> {
                     None if is_ordinary() => own_neighbourhood().join(self.id),
                     None => PathBuf::from(self.id),
                 };
-                Ok(Place { cgroup: Path::new("/").join(relative(&cgroup)?), absent: Vec::new() })
+                let cgroup = Path::new("/").join(relative(&cgroup)?);
+                Ok((Place { cgroup, ..Place::default() }, None))
+            }
+            Driver::Systemd => {
+                let plan = Plan::new(self.id, self.path)?;
+                let place =
+                    Place { cgroup: plan.cgroup.clone(), unit: Some(plan.unit.clone()), ..Place::default() };
+                Ok((place, Some(plan)))
             }
         }
     }

@@ -186,7 +186,7 @@ fn current_limit(directory: &Path) -> Result<Option<i64>, Error> {
 
 /// Shares of version 1 (2 to 262144, 1024 by default) as a weight of version 2 (1 to 10000, 100 by default), so that minimum,
 /// default and maximum meet: the curve that the runtimes agreed on in 2025.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(super) fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -254,7 +254,7 @@ fn set_bandwidth(directory: &Path, cpu: &LinuxCpu, writer: &mut Writer) -> Resul
 }
 
 /// The weight of version 1 (10 to 1000) on the scale of version 2 (1 to 10000).
-fn io_weight(field: &str, weight: u16) -> Result<u64, Error> {
+pub(super) fn io_weight(field: &str, weight: u16) -> Result<u64, Error> {
     if !(10..=1000).contains(&weight) {
         return Err(Error::Invalid(format!("linux.resources.{field}: {weight} is not between 10 and 1000")));
     }
