@@ -161,14 +161,12 @@ impl Cgroup {
         let Some(started) = self.started.take() else { return Ok(()) };
         started.settle(order.resources)?;
         let Some(resources) = order.resources else { return Ok(()) };
-        let mut waiting = LinuxResources::default();
-        waiting.set_pids(*resources.pids());
-        let own =
-            |(name, value): (&String, &String)| (name == "pids.max").then(|| (name.clone(), value.clone()));
-        waiting.set_unified(
-            resources.unified().as_ref().map(|unified| unified.iter().filter_map(own).collect()),
-        );
-        self.set(Some(&waiting), false)
+        // All of them: told of the one, systemd has set the others again, and rounded.
+        let mut resources = resources.clone();
+        if self.is_unified() {
+            resources.set_devices(None);
+        }
+        self.set(Some(&resources), false)
     }
 
     fn make_directories(&mut self) -> Result<(), Error> {

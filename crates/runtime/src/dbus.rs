@@ -89,15 +89,17 @@ impl Connection {
     }
 
     /// The other side knows who we are from the socket, and is not told: from inside a user namespace the number would be wrong.
+    ///
+    /// All is said at once, and nothing more until it is answered: a systemd that finds the first message in what it read with the
+    /// `BEGIN` before it leaves it there until something else comes.
     fn authenticate(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + ANSWER_WITHIN;
-        self.send(b"\0AUTH EXTERNAL\r\n")?;
-        for (expected, answer) in [("DATA", &b"DATA\r\n"[..]), ("OK", b"BEGIN\r\n")] {
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        for expected in ["DATA", "OK"] {
             let line = self.line(deadline)?;
             if line.split(' ').next() != Some(expected) {
                 return Err(Failure::Denied(line));
             }
-            self.send(answer)?;
         }
         Ok(())
     }
@@ -318,16 +320,14 @@ mod tests {
     }
 
     /// A server that says what it is told to say.
-    fn with_server(lines: &'static [&'static [u8]]) -> Result<(), Failure> {
+    fn with_server(answer: &'static [u8]) -> Result<(), Failure> {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut buffer = [0; 1024];
-            for line in lines {
-                let _ = stream.read(&mut buffer);
-                let _ = stream.write_all(line);
-            }
+            let _ = stream.read(&mut buffer);
+            let _ = stream.write_all(answer);
             // Until the client has nothing more to say.
             while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
         });
@@ -338,9 +338,9 @@ mod tests {
 
     #[test]
     fn servers_that_do_not_let_us_in_are_reported() {
-        let error = with_server(&[b"REJECTED EXTERNAL\r\n"]).unwrap_err();
+        let error = with_server(b"REJECTED EXTERNAL\r\n").unwrap_err();
         assert_eq!(error.to_string(), "not let in: \"REJECTED EXTERNAL\"");
-        assert!(matches!(with_server(&[&[b'x'; 4096]]).unwrap_err(), Failure::Malformed(_)));
-        with_server(&[b"DATA\r\n", b"OK 1234deadbeef\r\n"]).unwrap();
+        assert!(matches!(with_server(&[b'x'; 4096]).unwrap_err(), Failure::Malformed(_)));
+        with_server(b"DATA\r\nOK 1234deadbeef\r\n").unwrap();
     }
 }
