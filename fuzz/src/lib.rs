@@ -73,6 +73,20 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// Messages of D-Bus, as whoever is at systemd's socket may send them: what is read can be written, and is read again as the same.
+pub fn dbus(data: &[u8]) {
+    use runtime::dbus::{FIXED_BYTES, Message};
+    if let Some(fixed) = data.first_chunk::<FIXED_BYTES>() {
+        let _ = Message::length(fixed);
+    }
+    if let Ok(message) = Message::decode(data) {
+        let bytes = message.encode().expect("what was read can be written");
+        let again = Message::decode(&bytes).expect("what was written can be read");
+        // Not by value: a number that is none is not equal to itself.
+        assert_eq!(format!("{again:?}"), format!("{message:?}"));
+    }
+}
+
 /// Docker's seccomp profiles: what compiles is a program that the kernel would take.
 pub fn seccomp(data: &[u8]) {
     use runtime::capabilities::CapabilitySet;

@@ -14,6 +14,7 @@ use crate::error::{Context as _, Error};
 use crate::state;
 
 mod arguments;
+mod events;
 mod exec;
 mod inherited;
 mod inspect;
@@ -23,6 +24,7 @@ mod run;
 mod sealed;
 mod signals;
 mod spec;
+mod update;
 
 use arguments::{Arguments, Flag};
 
@@ -30,7 +32,7 @@ use arguments::{Arguments, Flag};
 const ROOT_DEFAULT: &str = "/run/corten/runtime";
 
 const USAGE: &str = "\
-Usage: runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+Usage: runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND
 
 Commands:
   create   make a container from a bundle
@@ -41,6 +43,8 @@ Commands:
   kill     send a signal to a container
   pause    freeze the processes of a container
   resume   let them go on
+  update   change the limits of a container
+  events   show what a container uses, and when its memory runs out
   ps       list the processes of a container
   list     list containers
   delete   take away what is left of a container
@@ -189,6 +193,8 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         "delete" => manage::delete(global, rest),
         "pause" => manage::pause(global, rest),
         "resume" => manage::resume(global, rest),
+        "update" => update::update(global, rest),
+        "events" => events::events(global, rest),
         "help" => {
             print!("{USAGE}");
             Ok(0)

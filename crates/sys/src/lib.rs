@@ -4,6 +4,7 @@ pub mod activation;
 pub mod bpf;
 pub mod caps;
 pub mod epoll;
+pub mod eventfd;
 pub mod fsx;
 pub mod inotify;
 pub mod keyring;

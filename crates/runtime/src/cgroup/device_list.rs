@@ -66,7 +66,7 @@ impl List {
     }
 
     /// The lines that make it, whatever there was.
-    pub(super) fn from_nothing(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<Line> {
         let all = (self.open, "a".to_owned());
         let exceptions = self.exceptions.iter().map(|(key, access)| (!self.open, text(key, *access)));
         std::iter::once(all).chain(exceptions).collect()
@@ -75,7 +75,7 @@ impl List {
     /// The lines that make `other` of it, such that what both allow is allowed all the time.
     pub(super) fn to(&self, other: &Self) -> Vec<Line> {
         if self.open || other.open {
-            return other.from_nothing();
+            return other.lines();
         }
         let beyond = |these: &Self, those: &Self| -> Vec<(Key, u8)> {
             let more = |(key, access): (&Key, &u8)| {
@@ -119,26 +119,24 @@ mod tests {
         List::of(&rules(&serde_json::from_value::<Vec<_>>(json).unwrap()).unwrap())
     }
 
-    fn lines(lines: &[Line]) -> Vec<String> {
+    fn texts(lines: &[Line]) -> Vec<String> {
         lines.iter().map(|(allow, text)| format!("{}{text}", if *allow { '+' } else { '-' })).collect()
     }
 
     #[test]
     fn everything_goes_and_exceptions_come() {
-        let made = lines(
-            &list(json!([{"allow": true, "type": "c", "major": 10, "access": "r"}])).unwrap().from_nothing(),
-        );
+        let made =
+            texts(&list(json!([{"allow": true, "type": "c", "major": 10, "access": "r"}])).unwrap().lines());
         assert_eq!(made[0], "-a");
         assert!(made.contains(&"+c 10:* r".to_owned()) && made.contains(&"+b *:* m".to_owned()), "{made:?}");
         let all = json!([{"allow": false, "access": "rwm"}, {"allow": true, "access": "rwm"}]);
-        assert_eq!(lines(&list(all).unwrap().from_nothing()), ["+a"]);
+        assert_eq!(texts(&list(all).unwrap().lines()), ["+a"]);
     }
 
     #[test]
     fn a_rule_that_is_not_about_everything_never_opens_everything() {
-        let made = lines(
-            &list(json!([{"allow": true, "major": 10, "minor": 7, "access": "rwm"}])).unwrap().from_nothing(),
-        );
+        let made =
+            texts(&list(json!([{"allow": true, "major": 10, "minor": 7, "access": "rwm"}])).unwrap().lines());
         assert!(made.contains(&"+b 10:7 rwm".to_owned()) && made.contains(&"+c 10:7 rwm".to_owned()));
         assert!(!made.iter().any(|line| line.starts_with("+a")), "{made:?}");
     }
@@ -149,7 +147,7 @@ mod tests {
             {"allow": true, "type": "b", "major": 8, "minor": 1, "access": "rw"},
             {"allow": false, "type": "b", "major": 8, "access": "w"},
         ]);
-        assert!(lines(&list(json).unwrap().from_nothing()).contains(&"+b 8:1 r".to_owned()));
+        assert!(texts(&list(json).unwrap().lines()).contains(&"+b 8:1 r".to_owned()));
         let hole = json!([
             {"allow": true, "type": "b", "major": 8, "access": "rw"},
             {"allow": false, "type": "b", "major": 8, "minor": 1, "access": "w"},
@@ -162,10 +160,10 @@ mod tests {
     fn a_change_goes_through_no_moment_without() {
         let old = List::parse("c 1:3 rwm\nc 10:200 rw\n");
         let new = List::parse("c 1:3 rwm\nc 10:200 r\nb 7:* r\n");
-        assert_eq!(lines(&old.to(&new)), ["+b 7:* r", "-c 10:200 w"]);
-        assert_eq!(lines(&new.to(&old)), ["+c 10:200 w", "-b 7:* r"]);
+        assert_eq!(texts(&old.to(&new)), ["+b 7:* r", "-c 10:200 w"]);
+        assert_eq!(texts(&new.to(&old)), ["+c 10:200 w", "-b 7:* r"]);
         let all = List::parse("a *:* rwm\n");
-        assert_eq!(lines(&all.to(&old)), ["-a", "+c 1:3 rwm", "+c 10:200 rw"]);
-        assert_eq!(lines(&old.to(&all)), ["+a"]);
+        assert_eq!(texts(&all.to(&old)), ["-a", "+c 1:3 rwm", "+c 10:200 rw"]);
+        assert_eq!(texts(&old.to(&all)), ["+a"]);
     }
 }

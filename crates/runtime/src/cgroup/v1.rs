@@ -95,7 +95,7 @@ fn set_devices(find: Find<'_>, rules: &[devices::Rule], writer: &mut Writer) -> 
     };
     let list = List::of(rules)?;
     let (forward, back) = if writer.is_fresh() {
-        (list.from_nothing(), Vec::new())
+        (list.lines(), Vec::new())
     } else {
         let current = List::parse(&read(&directory.join("devices.list"))?);
         (current.to(&list), list.to(&current))

@@ -123,9 +123,8 @@ fn first_type(signature: &[u8], in_array: bool, depth: usize) -> Result<usize, M
                 Err(Malformed("a dictionary's entry"))
             }
         }
-        Some(first) => alignment(*first).and_then(|_| {
-            if *first == b'{' { Err(Malformed("an entry outside a dictionary")) } else { Ok(1) }
-        }),
+        Some(b'{') => Err(Malformed("an entry outside a dictionary")),
+        Some(first) => alignment(*first).map(|_| 1),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oci::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxResources};
+use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxPids, LinuxResources};
 
 use super::super::devices::{self, Rule, letters};
 use super::super::v2;
@@ -59,7 +59,7 @@ pub(super) fn limits(resources: &LinuxResources, host: Host) -> Result<Vec<Prope
                 (Some(-1), None) => add(&mut list, "MemorySwapMax", limit(-1)),
                 (_, Some(sum)) if sum < 0 => add(&mut list, "MemorySwapMax", limit(-1)),
                 (Some(max), Some(sum)) if max > 0 && sum >= max => {
-                    add(&mut list, "MemorySwapMax", limit(sum - max))
+                    add(&mut list, "MemorySwapMax", limit(sum - max));
                 }
                 // That goes to the file only, or is refused there.
                 _ => {}
@@ -69,7 +69,7 @@ pub(super) fn limits(resources: &LinuxResources, host: Host) -> Result<Vec<Prope
     if let Some(cpu) = resources.cpu() {
         processor(&mut list, cpu, host)?;
     }
-    if let Some(weight) = resources.block_io().as_ref().and_then(|b| b.weight()).filter(|w| *w != 0) {
+    if let Some(weight) = resources.block_io().as_ref().and_then(LinuxBlockIo::weight).filter(|w| *w != 0) {
         let (name, weight) = if host.unified {
             ("IOWeight", v2::io_weight("blockIO.weight", weight)?)
         } else {
@@ -85,7 +85,7 @@ pub(super) fn limits(resources: &LinuxResources, host: Host) -> Result<Vec<Prope
 
 /// The limit on processes.
 pub(super) fn tasks(resources: &LinuxResources) -> Option<Property> {
-    let value = match resources.pids().as_ref().map(|pids| pids.limit()) {
+    let value = match resources.pids().as_ref().map(LinuxPids::limit) {
         Some(pids) if pids > 0 => limit(pids),
         Some(_) => limit(-1),
         None => match resources.unified().as_ref()?.get("pids.max")?.trim() {
