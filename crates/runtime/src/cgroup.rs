@@ -19,6 +19,7 @@ use sys::fsx::{self, Mode, OFlags};
 use crate::error::{Context as _, Error};
 use crate::state::{self, Init};
 
+mod delegate;
 mod device_list;
 mod devices;
 mod end;
@@ -145,6 +146,12 @@ impl Cgroup {
                 return Ok(());
             }
             other => other?,
+        }
+        if let Some(owner) = order.owner
+            && self.is_unified()
+            && let Some(directory) = self.v2()
+        {
+            delegate::hand_over(&directory, owner)?;
         }
         match order.resources {
             // Whoever holds the scope counts too.

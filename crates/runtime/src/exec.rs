@@ -39,6 +39,8 @@ pub struct Exec<'a> {
     pub preserved: u32,
     /// It joins a container that is frozen, and waits there until that goes on.
     pub ignore_paused: bool,
+    /// Groups that were made inside the container's, for the process to be in: `path` or, with version 1, `controller:path`.
+    pub cgroups: &'a [String],
 }
 
 /// What the process that joins the container takes with it.
@@ -93,7 +95,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         record: &record,
         process: e.process,
         init,
-        cgroup: cgroup.entry_below(&[], &proc, first.pid)?,
+        cgroup: cgroup.entry_below(e.cgroups, &proc, first.pid)?,
         proc,
         filter,
         stdio: e.stdio,

@@ -65,6 +65,7 @@ fn exec(job: ExecJob) -> ! {
             gate: Gate::Socket(gate),
             preserved: 0,
             ignore_paused: false,
+            cgroups: &[],
         })
     });
     end(made, report)

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use oci::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::MOUNTPOINT;
 use super::systemd::{Plan, Unit};
+use super::{MOUNTPOINT, delegate};
 use crate::error::Error;
 
 /// Who makes the groups of containers.
@@ -44,6 +44,8 @@ pub(crate) struct Order<'a> {
     /// `linux.resources`.
     pub(super) resources: Option<&'a LinuxResources>,
     pub(super) annotations: HashMap<String, String>,
+    /// To whom a group of version 2 is handed over.
+    pub(super) owner: Option<u32>,
     driver: Driver,
 }
 
@@ -55,7 +57,8 @@ impl<'a> Order<'a> {
             Driver::Files => HashMap::new(),
             Driver::Systemd => spec.annotations().clone().unwrap_or_default(),
         };
-        Self { id, path, resources: linux.and_then(|l| l.resources().as_ref()), annotations, driver }
+        let resources = linux.and_then(|l| l.resources().as_ref());
+        Self { id, path, resources, annotations, owner: delegate::owner(spec), driver }
     }
 
     /// Where it is to be, and the unit to start for it.

@@ -30,6 +30,7 @@ const FLAGS: &[Flag] = &[
     Flag::value("pid-file"),
     Flag::value("preserve-fds"),
     Flag::value("apparmor"),
+    Flag::value("cgroup"),
     Flag::value("process-label"),
     Flag::switch("tty").short('t'),
     Flag::switch("detach").short('d'),
@@ -44,6 +45,7 @@ pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error
     let mut options = Arguments::parse(arguments, FLAGS)?;
     let inherited = Inherited::of_caller(options.value("preserve-fds").as_deref())?;
     let ignore_paused = options.take("ignore-paused");
+    let cgroups = options.values("cgroup");
     let detach = options.take("detach");
     let pid_file = options.value("pid-file").map(PathBuf::from);
     let console_socket = options.value("console-socket").map(PathBuf::from);
@@ -77,6 +79,7 @@ pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error
         gate: Gate::Socket(theirs),
         preserved: inherited.count,
         ignore_paused,
+        cgroups: &cgroups,
     };
     let created = crate::exec::exec(order)?;
     let relay = receiver.map(|socket| relay::Relay::receive(&socket)).transpose()?;

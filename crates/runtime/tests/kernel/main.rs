@@ -5,5 +5,6 @@
 mod apparmor;
 mod attacks;
 mod bundle;
+mod cgroups;
 mod containers;
 mod rootless;
