@@ -105,6 +105,13 @@ impl Cgroup {
             Ok((controllers, path))
         };
         let below = below.iter().map(one).collect::<Result<Vec<_>, Error>>()?;
+        let names = || below.iter().flat_map(|(list, _)| list.as_deref().unwrap_or("").split(','));
+        if let Some(twice) = names().enumerate().find(|(at, name)| names().take(*at).any(|n| n == *name)) {
+            return Err(Error::Invalid(format!("--cgroup: controller {:?} is given twice", twice.1)));
+        }
+        if below.len() > 1 && below.iter().any(|(list, _)| list.is_none()) {
+            return Err(Error::Invalid("--cgroup: one for all controllers, and another for some".into()));
+        }
         if self.is_none() && !below.is_empty() {
             return Err(Error::Invalid("--cgroup: the container has no cgroup of its own".into()));
         }
