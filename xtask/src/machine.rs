@@ -31,6 +31,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("mkfs.ext4", "e2fsprogs"),
     need("unshare", "util-linux"),
     need("newuidmap", "uidmap"),
+    need("strace", "strace"),
 ];
 
 /// What the emulated machine needs.
@@ -41,8 +42,7 @@ pub const FOR_VM: &[Need] = &[
 ];
 
 /// What the bench needs beyond that.
-pub const FOR_BENCH: &[Need] =
-    &[need("podman", "podman"), need("strace", "strace"), need("/usr/sbin/dockerd", "docker.io")];
+pub const FOR_BENCH: &[Need] = &[need("podman", "podman"), need("/usr/sbin/dockerd", "docker.io")];
 
 /// Installs those of `needs` that are not there.
 pub fn install(needs: &[Need]) -> Result {

@@ -1,6 +1,7 @@
 //! The command line of an OCI runtime, as runc has it: `create`, `start`, `state`, `kill`, `delete`, and what people use beside them.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -115,17 +116,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     }
 }
 
+/// Writes a line to standard output. Whoever reads it may have gone.
+fn show(text: impl fmt::Display) -> Result<i32, Error> {
+    writeln!(io::stdout(), "{text}").on("write to", "standard output").map(|()| 0)
+}
+
+/// Writes a line to standard error; that nobody reads there is no further error.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "runtime: {text}");
+}
+
 /// One line on standard error, and one in the log for the program that called us.
 fn report(global: &Global, error: &Error) {
     let text = error.chain();
-    eprintln!("runtime: {text}");
+    complain(&text);
     log(global, "error", &text);
 }
 
 /// The same for what failed and is no failure of the command.
 fn warn(global: &Global, error: &Error) {
     let text = error.chain();
-    eprintln!("runtime: warning: {text}");
+    complain(&format!("warning: {text}"));
     log(global, "warning", &text);
 }
 
@@ -139,20 +150,18 @@ fn log(global: &Global, level: &str, text: &str) {
     let written =
         fs::OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
     if let Err(error) = written {
-        eprintln!("runtime: cannot write {}: {error}", path.display());
+        complain(&format!("cannot write {}: {error}", path.display()));
     }
 }
 
 fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
     let mut options = Arguments::parse(arguments, GLOBAL)?;
     if options.take("help") {
-        print!("{USAGE}");
-        return Ok(0);
+        return show(USAGE.trim_end());
     }
     if options.take("version") {
         let version = env!("CARGO_PKG_VERSION");
-        println!("corten runtime version {version}\nspec: {}", state::OCI_VERSION);
-        return Ok(0);
+        return show(format_args!("corten runtime version {version}\nspec: {}", state::OCI_VERSION));
     }
     if let Some(root) = options.value("root").map(PathBuf::from).or_else(own_root) {
         global.root = std::path::absolute(root).on("find", "the root directory")?;
@@ -175,7 +184,7 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
     }
     let mut rest = options.rest().into_iter();
     let Some(command) = rest.next() else {
-        eprint!("{USAGE}");
+        let _ = io::stderr().write_all(USAGE.as_bytes());
         return Ok(1);
     };
     let rest: Vec<String> = rest.collect();
@@ -195,10 +204,7 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         "resume" => manage::resume(global, rest),
         "update" => update::update(global, rest),
         "events" => events::events(global, rest),
-        "help" => {
-            print!("{USAGE}");
-            Ok(0)
-        }
+        "help" => show(USAGE.trim_end()),
         other => Err(Error::Invalid(format!("unknown command {other:?}"))),
     }
 }

@@ -164,10 +164,11 @@ fn create_in(
         filter,
         stdio: c.stdio,
         sync: theirs,
+        creators_end: Some(ours),
         waiting,
     };
     let (child, inside) = spawn(inside)?;
-    let Inside { proc, sync, devices, .. } = inside;
+    let Inside { proc, sync, creators_end, devices, .. } = inside;
     // Its other end must be held by init alone, or its death would not be noticed.
     drop(sync);
     if let Some(own) = own_pid_namespace {
@@ -186,6 +187,7 @@ fn create_in(
         proc: &proc,
         child: &child,
     };
+    let ours = creators_end.ok_or_else(|| Error::Setup { text: "the creator's socket is gone".into() })?;
     server.serve(&ours)?;
     if let Err(error) = cgroup.settle(order) {
         let _ = sys::signal::send(&child.pidfd, 9);

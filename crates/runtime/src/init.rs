@@ -2,6 +2,7 @@
 //! reaps whoever ends without a parent.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 
 use sys::process::{self, Child};
 use sys::signal::{self, SignalFd};
@@ -26,7 +27,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", error.chain());
+            let _ = writeln!(std::io::stderr(), "{}", error.chain());
             error.exit_code().into()
         }
     }
@@ -62,7 +63,7 @@ fn start(program: &Program) -> ! {
     }
     signal::reset();
     let error = program.execute();
-    eprintln!("{}", error.chain());
+    let _ = writeln!(std::io::stderr(), "{}", error.chain());
     process::exit(error.exit_code().into())
 }
 

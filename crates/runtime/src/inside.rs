@@ -63,12 +63,15 @@ pub(crate) struct Inside<'a> {
     pub(crate) filter: Option<Filter>,
     pub(crate) stdio: Stdio,
     pub(crate) sync: OwnedFd,
+    /// The other end. Init closes its copy, so that it notices when the creator has gone.
+    pub(crate) creators_end: Option<OwnedFd>,
     pub(crate) waiting: Waiting,
 }
 
 /// Init's life. It ends as the user's program, or with an error told to the creator.
-pub(crate) fn main(inside: Inside<'_>) -> ! {
+pub(crate) fn main(mut inside: Inside<'_>) -> ! {
     let Ok(sync) = inside.sync.try_clone() else { process::exit(1) };
+    drop(inside.creators_end.take());
     match set_up(inside, &sync) {
         Err(error) => wire::send_failure(&sync, &error),
         // The last thing the creator hears; from here on it is the starter who is told.

@@ -6,8 +6,8 @@ use std::io;
 use serde_json::{Value, json};
 use sys::proc::Proc;
 
-use super::Global;
 use super::arguments::{Arguments, Flag};
+use super::{Global, show};
 use crate::error::{Context as _, Error};
 use crate::features;
 use crate::lifecycle::{Container, Status};
@@ -30,8 +30,7 @@ fn describe(container: &Container) -> Value {
 pub(super) fn state(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
     let id = Arguments::parse(arguments, &[])?.only("container id")?;
     let container = Container::open(&id, &global.state_dir(&id)?)?;
-    println!("{:#}", describe(&container));
-    Ok(0)
+    show(format_args!("{:#}", describe(&container)))
 }
 
 pub(super) fn list(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
@@ -54,25 +53,26 @@ pub(super) fn list(global: &Global, arguments: Vec<String>) -> Result<i32, Error
     }
     containers.sort_by(|a, b| a.record.id.cmp(&b.record.id));
     if options.take("quiet") {
-        containers.iter().for_each(|c| println!("{}", c.record.id));
-        return Ok(0);
+        return containers.iter().try_fold(0, |_, c| show(&c.record.id));
     }
     match options.value("format").as_deref() {
-        None | Some("table") => print_table(&containers),
-        Some("json") => println!("{}", Value::from(containers.iter().map(describe).collect::<Vec<_>>())),
-        Some(other) => return Err(Error::Invalid(format!("invalid format option {other:?}"))),
+        None | Some("table") => show_table(&containers),
+        Some("json") => show(Value::from(containers.iter().map(describe).collect::<Vec<_>>())),
+        Some(other) => Err(Error::Invalid(format!("invalid format option {other:?}"))),
     }
-    Ok(0)
 }
 
-fn print_table(containers: &[Container]) {
-    println!("{:<24} {:<8} {:<9} {:<32} {:<32} OWNER", "ID", "PID", "STATUS", "BUNDLE", "CREATED");
+fn show_table(containers: &[Container]) -> Result<i32, Error> {
+    let [id, pid, status, bundle, created] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED"];
+    show(format_args!("{id:<24} {pid:<8} {status:<9} {bundle:<32} {created:<32} OWNER"))?;
     for container in containers {
         let record = &container.record;
         let pid = if container.status == Status::Stopped { 0 } else { container.init.pid };
         let (status, bundle) = (container.status.word(), record.bundle.display().to_string());
-        println!("{:<24} {pid:<8} {status:<9} {bundle:<32} {:<32} root", record.id, record.created);
+        let (id, created) = (&record.id, &record.created);
+        show(format_args!("{id:<24} {pid:<8} {status:<9} {bundle:<32} {created:<32} root"))?;
     }
+    Ok(0)
 }
 
 pub(super) fn ps(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
@@ -83,15 +83,14 @@ pub(super) fn ps(global: &Global, arguments: Vec<String>) -> Result<i32, Error> 
     let mut pids = container.cgroup()?.pids()?;
     pids.sort_unstable();
     match format.as_deref() {
-        Some("json") => println!("{}", json!(pids)),
+        Some("json") => show(json!(pids)),
         None | Some("table") => {
             let proc = Proc::open().on("open", "/proc")?;
-            println!("{:<8} {:<8} {:<8} {:<5} CMD", "UID", "PID", "PPID", "STATE");
-            pids.iter().filter_map(|pid| process_line(&proc, *pid)).for_each(|line| println!("{line}"));
+            show(format_args!("{:<8} {:<8} {:<8} {:<5} CMD", "UID", "PID", "PPID", "STATE"))?;
+            pids.iter().filter_map(|pid| process_line(&proc, *pid)).try_fold(0, |_, line| show(line))
         }
-        Some(other) => return Err(Error::Invalid(format!("invalid format option {other:?}"))),
+        Some(other) => Err(Error::Invalid(format!("invalid format option {other:?}"))),
     }
-    Ok(0)
 }
 
 /// A line about a process; none if it has ended meanwhile.
@@ -114,6 +113,5 @@ pub(super) fn features(arguments: Vec<String>) -> Result<i32, Error> {
     if !Arguments::parse(arguments, &[])?.rest().is_empty() {
         return Err(Error::Invalid("features takes no arguments".into()));
     }
-    println!("{:#}", features::document());
-    Ok(0)
+    show(format_args!("{:#}", features::document()))
 }

@@ -7,4 +7,5 @@ mod attacks;
 mod bundle;
 mod cgroups;
 mod containers;
+mod faults;
 mod rootless;
