@@ -106,11 +106,12 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         gate,
     };
     let what = Clone { flags: process::CLONE_CLEAR_SIGHAND, cgroup: joining.cgroup.v2() };
-    let cloned = joining.affinity.begin(|| process::clone(what).on("clone", "a process"))?;
-    let first = match cloned {
+    let before = joining.affinity.begin()?;
+    let first = match process::clone(what).on("clone", "a process")? {
         Cloned::Child => join(joining),
         Cloned::Parent(first) => first,
     };
+    Affinity::go_back(before)?;
     drop(joining);
     let born = attend(&ours, &first, &record);
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;

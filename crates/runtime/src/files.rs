@@ -33,6 +33,8 @@ pub(crate) enum Files<'a> {
     Trees {
         /// The root filesystem.
         root: OwnedFd,
+        /// Where it is, and is mounted until it becomes the root: hooks look for it there.
+        path: PathBuf,
         /// In the order of the configuration.
         mounts: Vec<Prepared>,
     },
@@ -56,17 +58,16 @@ pub(crate) fn prepare<'a>(sources: Sources<'_>, namespaces: &Namespaces) -> Resu
     let propagation = Some(if follows { Propagation::Slave } else { Propagation::Private });
     let change = Change { propagation, ..Change::default() };
     mount::change(&root, true, change).on("set the propagation of", &path)?;
-    Ok(Files::Trees { root, mounts: prepare_mounts(sources, namespaces)? })
+    Ok(Files::Trees { root, path, mounts: prepare_mounts(sources, namespaces)? })
 }
 
 fn root_path(sources: &Sources<'_>) -> Result<PathBuf, Error> {
     let root = sources.spec.root().as_ref();
     let root = root.ok_or_else(|| Error::Invalid("config.json: root is missing".into()))?;
     let path = sources.bundle.join(root.path());
-    if path.is_dir() {
-        return Ok(path);
-    }
-    Err(Error::Invalid(format!("root filesystem {} is not a directory", path.display())))
+    let invalid = || Error::Invalid(format!("root filesystem {} is not a directory", path.display()));
+    let real = std::fs::canonicalize(&path).map_err(|_| invalid())?;
+    if real.is_dir() { Ok(real) } else { Err(invalid()) }
 }
 
 fn prepare_mounts(sources: Sources<'_>, namespaces: &Namespaces) -> Result<Vec<Prepared>, Error> {

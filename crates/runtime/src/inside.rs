@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -228,8 +229,8 @@ fn enter_time_namespace(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
 fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Result<Option<Console>, Error> {
     let spec = inside.spec;
     match std::mem::replace(&mut inside.files, Files::Done) {
-        Files::Trees { root, mounts } => {
-            let mut cover = attach_root(&root, inside)?;
+        Files::Trees { root, path, mounts } => {
+            let mut cover = attach_root(&root, &path, inside)?;
             let root = Root::from_fd(root);
             for prepared in mounts {
                 mounts::attach(&root, prepared)?;
@@ -257,20 +258,24 @@ fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Resu
     }
 }
 
-/// Puts the root filesystem where the host's root is for this process, and returns what hides paths in it.
-fn attach_root(root: &OwnedFd, inside: &Inside<'_>) -> Result<Cover, Error> {
+/// Mounts the root filesystem on itself, and returns what hides paths in it.
+fn attach_root(root: &OwnedFd, path: &Path, inside: &Inside<'_>) -> Result<Cover, Error> {
     // Nothing mounted from here on is seen by the host.
     let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
     mount::change_everything(slave).on("set the propagation of", "/")?;
     let cover = Cover::new()?;
+    let place = match Root::open(path) {
+        // Another's mount namespace need not have the directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Root::open("/").on("open", "/")?,
+        other => other.on("open", path)?,
+    };
     if inside.manner.no_pivot {
         // They would stay within reach below the new root, with all that the host's show.
         for path in ["/proc", "/sys"] {
             mount::detach(path).on("unmount", path)?;
         }
     }
-    let host = Root::open("/").on("open", "/")?;
-    mount::attach(root, &host).on("mount", "the root filesystem")?;
+    mount::attach(root, &place).on("mount", path)?;
     Ok(cover)
 }
 

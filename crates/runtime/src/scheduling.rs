@@ -137,14 +137,17 @@ impl Affinity {
         })
     }
 
-    /// Does what `make` does on the first processors, and goes back to where the caller was.
-    pub(crate) fn begin<T>(&self, make: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let Some(initial) = &self.initial else { return make() };
+    /// Moves the caller to the first processors, where what it makes then begins. Returns where it was, to go back to.
+    pub(crate) fn begin(&self) -> Result<Option<Mask>, Error> {
+        let Some(initial) = &self.initial else { return Ok(None) };
         let before = sched::affinity().on("read", "the CPU affinity")?;
         sched::set_affinity(initial).on("set", "process.execCPUAffinity.initial")?;
-        let made = make();
-        sched::set_affinity(&before).on("set back", "the CPU affinity")?;
-        made
+        Ok(Some(before))
+    }
+
+    /// Moves the caller back.
+    pub(crate) fn go_back(before: Option<Mask>) -> Result<(), Error> {
+        before.map_or(Ok(()), |before| sched::set_affinity(&before).on("set back", "the CPU affinity"))
     }
 
     /// Moves the calling process, which is in the container's cgroup, to the last processors.

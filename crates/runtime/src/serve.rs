@@ -43,18 +43,23 @@ impl Server<'_> {
     /// Serves init until it is ready, and records what later commands need.
     pub(crate) fn serve(&self, sync: &OwnedFd) -> Result<(), Error> {
         let groups = rdt::create(self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()), self.id)?;
-        let served =
-            groups.add(self.child.pid).and_then(|()| self.attend(sync)).and_then(|()| self.record(&groups));
+        let mut hooked = false;
+        let joined = groups.add(self.child.pid);
+        let served = joined.and_then(|()| self.attend(sync, &mut hooked)).and_then(|()| self.record(&groups));
         if served.is_err() {
             // The first error is the one that explains.
             let _ = sys::signal::send(&self.child.pidfd, 9);
             let _ = process::wait(&self.child.pidfd);
             let _ = rdt::remove(&groups.made);
+            if hooked {
+                self.run_last_hooks();
+            }
         }
         served
     }
 
-    fn attend(&self, sync: &OwnedFd) -> Result<(), Error> {
+    /// Answers init until it is ready; `hooked` tells whether hooks have begun to run.
+    fn attend(&self, sync: &OwnedFd, hooked: &mut bool) -> Result<(), Error> {
         loop {
             match wire::receive(sync)? {
                 Message::Step(wire::NEEDS_MAPS) => {
@@ -72,6 +77,7 @@ impl Server<'_> {
                     wire::send(sync, wire::HAS_DEVICES)?;
                 }
                 Message::Step(wire::NEEDS_HOOKS) => {
+                    *hooked = true;
                     self.run_hooks()?;
                     wire::send(sync, wire::HAD_HOOKS)?;
                 }
@@ -145,6 +151,14 @@ impl Server<'_> {
         let state = self.state("creating");
         hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", &state)?;
         hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", &state)
+    }
+
+    /// What hooks have done those of the end undo (runtime-spec, "Lifecycle", steps 3 to 5 and 13). That they fail as well is not what explains.
+    fn run_last_hooks(&self) {
+        let hooks = self.spec.hooks().as_ref().and_then(|h| h.poststop().as_deref()).unwrap_or_default();
+        let annotations = self.spec.annotations().as_ref();
+        let state = hooks::state_json(self.id, "stopped", 0, self.bundle, annotations);
+        let _ = hooks::run_all(hooks, "poststop", &state);
     }
 
     fn state(&self, status: &str) -> serde_json::Value {

@@ -79,6 +79,9 @@ impl Cgroup {
                 entry.tasks.push((tasks, fd));
             }
         }
+        // The last, as it may stop whoever comes into it: by then it is where it can be found.
+        let freezer = self.v1("freezer");
+        entry.tasks.sort_by_key(|(tasks, _)| freezer.as_deref().is_some_and(|f| tasks.starts_with(f)));
         Ok(entry)
     }
 
