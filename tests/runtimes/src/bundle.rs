@@ -396,6 +396,14 @@ impl Running {
         i32::try_from(self.child.id()).expect("a process number")
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
     /// What it has written to standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -106,7 +106,7 @@ fn signals_by_name_and_number_reach_the_first_process() {
         let bundle = Bundle::new(runtime, json!([["hold"]]));
         bundle.launch();
         let _ = bundle.holding();
-        for (name, number) in [("USR1", 10), ("SIGUSR2", 12), ("1", 1), ("37", 37), ("winch", 28)] {
+        for (name, number) in [("USR1", 10), ("SIGUSR2", 12), ("1", 1), ("37", 37), ("WINCH", 28)] {
             bundle.kill(name);
             kit::wait_for(name, || bundle.lines().contains(&json!({"signal": number})).then_some(()));
         }
@@ -220,8 +220,18 @@ fn processes_stand_still_while_it_is_paused() {
         bundle.ok(&["resume", &bundle.id()]);
         assert_eq!(bundle.status(), "running");
         kit::wait_for("the signal", || (bundle.lines().len() > lines).then_some(()));
-        // What does not stand still cannot go on.
+    });
+}
+
+#[test]
+fn what_does_not_stand_still_cannot_go_on() {
+    judge(|runtime| {
+        let bundle = Bundle::new(runtime, json!([["hold"]]));
+        bundle.launch();
+        let _ = bundle.holding();
         let _ = bundle.call(&["resume", &bundle.id()]).failure();
+        bundle.ok(&["pause", &bundle.id()]);
+        let _ = bundle.call(&["pause", &bundle.id()]).failure();
     });
 }
 
@@ -268,6 +278,7 @@ fn processes_are_listed() {
         assert!(list.len() == 2 && list.contains(&bundle.pid()), "{list:?}");
         let table = bundle.ok(&["ps", &bundle.id()]);
         assert!(table.lines().next().unwrap().contains("PID"), "{table}");
-        assert_eq!(table.lines().filter(|line| line.contains("hold")).count(), 2, "{table}");
+        assert_eq!(table.lines().count(), 3, "{table}");
+        assert!(list.iter().all(|pid| table.contains(&pid.to_string())), "{table}");
     });
 }

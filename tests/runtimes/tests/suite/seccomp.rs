@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sys::trial::{self, Answer};
 
 const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 const ENOSYS: i32 = 38;
 const SIGTRAP_CODE: i32 = 128 + 31;
 
@@ -305,8 +306,15 @@ fn receive(listener: &UnixListener) -> (Value, Vec<OwnedFd>) {
     let (mut buffer, mut descriptors) = ([0; 16384], Vec::new());
     let length = sys::socket::recv_fds(&stream, &mut buffer, &mut descriptors).unwrap();
     let mut text = buffer[..length].to_vec();
-    stream.read_to_end(&mut text).unwrap();
-    (serde_json::from_slice(&text).unwrap(), descriptors)
+    // Not all runtimes close the connection at once; what is complete is complete.
+    loop {
+        if let Ok(state) = serde_json::from_slice(&text) {
+            return (state, descriptors);
+        }
+        let length = stream.read(&mut buffer).unwrap();
+        assert_ne!(length, 0, "the state ends early: {}", String::from_utf8_lossy(&text));
+        text.extend(&buffer[..length]);
+    }
 }
 
 #[test]
@@ -340,8 +348,14 @@ fn a_listener_answers_for_the_kernel() {
                 (140, [1, 2, 3, ..]) => Answer::Errno(61),
                 _ => Answer::Continue,
             };
-            trial::answer(&descriptors[0], asked.id, answer).unwrap();
-            if matches!((asked.number, asked.arguments[0]), (124, 7) | (140, 1) | (110, _)) {
+            match trial::answer(&descriptors[0], asked.id, answer) {
+                // A signal took the caller out of it, and it will ask again: Go's scheduler does that.
+                Err(error) if error.raw_os_error() == Some(ENOENT) => continue,
+                other => other.unwrap(),
+            }
+            // The runtime's last steps may ask for their parent as well, before the program does.
+            let next = [(124, 7), (140, 1), (110, asked.arguments[0])][seen.len()];
+            if (asked.number, asked.arguments[0]) == next {
                 seen.push(asked.number);
             }
         }
