@@ -410,6 +410,12 @@ impl Running {
         fs::read_to_string(&self.stdout).unwrap_or_default()
     }
 
+    /// All that it has written so far.
+    #[must_use]
+    pub fn written(&self) -> String {
+        self.stdout() + &fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
@@ -455,14 +461,19 @@ impl Output {
     }
 }
 
-/// Takes the connection that comes.
+/// Takes the connection that `running` makes.
 ///
 /// # Panics
 /// None comes.
 #[must_use]
-pub fn accept(listener: &UnixListener) -> UnixStream {
+pub fn accept(listener: &UnixListener, running: &mut Running) -> UnixStream {
     listener.set_nonblocking(true).expect("a non-blocking listener");
-    let (stream, _) = wait_for("a connection", || listener.accept().ok());
+    let (stream, _) = wait_for("a connection", || {
+        let ended = !running.runs();
+        let accepted = listener.accept().ok();
+        assert!(accepted.is_some() || !ended, "no connection, and it has ended: {}", running.written());
+        accepted
+    });
     stream.set_nonblocking(false).expect("a blocking stream");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
     stream

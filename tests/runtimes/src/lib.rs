@@ -10,6 +10,6 @@ pub mod known;
 mod runtime;
 mod trial;
 
-pub use bundle::{Bundle, Output, accept};
+pub use bundle::{Bundle, Output, Running, accept};
 pub use runtime::{Kind, Runtime, probe};
 pub use trial::{judge, skip};

@@ -225,7 +225,7 @@ fn what_is_paused_takes_no_processes_unless_told_to() {
         let mut running =
             bundle.spawn(bundle.bare(&["exec", "--ignore-paused", &id, "/probe", "[[\"world\"]]"]));
         kit::wait_for("the process", || {
-            assert!(running.runs(), "it is refused");
+            assert!(running.runs(), "it has ended: {}", running.written());
             let list = bundle.ok(&["ps", "--format", "json", &id]);
             (serde_json::from_str::<Vec<i32>>(&list).unwrap().len() > 1).then_some(())
         });

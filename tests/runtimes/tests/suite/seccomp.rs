@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use runtimes::{Bundle, Runtime, judge, skip};
+use runtimes::{Bundle, Running, Runtime, judge, skip};
 use serde_json::{Value, json};
 use sys::trial::{self, Answer};
 
@@ -301,8 +301,8 @@ fn profile_for_x86_64(profile: &Value) -> Value {
 }
 
 /// What a runtime sends to the listener: the state of the container's process, and descriptors.
-fn receive(listener: &UnixListener) -> (Value, Vec<OwnedFd>) {
-    let mut stream = runtimes::accept(listener);
+fn receive(listener: &UnixListener, running: &mut Running) -> (Value, Vec<OwnedFd>) {
+    let mut stream = runtimes::accept(listener, running);
     let (mut buffer, mut descriptors) = ([0; 16384], Vec::new());
     let length = sys::socket::recv_fds(&stream, &mut buffer, &mut descriptors).unwrap();
     let mut text = buffer[..length].to_vec();
@@ -329,8 +329,8 @@ fn a_listener_answers_for_the_kernel() {
         bundle.config["linux"]["seccomp"]["listenerMetadata"] = "what was agreed".into();
         bundle.config["annotations"] = json!({"org.example": "yes"});
         let (id, path) = (bundle.id(), bundle.path().display().to_string());
-        let running = bundle.spawn(bundle.command(&["run", &id]));
-        let (state, descriptors) = receive(&listener);
+        let mut running = bundle.spawn(bundle.command(&["run", &id]));
+        let (state, descriptors) = receive(&listener, &mut running);
         assert_eq!(state["metadata"], "what was agreed");
         assert_eq!(state["fds"], json!(["seccompFd"]));
         assert_eq!(state["state"]["id"], id.as_str());

@@ -23,8 +23,8 @@ fn receive(bundle: &Bundle, args: &[&str]) -> OwnedFd {
     let listener = UnixListener::bind(&path).unwrap();
     let mut all = vec![args[0], "--console-socket", path.to_str().unwrap()];
     all.extend(&args[1..]);
-    let running = bundle.spawn(bundle.command(&all));
-    let stream = runtimes::accept(&listener);
+    let mut running = bundle.spawn(bundle.command(&all));
+    let stream = runtimes::accept(&listener, &mut running);
     let (mut buffer, mut descriptors) = ([0; 4096], Vec::new());
     sys::socket::recv_fds(&stream, &mut buffer, &mut descriptors).unwrap();
     assert_eq!(descriptors.len(), 1);
