@@ -183,13 +183,6 @@ const TABLE: &[Known] = &[
     known(Kind::Crun, "resources::the_number_of_processes", "1.8.1 writes the -1 as it is"),
     known(Kind::Crun, "resources::the_weight_of_disks", "1.8.1 does not know the file of newer kernels"),
     known(Kind::Crun, "seccomp::a_listener_that_is_not_there_is_an_error", "it is content with less"),
-    known(Kind::Corten, "commands::running_out_of_memory_is_told", TO_COME),
-    known(Kind::Corten, "commands::the_figures_of_a_container_are_told", TO_COME),
-    known(Kind::Corten, "exec::it_can_be_put_into_a_group_below", TO_COME),
-    known(Kind::Corten, "exec::what_is_paused_takes_no_processes_unless_told_to", TO_COME),
-    known(Kind::Corten, "resources::a_change_that_the_kernel_refuses_is_an_error", TO_COME),
-    known(Kind::Corten, "resources::limits_are_changed_by_flags", TO_COME),
-    known(Kind::Corten, "resources::limits_are_changed_by_json", TO_COME),
 ];
 
 /// Debian 12 has 1.1.5, which is of specification 1.0.2.
@@ -200,9 +193,6 @@ const OLD_CRUN: &str = "newer than crun 1.8.1, which ignores or refuses it";
 
 const CRUN_TIME: &str =
     "the init of crun 1.8.1 ends once it has left the time namespace, before the offsets are written";
-
-/// Refused by its name until it is there.
-const TO_COME: &str = "not there yet";
 
 /// Those that hold at times.
 const RACES: &[Known] = &[race(
