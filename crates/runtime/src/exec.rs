@@ -143,6 +143,7 @@ fn attend(sync: &OwnedFd, first: &Child, record: &Record) -> Result<Message, Err
                     let _ = sys::signal::send(&first.pidfd, 9);
                     return Err(error);
                 }
+                wire::send(sync, wire::HAS_LISTENER)?;
             }
             other => return Ok(other),
         }

@@ -68,11 +68,10 @@ impl Filter {
     }
 
     /// Puts it in force for the calling process. The number of the listener, if it has one, is told to the creator behind `sync`, which takes it.
-    pub(crate) fn install(&self, sync: impl AsFd) -> Result<(), Error> {
+    pub(crate) fn install(&self, sync: &OwnedFd) -> Result<(), Error> {
         let listener =
             seccomp::install(&self.instructions, self.flags).on("install", "the seccomp filter")?;
-        // Whatever call comes next may wait for an answer from the other end of the listener; this one may not.
-        listener.map_or(Ok(()), |listener| wire::send_listener(&sync, listener))
+        listener.map_or(Ok(()), |listener| wire::send_listener(sync, listener))
     }
 }
 

@@ -150,11 +150,11 @@ impl Affinity {
         before.map_or(Ok(()), |before| sched::set_affinity(&before).on("set back", "the CPU affinity"))
     }
 
-    /// Moves the calling process, which is in the container's cgroup, to the last processors.
+    /// Moves the calling process, which is in the container's cgroup, to the last processors; without any, to all that the cgroup has.
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        self.last
-            .as_ref()
-            .map_or(Ok(()), |last| sched::set_affinity(last).on("set", "process.execCPUAffinity.final"))
+        let all = || Mask::parse(&format!("0-{}", CPUS_MAX - 1), CPUS_MAX);
+        let last = self.last.clone().or_else(|| self.initial.as_ref().and_then(|_| all()));
+        last.map_or(Ok(()), |last| sched::set_affinity(&last).on("set", "process.execCPUAffinity.final"))
     }
 }
 

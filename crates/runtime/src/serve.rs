@@ -82,7 +82,10 @@ impl Server<'_> {
                     wire::send(sync, wire::HAD_HOOKS)?;
                 }
                 Message::Step(wire::READY) => return self.finish(),
-                Message::Listener(number) => self.hand_over(number)?,
+                Message::Listener(number) => {
+                    self.hand_over(number)?;
+                    wire::send(sync, wire::HAS_LISTENER)?;
+                }
                 Message::Failure { code, text } => return Err(wire::failure(code, text)),
                 Message::End => return Err(self.death()?),
                 other => {

@@ -11,6 +11,7 @@
 //!    |<---- 'H' ---------------| mounted, hooks to be run         |
 //!    |----- 'h' -------------->|                                  |
 //!    |<---- 'L' number --------| has a seccomp listener           |
+//!    |----- 'l' -------------->| it has been handed over          |
 //!    |<---- 'R' ---------------| ready (the socket is closed)     |
 //!    |                         |<---------------- one byte -------|
 //!    |                         | execve                           |
@@ -20,7 +21,7 @@
 //! At each point init may send `E`, an exit code and a text, and end.
 
 use std::io;
-use std::os::fd::{AsFd, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use sys::socket;
 
@@ -38,6 +39,7 @@ pub(crate) const READY: u8 = b'R';
 pub(crate) const GO: u8 = b'G';
 const BORN: u8 = b'B';
 const LISTENER: u8 = b'L';
+pub(crate) const HAS_LISTENER: u8 = b'l';
 const FAILURE: u8 = b'E';
 
 /// The longest message: a failure's text with a path or two in it.
@@ -111,20 +113,27 @@ pub(crate) fn send_born(socket: impl AsFd, pid: i32) -> Result<(), Error> {
     socket::send(socket, &[BORN, a, b, c, d]).on("send to", "the other side").map(drop)
 }
 
-/// Says at which number the listener is, and leaves it open there: it goes when another program is executed. By `write(2)`, the one
-/// call that the specification keeps from being listened to.
-pub(crate) fn send_listener(socket: impl AsFd, listener: OwnedFd) -> Result<(), Error> {
-    let [a, b, c, d] = listener.into_raw_fd().to_le_bytes();
-    sys::proc::write_once(socket, &[LISTENER, a, b, c, d]).on("send to", "the other side")
+/// Says at which number the listener is, and waits until it has been taken there. By `write(2)`, the one call that the specification
+/// keeps from being listened to; whatever comes after it may have to wait for whoever has the listener then.
+pub(crate) fn send_listener(socket: &OwnedFd, listener: OwnedFd) -> Result<(), Error> {
+    let [a, b, c, d] = listener.as_raw_fd().to_le_bytes();
+    sys::proc::write_once(socket, &[LISTENER, a, b, c, d]).on("send to", "the other side")?;
+    let answer = receive(socket)?;
+    drop(listener);
+    expect(&answer, HAS_LISTENER)
+}
+
+fn expect(message: &Message, step: u8) -> Result<(), Error> {
+    if *message == Message::Step(step) {
+        return Ok(());
+    }
+    Err(Error::Setup { text: "the creator has gone".into() })
 }
 
 /// Asks the other side for something, and waits until it is done.
 pub(crate) fn ask(socket: &OwnedFd, need: u8, answer: u8) -> Result<(), Error> {
     send(socket, need)?;
-    match receive(socket)? {
-        Message::Step(step) if step == answer => Ok(()),
-        _ => Err(Error::Setup { text: "the creator has gone".into() }),
-    }
+    expect(&receive(socket)?, answer)
 }
 
 /// Reports an error. That nobody listens any more is no further error.
