@@ -285,11 +285,36 @@ impl Cgroup {
     fn set_with_unit(&self, unit: &Unit, resources: &LinuxResources) -> Result<(), Error> {
         let mut writer = Writer::new(false);
         let set = self.set_files(Some(resources), &mut writer);
-        if let Err(error) = set.and_then(|()| systemd::update(unit, resources, self.is_unified())) {
+        let told = set.and_then(|()| systemd::update(unit, &self.completed(resources), self.is_unified()));
+        if let Err(error) = told {
             writer.take_back();
             return Err(error);
         }
         self.set(Some(resources), false)
+    }
+
+    /// With what the group has where systemd takes two limits as one and only one of them is given.
+    fn completed(&self, resources: &LinuxResources) -> LinuxResources {
+        let mut resources = resources.clone();
+        let unified = self.is_unified();
+        if let (Some(cpu), Some(directory)) =
+            (resources.cpu_mut(), self.v2().filter(|_| unified).or(self.v1("cpu")))
+        {
+            let given = (cpu.quota().filter(|q| *q != 0), cpu.period().filter(|p| *p != 0));
+            if given.0.is_some() != given.1.is_some() {
+                let (quota, period) =
+                    if unified { v2::bandwidth(&directory) } else { v1::bandwidth(&directory) };
+                cpu.set_quota(given.0.or(quota)).set_period(given.1.or(period));
+            }
+        }
+        if unified
+            && let (Some(memory), Some(directory)) = (resources.memory_mut(), self.v2())
+            && memory.limit().is_none_or(|limit| limit == 0)
+            && memory.swap().is_some_and(|swap| swap > 0)
+        {
+            memory.set_limit(v2::current_limit(&directory).unwrap_or(None));
+        }
+        resources
     }
 
     fn set(&self, resources: Option<&LinuxResources>, fresh: bool) -> Result<(), Error> {

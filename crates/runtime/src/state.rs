@@ -61,9 +61,11 @@ impl Init {
     /// A descriptor of the process, if it is still there and still the same; `None` also for one that has ended and
     /// was not reaped.
     pub fn find(&self, proc: &Proc) -> Result<Option<OwnedFd>, Error> {
+        const EINVAL: i32 = 22;
         // The descriptor first: the checks after it are then about the process it holds.
         let pidfd = match sys::process::pidfd(self.pid) {
-            Err(error) if is_no_process(&error) => return Ok(None),
+            // The number may outlive its process, as that of a session or a group: older kernels call it invalid then.
+            Err(error) if is_no_process(&error) || error.raw_os_error() == Some(EINVAL) => return Ok(None),
             other => other.on("find", format!("process {}", self.pid))?,
         };
         let same = match proc.start_time(self.pid) {

@@ -258,6 +258,13 @@ fn set_bandwidth(find: Find<'_>, cpu: &LinuxCpu, writer: &mut Writer) -> Result<
     waiting.iter().try_for_each(|(field, path, value)| writer.write(field, path, value))
 }
 
+/// Quota (below zero for none) and period as they are.
+pub(super) fn bandwidth(directory: &Path) -> (Option<i64>, Option<u64>) {
+    let value = |name: &str| read(&directory.join(name)).ok();
+    let quota = value("cpu.cfs_quota_us").and_then(|text| text.trim().parse().ok());
+    (quota, value("cpu.cfs_period_us").and_then(|text| text.trim().parse().ok()))
+}
+
 fn set_block_io(find: Find<'_>, block_io: &LinuxBlockIo, writer: &mut Writer) -> Result<(), Error> {
     // The weight belongs to the scheduler: CFQ has gone from the kernel, its successor BFQ has a file of its own name.
     let weight_file = |field: &str, names: &[&str]| -> Result<PathBuf, Error> {

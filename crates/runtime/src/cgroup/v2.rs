@@ -180,7 +180,7 @@ fn set_memory(directory: &Path, memory: &LinuxMemory, writer: &mut Writer) -> Re
 }
 
 /// The limit that the group has.
-fn current_limit(directory: &Path) -> Result<Option<i64>, Error> {
+pub(super) fn current_limit(directory: &Path) -> Result<Option<i64>, Error> {
     Ok(read(&directory.join("memory.max"))?.trim().parse().ok())
 }
 
@@ -251,6 +251,14 @@ fn set_bandwidth(directory: &Path, cpu: &LinuxCpu, writer: &mut Writer) -> Resul
         writer.write(if quota.is_some() { "cpu.quota" } else { "cpu.period" }, &file, &value)?;
     }
     waiting.map_or(Ok(()), |value| burst(writer, value))
+}
+
+/// Quota (below zero for none) and period as they are.
+pub(super) fn bandwidth(directory: &Path) -> (Option<i64>, Option<u64>) {
+    let text = read(&directory.join("cpu.max")).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let quota = words.next().map(|word| word.parse().unwrap_or(-1));
+    (quota, words.next().and_then(|word| word.parse().ok()))
 }
 
 /// The weight of version 1 (10 to 1000) on the scale of version 2 (1 to 10000).

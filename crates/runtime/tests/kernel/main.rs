@@ -9,3 +9,4 @@ mod cgroups;
 mod containers;
 mod faults;
 mod rootless;
+mod systemd;
