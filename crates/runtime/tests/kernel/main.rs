@@ -9,4 +9,5 @@ mod cgroups;
 mod containers;
 mod faults;
 mod rootless;
+mod subgroups;
 mod systemd;

@@ -201,3 +201,39 @@ fn what_a_user_may_not_do_is_refused_in_one_line() {
     let line = refusal(|config| config["process"]["oomScoreAdj"] = (-500).into());
     assert!(line.contains("oom_score_adj"), "{line}");
 }
+
+#[test]
+fn a_user_who_may_make_no_cgroup_has_a_container_without_one() {
+    if !possible() || !users_can() {
+        return;
+    }
+    let mut rootless = Rootless::new("sleep 1000 & echo started > /tmp/flag; wait");
+    let id = rootless.bundle.id();
+    let mut run = rootless.command(&["run", "--detach", &id]);
+    assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    while !rootless.bundle.rootfs().join("tmp/flag").exists() {
+        std::thread::yield_now();
+    }
+    // Its processes are those that descend from its first.
+    let pids: Vec<i32> =
+        serde_json::from_str(&text(&rootless.output(&["ps", "--format", "json", &id]))).unwrap();
+    assert_eq!(pids.len(), 2, "{pids:?}");
+    for args in [&["pause", &id][..], &["events", "--stats", &id], &["update", "--pids-limit", "5", &id]] {
+        let output = rootless.output(args);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && error.lines().count() == 1 && error.contains("cgroup"),
+            "{error}"
+        );
+    }
+    text(&rootless.output(&["kill", "--all", &id, "KILL"]));
+    text(&rootless.output(&["delete", "--force", &id]));
+    rootless.bundle.assert_nothing_left();
+    // A limit that nobody would hold is not promised.
+    rootless.bundle.config["linux"]["resources"] = json!({"pids": {"limit": 5}});
+    let output = rootless.output(&["run", &id]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("limits need a cgroup"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    rootless.bundle.assert_nothing_left();
+}
