@@ -212,6 +212,7 @@ fn enter_namespaces(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
 }
 
 /// A new time namespace is for the children of who makes it, so that its clocks can be set before anybody is in it; then we join it.
+#[expect(clippy::disallowed_methods, reason = "the host's /proc, before the root is changed")]
 fn enter_time_namespace(inside: &Inside<'_>, spec: &Spec) -> Result<(), Error> {
     const CHILDREN: &str = "/proc/self/ns/time_for_children";
     namespace::unshare(namespace::TIME).on("unshare", "the time namespace")?;
@@ -259,6 +260,7 @@ fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Resu
 }
 
 /// Mounts the root filesystem on itself, and returns what hides paths in it.
+#[expect(clippy::disallowed_methods, reason = "the host's own mounts, before the root is changed")]
 fn attach_root(root: &OwnedFd, path: &Path, inside: &Inside<'_>) -> Result<Cover, Error> {
     // Nothing mounted from here on is seen by the host.
     let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
@@ -316,6 +318,7 @@ fn run_setup_hooks(inside: &Inside<'_>) -> Result<(), Error> {
     hooks::run(configured.create_container().as_deref().unwrap_or_default(), "createContainer", &state)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the root itself")]
 fn change_root(root: &Root, linux: &Linux, spec: &Spec, manner: Manner) -> Result<(), Error> {
     process::change_dir_fd(root).on("enter", "the root filesystem")?;
     if manner.no_pivot {

@@ -242,6 +242,7 @@ fn refused(what: &str, destination: &Path, why: &str) -> Error {
 const OF_THE_FILESYSTEM: [&str; 7] =
     ["sync", "async", "dirsync", "lazytime", "nolazytime", "remount", "noremount"];
 
+#[expect(clippy::disallowed_methods, reason = "sources are the caller's paths, on the host")]
 fn prepare_bind(
     mount: &Mount,
     bundle: &Path,
@@ -280,6 +281,7 @@ fn prepare_bind(
     Ok(tree)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the kernel's groups, on the host")]
 fn prepare_cgroups(cgroups: &[(String, PathBuf)]) -> Result<Source, Error> {
     let mut trees = Vec::with_capacity(cgroups.len());
     for (name, path) in cgroups {

@@ -189,6 +189,7 @@ fn link(directory: &OwnedFd, name: &str, target: &str) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of the tests themselves")]
 mod tests {
     use super::*;
 

@@ -178,4 +178,5 @@ fn uses_notify(seccomp: &LinuxSeccomp) -> Result<bool, Error> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of the tests themselves")]
 mod tests;

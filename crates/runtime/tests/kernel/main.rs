@@ -1,5 +1,6 @@
 //! The runtime on the kernel of this machine: containers that work, and containers that attack.
 
+#![expect(clippy::disallowed_methods, reason = "bundles and what is in them are the tests' own")]
 #![expect(clippy::unwrap_used, reason = "a test says by its panic what it could not do")]
 
 mod apparmor;
