@@ -168,12 +168,17 @@ fn create_in(
         waiting,
     };
     let (child, inside) = spawn(inside)?;
-    let Inside { proc, sync, creators_end, devices, .. } = inside;
+    let Inside { proc, sync, creators_end, devices, cgroup: entry, .. } = inside;
     // Its other end must be held by init alone, or its death would not be noticed.
     drop(sync);
     if let Some(own) = own_pid_namespace {
         let own = own.on("open", "/proc/self/ns/pid")?;
         namespace::join(own, namespace::PID).on("return to", "the PID namespace")?;
+    }
+    let ours = creators_end.ok_or_else(|| Error::Setup { text: "the creator's socket is gone".into() })?;
+    if let Err(error) = entry.admit(&child, &ours) {
+        let _ = process::wait(&child.pidfd);
+        return Err(error);
     }
     let server = Server {
         id: c.id,
@@ -187,7 +192,6 @@ fn create_in(
         proc: &proc,
         child: &child,
     };
-    let ours = creators_end.ok_or_else(|| Error::Setup { text: "the creator's socket is gone".into() })?;
     server.serve(&ours)?;
     if let Err(error) = cgroup.settle(order) {
         let _ = sys::signal::send(&child.pidfd, 9);
@@ -198,7 +202,7 @@ fn create_in(
 }
 
 /// Clones init. The child does not return from here.
-fn spawn(inside: Inside<'_>) -> Result<(Child, Inside<'_>), Error> {
+fn spawn(mut inside: Inside<'_>) -> Result<(Child, Inside<'_>), Error> {
     // The cgroup namespace comes once init is in its cgroup, or it would show where that lies; the time namespace
     // once it has its offsets, which nobody can change who is in it.
     let new = inside.namespaces.new & !(namespace::CGROUP | namespace::TIME);
@@ -208,8 +212,8 @@ fn spawn(inside: Inside<'_>) -> Result<(Child, Inside<'_>), Error> {
     if let Some(joined) = inside.namespaces.joined(namespace::PID) {
         namespace::join(&joined.fd, namespace::PID).on("join", &joined.path)?;
     }
-    let what = Clone { flags: new | process::CLONE_CLEAR_SIGHAND, cgroup: inside.cgroup.v2() };
-    match process::clone(what).on("clone", "the container's init")? {
+    let cloned = inside.cgroup.clone(new | process::CLONE_CLEAR_SIGHAND);
+    match cloned.on("clone", "the container's init")? {
         Cloned::Child => inside::main(inside),
         Cloned::Parent(child) => Ok((child, inside)),
     }

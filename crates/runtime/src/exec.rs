@@ -7,7 +7,7 @@ use std::path::Path;
 use oci::runtime::Process;
 use sys::path::Root;
 use sys::proc::Proc;
-use sys::process::{self, Child, Clone, Cloned};
+use sys::process::{self, Child, Cloned};
 use sys::{namespace, socket, spawn};
 
 use crate::cgroup::Entry;
@@ -91,7 +91,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let filter = state::load_filter(e.state_dir)?;
     let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
     let privilege = Privilege::of_caller(&proc)?;
-    let joining = Joining {
+    let mut joining = Joining {
         record: &record,
         process: e.process,
         init,
@@ -105,15 +105,15 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
         sync: theirs,
         gate,
     };
-    let what = Clone { flags: process::CLONE_CLEAR_SIGHAND, cgroup: joining.cgroup.v2() };
     let before = joining.affinity.begin()?;
-    let first = match process::clone(what).on("clone", "a process")? {
+    let first = match joining.cgroup.clone(process::CLONE_CLEAR_SIGHAND).on("clone", "a process")? {
         Cloned::Child => join(joining),
         Cloned::Parent(first) => first,
     };
     Affinity::go_back(before)?;
+    let admitted = joining.cgroup.admit(&first, &ours);
     drop(joining);
-    let born = attend(&ours, &first, &record);
+    let born = admitted.and_then(|()| attend(&ours, &first, &record));
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
     match born? {
         // It is our child and not waited for: the number is its own.
@@ -192,7 +192,7 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error
     sys::signal::reset();
     let beyond = inside::first_of_ours(joining.preserved)?;
     process::umask(0);
-    joining.cgroup.join()?;
+    joining.cgroup.join(&joining.sync)?;
     joining.affinity.finish()?;
     identity::set_limits(0, process)?;
     let kinds = joining.record.namespaces;

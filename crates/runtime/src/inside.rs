@@ -105,7 +105,7 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     let beyond = first_of_ours(inside.manner.preserved)?;
     process::umask(0);
     // First of all, so that whatever is done on the container's behalf is counted as its own.
-    inside.cgroup.join()?;
+    inside.cgroup.join(&inside.sync)?;
     become_root_of_user_namespace(&inside)?;
     inside.files = match std::mem::replace(&mut inside.files, Files::Done) {
         Files::Later(sources) => files::prepare(sources, &inside.namespaces)?,

@@ -27,6 +27,8 @@ use sys::socket;
 
 use crate::error::{Context as _, Error, FAILED};
 
+/// From the creator, before all else, if init could not be made in its cgroup: it has been put there.
+pub(crate) const ADMITTED: u8 = b'C';
 pub(crate) const NEEDS_MAPS: u8 = b'U';
 pub(crate) const HAS_MAPS: u8 = b'u';
 pub(crate) const NEEDS_OFFSETS: u8 = b'T';

@@ -1,13 +1,16 @@
 //! The way into a group.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use sys::fsx;
 use sys::proc::Proc;
+use sys::process::{self, Child, Clone, Cloned};
 
-use super::{Cgroup, Hierarchy, open_write, read, relative};
+use super::{Cgroup, Hierarchy, Unit, open_write, read, relative, systemd};
 use crate::error::{Context as _, Error};
+use crate::wire::{self, Message};
 
 /// The way into a group, opened beforehand: it works from another mount namespace and from a user namespace.
 ///
@@ -17,6 +20,10 @@ use crate::error::{Context as _, Error};
 pub(crate) struct Entry {
     tasks: Vec<(PathBuf, OwnedFd)>,
     v2: Option<OwnedFd>,
+    /// Who may move a process where we may not.
+    unit: Option<Unit>,
+    /// A process was made outside the group of version 2, and waits to be put into it.
+    waits: bool,
 }
 
 impl Entry {
@@ -25,11 +32,45 @@ impl Entry {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
+    /// Makes a process, in the group of version 2 if there is one: a copy of the caller, which must have one thread.
+    ///
+    /// A user whose session lies elsewhere may not move a process into a group that his systemd has made, though it is his. Then
+    /// systemd does, and the process waits for it in [`Entry::join`].
+    pub(crate) fn clone(&mut self, flags: u64) -> io::Result<Cloned> {
+        match process::clone(Clone { flags, cgroup: self.v2() }) {
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && self.unit.is_some()
+                    && self.v2.is_some() =>
+            {
+                self.waits = true;
+                process::clone(Clone { flags, cgroup: None })
+            }
+            other => other,
+        }
+    }
+
+    /// Has the process put into the group if it could not be made there, and tells it so over `sync`. If that fails the process is
+    /// killed, as it would wait for ever.
+    pub(crate) fn admit(&self, child: &Child, sync: &OwnedFd) -> Result<(), Error> {
+        const SIGKILL: i32 = 9;
+        let Some(unit) = self.unit.as_ref().filter(|_| self.waits) else { return Ok(()) };
+        let told = systemd::attach(unit, child.pid).and_then(|()| wire::send(sync, wire::ADMITTED));
+        if told.is_err() {
+            // The first error is the one that explains.
+            let _ = sys::signal::send(&child.pidfd, SIGKILL);
+        }
+        told
+    }
+
     /// Moves the calling process, which must have one thread, into the groups of version 1.
     ///
     /// A process that writes `0` to `tasks` moves itself, for which the kernel needs no lock over all processes of
     /// the host: 10 µs where `cgroup.procs` takes many milliseconds.
-    pub(crate) fn join(&self) -> Result<(), Error> {
+    pub(crate) fn join(&self, sync: &OwnedFd) -> Result<(), Error> {
+        if self.waits && wire::receive(sync)? != Message::Step(wire::ADMITTED) {
+            return Err(Error::Setup { text: "the creator has gone".into() });
+        }
         for (path, fd) in &self.tasks {
             sys::proc::write_once(fd, b"0").on("write", path)?;
         }
@@ -68,7 +109,7 @@ impl Cgroup {
     }
 
     fn entry_in(&self, directory: impl Fn(&Hierarchy) -> Result<PathBuf, Error>) -> Result<Entry, Error> {
-        let mut entry = Entry { tasks: Vec::new(), v2: None };
+        let mut entry = Entry { tasks: Vec::new(), v2: None, unit: self.place.unit.clone(), waits: false };
         for hierarchy in &self.hierarchies {
             let directory = directory(hierarchy)?;
             if hierarchy.v2 {

@@ -29,12 +29,13 @@ impl Writer {
     /// Sets what `field` of the configuration asks for.
     pub(super) fn write(&mut self, field: &str, path: &Path, value: &str) -> Result<(), Error> {
         self.remember(path, &[]);
-        attempt(field, path, value)
+        attempt(field, path, value).map_err(explain)
     }
 
     /// As [`Writer::write`], where the kernel may lack the file; returns whether it has it.
     pub(super) fn write_if_there(&mut self, field: &str, path: &Path, value: &str) -> Result<bool, Error> {
-        match self.write(field, path, value) {
+        self.remember(path, &[]);
+        match attempt(field, path, value) {
             Err(Error::Limit { source, .. }) if is_gone(&source) => Ok(false),
             other => other.map(|()| true),
         }
@@ -50,7 +51,7 @@ impl Writer {
         none: &str,
     ) -> Result<(), Error> {
         self.remember(path, &[format!("{key} {none}")]);
-        attempt(field, path, &format!("{key} {value}"))
+        attempt(field, path, &format!("{key} {value}")).map_err(explain)
     }
 
     /// Sets what is taken back by other means, or not at all.
@@ -80,6 +81,19 @@ impl Writer {
             // The error to report is the one that led here.
             let _ = open_and_write(&path, &value);
         }
+    }
+}
+
+/// Says what it means that a group lacks a file.
+fn explain(error: Error) -> Error {
+    match error {
+        Error::Limit { field, path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::Invalid(format!(
+                "{field}: {} is not there: the kernel has no such limit, or the groups above do not pass its controller on",
+                path.display()
+            ))
+        }
+        other => other,
     }
 }
 
@@ -152,12 +166,10 @@ mod tests {
             (fs::read_to_string(&a).unwrap(), fs::read_to_string(&b).unwrap()),
             ("2\n".into(), "8:0 5".into())
         );
-        let error = writer.write("c.d", &directory.path().join("c"), "3").unwrap_err();
-        assert!(
-            error.chain().starts_with("linux.resources.c.d: cannot write \"3\" to /"),
-            "{}",
-            error.chain()
-        );
+        let error = writer.write("c.d", &directory.path().join("c"), "3").unwrap_err().chain();
+        assert!(error.starts_with("linux.resources.c.d: /") && error.contains("is not there"), "{error}");
+        let error = writer.write("c.d", directory.path(), "3").unwrap_err().chain();
+        assert!(error.starts_with("linux.resources.c.d: cannot write \"3\" to /"), "{error}");
         writer.take_back();
         assert_eq!(
             (fs::read_to_string(&a).unwrap(), fs::read_to_string(&b).unwrap()),

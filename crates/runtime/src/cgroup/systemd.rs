@@ -173,6 +173,15 @@ pub(super) fn update(unit: &Unit, resources: &LinuxResources, unified: bool) -> 
     if list.is_empty() { Ok(()) } else { manager.set(unit, list) }
 }
 
+/// Has systemd put a process into the unit.
+pub(super) fn attach(unit: &Unit, pid: i32) -> Result<(), Error> {
+    let mut manager = Manager::connect(unit)?;
+    let pid = Value::U32(u32::try_from(pid).unwrap_or_default());
+    let body = vec![Value::text(&unit.name), Value::text(""), Value::Array("u".into(), vec![pid])];
+    let attach = Method { member: "AttachProcessesToUnit", ..MANAGER };
+    manager.connection.call(attach, body).map(drop).map_err(unit.failed("put a process into"))
+}
+
 /// Stops the unit, and has systemd forget that it failed. One that is not there is not an error, nor is a systemd that is not there.
 pub(super) fn stop(unit: &Unit) -> Result<(), Error> {
     match Manager::connect(unit) {

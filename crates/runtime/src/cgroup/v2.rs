@@ -6,8 +6,8 @@ use std::path::Path;
 use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
 use sys::fsx;
 
-use super::devices;
 use super::limits::{Writer, check_usage, is_invalid, page_size, rdma_line};
+use super::{MOUNTPOINT, devices, processes};
 use super::{field, read, wait_until, write};
 use crate::error::{Context as _, Error};
 
@@ -17,14 +17,19 @@ const CONTROLLERS: [&str; 7] = ["cpu", "cpuset", "io", "memory", "pids", "hugetl
 /// Lets the groups below `directory` use the controllers that it has itself. One that is refused is noticed when its limit is set.
 pub(super) fn enable_controllers(directory: &Path) -> Result<(), Error> {
     let available = read(&directory.join("cgroup.controllers"))?;
-    let enabled = read(&directory.join("cgroup.subtree_control"))?;
+    let file = directory.join("cgroup.subtree_control");
+    let enabled = read(&file)?;
     let has = |list: &str, name: &str| list.split_whitespace().any(|c| c == name);
-    for controller in CONTROLLERS {
-        if has(&available, controller) && !has(&enabled, controller) {
-            let file = directory.join("cgroup.subtree_control");
-            // Refused where processes are in the group itself: then a limit that needs it fails by its own name.
-            let _ = write(&file, &format!("+{controller}"));
-        }
+    let missing: Vec<&str> =
+        CONTROLLERS.into_iter().filter(|name| has(&available, name) && !has(&enabled, name)).collect();
+    // With processes in the group itself the kernel refuses some, and with the others it would make threads' groups of those
+    // below, in which no process can be. The root is different.
+    if missing.is_empty() || (directory != Path::new(MOUNTPOINT) && !processes::read(directory)?.is_empty()) {
+        return Ok(());
+    }
+    for controller in missing {
+        // Then a limit that needs it fails by its own name.
+        let _ = write(&file, &format!("+{controller}"));
     }
     Ok(())
 }
