@@ -144,3 +144,18 @@ pub fn layer(data: &[u8]) {
     assert_eq!(std::fs::read(outside.path().join("canary")).expect("the canary"), b"canary");
     assert_eq!(std::fs::read_dir(outside.path()).expect("the directory").count(), 2);
 }
+
+/// What a container's init says to its creator.
+pub fn wire(data: &[u8]) {
+    drop(runtime::Message::parse(data));
+}
+
+/// Lines that a program in a container has a say in: its name is in `/proc/<pid>/stat`. And the line that names a first process.
+pub fn proc(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = sys::proc::Stat::parse(text);
+    let _ = runtime::state::Init::parse(text);
+    // Whatever a program calls itself, the fields behind its name are the kernel's.
+    let line = format!("7 ({text}) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0");
+    assert_eq!(sys::proc::Stat::parse(&line).map(|stat| stat.start), Some(4711));
+}

@@ -63,3 +63,4 @@ pub use create::{Create, Created, Gate, Manner, Stdio, create};
 pub use error::Error;
 pub use exec::{Exec, exec};
 pub use start::start;
+pub use wire::Message;

@@ -42,14 +42,15 @@ impl Init {
     pub fn load(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join(INIT);
         let line = fs::read_to_string(&path).on("read", &path)?;
+        let damaged = || Error::Invalid(format!("{} does not name a process", path.display()));
+        Self::parse(&line).ok_or_else(damaged)
+    }
+
+    /// Reads the line that names a process; `None` if it does not.
+    pub fn parse(line: &str) -> Option<Self> {
         let value =
             |key: &str| line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        let pid = value("pid").and_then(|v| v.parse().ok());
-        let start = value("start").and_then(|v| v.parse().ok());
-        match (pid, start) {
-            (Some(pid), Some(start)) => Ok(Self { pid, start }),
-            _ => Err(Error::Invalid(format!("{} does not name a process", path.display()))),
-        }
+        Some(Self { pid: value("pid")?.parse().ok()?, start: value("start")?.parse().ok()? })
     }
 
     pub(crate) fn store(&self, state_dir: &Path) -> Result<(), Error> {

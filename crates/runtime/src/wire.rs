@@ -49,7 +49,7 @@ const MESSAGE_BYTES_MAX: usize = 8192;
 
 /// What was received.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// One of the bytes above.
     Step(u8),
     /// The process with this number waits for the word to go on.
@@ -57,13 +57,19 @@ pub(crate) enum Message {
     /// The sender has the listener of its seccomp filter at this descriptor's number, to be taken there.
     Listener(i32),
     /// The other side has failed.
-    Failure { code: u8, text: String },
+    Failure {
+        /// The exit code that stands for it.
+        code: u8,
+        /// The whole chain of causes.
+        text: String,
+    },
     /// The other side has closed the socket: it has ended, or executed a program.
     End,
 }
 
 impl Message {
-    fn parse(message: &[u8]) -> Self {
+    /// Reads what came in one message of the socket.
+    pub fn parse(message: &[u8]) -> Self {
         match message {
             [] => Self::End,
             [FAILURE, code, text @ ..] => {

@@ -79,20 +79,35 @@ impl Proc {
 
     /// When process `pid` was started, in clock ticks since boot: with the number, what makes a process unmistakable.
     pub fn start_time(&self, pid: i32) -> io::Result<u64> {
-        const FIELD: usize = 22;
         let stat = self.read(format!("{pid}/stat"))?;
-        // The second field is the program's name in brackets, and may itself contain brackets and spaces.
-        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
-        rest.and_then(|rest| rest.split(' ').nth(FIELD - 3))
-            .and_then(|field| field.parse().ok())
-            .ok_or_else(|| Errno::INVAL.into())
+        Stat::parse(&stat).map(|stat| stat.start).ok_or_else(|| Errno::INVAL.into())
     }
 
     /// The state letter of process `pid`: `Z` for one that has ended and was not reaped.
     pub fn state(&self, pid: i32) -> io::Result<char> {
         let stat = self.read(format!("{pid}/stat"))?;
-        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest);
-        rest.and_then(|rest| rest.chars().next()).ok_or_else(|| Errno::INVAL.into())
+        Stat::parse(&stat).map(|stat| stat.state).ok_or_else(|| Errno::INVAL.into())
+    }
+}
+
+/// What `/proc/<pid>/stat` says (proc_pid_stat(5)), as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The state's letter.
+    pub state: char,
+    /// When the process was started, in clock ticks since boot.
+    pub start: u64,
+}
+
+impl Stat {
+    /// Reads the line; `None` if it is none. The second field is the program's name in brackets, and may itself contain brackets,
+    /// spaces and line ends: a program gives itself its name.
+    pub fn parse(line: &str) -> Option<Self> {
+        const STATE: usize = 3;
+        const START: usize = 22;
+        let (_, rest) = line.rsplit_once(") ")?;
+        let start = rest.split(' ').nth(START - STATE)?.parse().ok()?;
+        Some(Self { state: rest.chars().next()?, start })
     }
 }
 
