@@ -4,6 +4,7 @@
 
 mod measure;
 mod peers;
+mod runtime;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ pub fn bench_with(names: &[String]) -> Result {
         ("run", bench_run),
         ("client", bench_client),
         ("exec", bench_exec),
-        ("runtime", bench_runtime),
+        ("runtime", runtime::bench),
         ("crowd", bench_crowd),
         ("memory", bench_memory),
         ("logs", bench_logs),
@@ -152,44 +153,6 @@ fn bench_exec(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
         median
     })?;
     Ok(vec![row])
-}
-
-/// `runtime run` of one bundle, with each runtime's own idea of a default configuration replaced by ours.
-fn bench_runtime(_: &[Peer], directory: &Path) -> Result<Vec<Row>> {
-    let bundle = directory.join("bundle");
-    let io = |error: std::io::Error| error.to_string();
-    fs::create_dir_all(&bundle).map_err(io)?;
-    run(Command::new("crun").arg("spec").current_dir(&bundle))?;
-    let path = bundle.join("config.json");
-    let text = fs::read_to_string(&path).map_err(io)?;
-    let mut config: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    config["root"]["path"] = directory.join("rootfs").display().to_string().into();
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["/bin/true"]);
-    fs::write(&path, config.to_string()).map_err(io)?;
-    let corten = kit::binary();
-    let corten = corten.to_string_lossy();
-    let runtimes: [(&'static str, Vec<&str>); 3] =
-        [("corten", vec![&corten, "runtime"]), ("crun", vec!["crun"]), ("runc", vec!["runc"])];
-    let values = runtimes
-        .iter()
-        .map(|(name, program)| {
-            let mut number = 0;
-            let median = median_ms(TIMES, || {
-                number += 1;
-                let mut command = Command::new(program[0]);
-                command.args(&program[1..]).arg("--root").arg(directory.join("runtime"));
-                run(command.args(["run", "--bundle"]).arg(&bundle).arg(format!("{name}-{number}")))
-            })?;
-            Ok((*name, median))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(vec![Row {
-        what: "`runtime run` of a bundle".to_owned(),
-        promise: "at most crun's",
-        unit: "ms",
-        values,
-    }])
 }
 
 /// A hundred containers, started eight at a time and removed by one command.
