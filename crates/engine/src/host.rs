@@ -31,6 +31,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether containers are confined by the engine's own AppArmor profile: it is loaded when the engine starts.
     pub confines: bool,
+    /// What SELinux calls containers, if it is on and the engine was asked to use it.
+    pub selinux: Option<crate::selinux::Policy>,
     /// Whether packets are forwarded.
     pub ipv4_forwarding: bool,
 }
@@ -69,6 +71,7 @@ impl Host {
             seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
             apparmor: line("/sys/module/apparmor/parameters/enabled") == "Y",
             confines: false,
+            selinux: None,
             ipv4_forwarding: line("/proc/sys/net/ipv4/ip_forward") == "1",
         }
     }

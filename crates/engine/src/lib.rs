@@ -19,6 +19,7 @@ pub mod names;
 pub mod networks;
 pub mod plan;
 pub mod restart;
+pub mod selinux;
 pub mod signals;
 pub mod supervisor;
 pub mod system;
@@ -132,6 +133,14 @@ fn open(config: Config) -> Result<(Context, String)> {
     plan::init::install(&config.exec_root, config.supervisor)?;
     let mut host = host::Host::detect();
     host.confines = apparmor::start(&host);
+    if config.selinux {
+        host.selinux = selinux::Policy::detect();
+        if host.selinux.is_none() {
+            tracing::warn!(
+                "SELinux was asked for, and this host's kernel has it off: containers run without labels"
+            );
+        }
+    }
     let events = Arc::new(events::Events::default());
     let index = Arc::new(containers::index::Index::default());
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());

@@ -157,6 +157,7 @@ pub fn plan_start(request: &Request<'_>, resolved: &Resolved) -> Result<Plan> {
         .set_sysctl(Some(sysctls::plan(host)?))
         .set_seccomp(security::seccomp(host, &security, machine, capabilities)?)
         .set_rootfs_propagation(mounts.propagation)
+        .set_mount_label(Some(record.labels.mount.clone()).filter(|label| !label.is_empty()))
         .set_masked_paths(Some(security::masked(host, &security)))
         .set_readonly_paths(Some(security::readonly(host, &security)));
 

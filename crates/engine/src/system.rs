@@ -147,6 +147,9 @@ impl System {
         if self.context.host.seccomp {
             options.push("name=seccomp,profile=builtin".to_owned());
         }
+        if self.context.host.selinux.is_some() {
+            options.push("name=selinux".to_owned());
+        }
         options.push("name=cgroupns".to_owned());
         options
     }

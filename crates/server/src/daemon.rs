@@ -202,6 +202,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         registry_mirrors: settings.registry_mirrors.clone(),
         max_concurrent_downloads: settings.max_concurrent_downloads,
         cgroup_parent: settings.cgroup_parent.clone(),
+        selinux: settings.selinux,
         default_shm_size_bytes: settings.default_shm_size_bytes,
         debug: settings.log_level >= tracing::level_filters::LevelFilter::DEBUG,
     }

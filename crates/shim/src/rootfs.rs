@@ -159,7 +159,11 @@ fn mount_relative(overlay: &Overlay, target: &Path) -> io::Result<()> {
     }
     for option in &overlay.options {
         options.push(',');
-        options.push_str(option);
+        match option.split_once('=') {
+            // A label of SELinux has commas of its own.
+            Some((key, value)) if value.contains(',') => options.push_str(&format!("{key}=\"{value}\"")),
+            _ => options.push_str(option),
+        }
     }
     if options.len() > MAX_OPTIONS {
         return Err(Errno::TOOBIG.into());

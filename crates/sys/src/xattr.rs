@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -40,25 +40,28 @@ pub fn remove(fd: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
 /// Sets an attribute of what is called `name` in the directory `dir`, itself, if it is a symbolic link. For links and
 /// nodes, which cannot be opened; needs `/proc`.
 pub fn set_at(dir: impl AsFd, name: &OsStr, attribute: impl AsRef<OsStr>, value: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::lsetxattr(proc_path(dir, name), attribute.as_ref(), value, XattrFlags::empty())?)
+    Ok(rustix::fs::lsetxattr(proc_path(dir.as_fd(), name), attribute.as_ref(), value, XattrFlags::empty())?)
 }
 
 /// The attribute of what is called `name` in the directory `dir`, itself; see [`set_at`].
 pub fn get_at(dir: impl AsFd, name: &OsStr, attribute: impl AsRef<OsStr>) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; VALUE_BYTES_MAX];
-    optional(rustix::fs::lgetxattr(proc_path(dir, name), attribute.as_ref(), value.as_mut_slice()), value)
+    optional(
+        rustix::fs::lgetxattr(proc_path(dir.as_fd(), name), attribute.as_ref(), value.as_mut_slice()),
+        value,
+    )
 }
 
 /// The names of the attributes of what is called `name` in the directory `dir`, itself; see [`set_at`].
 pub fn list_at(dir: impl AsFd, name: &OsStr) -> io::Result<Vec<OsString>> {
     let mut names = vec![0; LIST_BYTES_MAX];
-    Ok(names_of(optional(rustix::fs::llistxattr(proc_path(dir, name), names.as_mut_slice()), names)?))
+    Ok(names_of(optional(rustix::fs::llistxattr(proc_path(dir.as_fd(), name), names.as_mut_slice()), names)?))
 }
 
 /// The magic link leads to the directory itself, whatever its path is now; the last component is not followed by the
 /// calls that use this.
-fn proc_path(dir: impl AsFd, name: &OsStr) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd())).join(name)
+fn proc_path(dir: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name)
 }
 
 fn optional(length: rustix::io::Result<usize>, mut buffer: Vec<u8>) -> io::Result<Option<Vec<u8>>> {

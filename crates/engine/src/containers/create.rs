@@ -20,6 +20,7 @@ use crate::containers::state::Life;
 use crate::context::{CONTAINER, Context, encode};
 use crate::error::{Error, Result};
 use crate::images::Resolved;
+use crate::selinux::Labels;
 use crate::volumes::{Unrecorded, Volumes};
 use crate::{blocking, names, plan};
 
@@ -130,6 +131,7 @@ fn make(
     let mut record = Record {
         created: Timestamp::now(),
         image: image_ref(image_name, image),
+        labels: labels(context, &host, &id)?,
         mounts: Vec::new(),
         life: Life::default(),
         name: name.name.clone(),
@@ -162,6 +164,18 @@ fn make(
     }
     drop(undo);
     Ok((record, warnings))
+}
+
+/// What SELinux calls it, where that is on. What shares the host's processes or memory cannot be kept apart from them.
+fn labels(context: &Context, host: &HostConfig, id: &str) -> Result<Labels> {
+    let Some(policy) = &context.host.selinux else { return Ok(Labels::default()) };
+    let mut options = plan::SecurityOptions::parse(&host.security_opt)?.labels;
+    if host.privileged || host.pid_mode == "host" || host.ipc_mode == "host" {
+        options.push("disable".to_owned());
+    }
+    let taken =
+        |level: &str| context.index.all().iter().any(|handle| handle.record().labels.level() == level);
+    policy.labels(&options, id, taken)
 }
 
 /// The volumes that were made for a container.

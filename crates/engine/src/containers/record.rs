@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::containers::state::{Life, Rules};
 use crate::restart::Policy;
+use crate::selinux::Labels;
 
 /// A container's record. It is written whole: a few kilobytes, in one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Record {
     pub host: HostConfig,
     /// The program and its arguments (entrypoint and command).
     pub args: Vec<String>,
+    /// What SELinux calls its processes and files.
+    #[serde(default)]
+    pub labels: Labels,
     /// What is mounted beside the root filesystem and the engine's own files.
     pub mounts: Vec<MountRecord>,
     /// How it is doing.
@@ -179,6 +183,7 @@ pub(crate) mod tests {
             config: Config { cmd: Some(vec!["sleep".into(), "1".into()]), ..Config::default() },
             host: HostConfig { network_mode: "none".into(), ..HostConfig::default() },
             args: vec!["sleep".into(), "1".into()],
+            labels: Labels::default(),
             mounts: Vec::new(),
             life: Life::default(),
         }

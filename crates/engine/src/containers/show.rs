@@ -174,6 +174,8 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
             ports: BTreeMap::new(),
             networks: networks(record),
         },
+        process_label: record.labels.process.clone(),
+        mount_label: record.labels.mount.clone(),
         ..Inspect::default()
     }
 }

@@ -14,7 +14,7 @@ use crate::containers::layered::Layered;
 use crate::containers::record::{Identity, MountKind, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::plan;
+use crate::{plan, selinux};
 
 /// What the supervisor is given.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     let who = who(record, &mounts)?;
     files::make_state_dir(paths)?;
     files::write(record, paths)?;
+    selinux::prepare_files(&record.labels, paths)?;
     make_sources(context, record, &mounts)?;
     run_dir(&paths.run)?;
     let plan = plan::start(&plan::Request {
@@ -73,6 +74,7 @@ fn who(record: &Record, mounts: &Mounts) -> Result<Identity> {
 fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<()> {
     for mount in &record.mounts {
         let source = Path::new(&mount.point.source);
+        let label = |source: &Path| selinux::prepare_source(&record.labels, &mount.point.mode, source);
         match &mount.kind {
             MountKind::Bind { create, .. } => {
                 let there =
@@ -86,6 +88,7 @@ fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<(
                         mount.point.source
                     )));
                 }
+                label(source)?;
             }
             MountKind::Volume { no_copy, .. } => {
                 let name = &mount.point.name;
@@ -93,6 +96,7 @@ fn make_sources(context: &Context, record: &Record, mounts: &Mounts) -> Result<(
                 if !no_copy {
                     context.volumes.copy_up_blocking(name, mounts, &mount.point.destination)?;
                 }
+                label(source)?;
             }
             MountKind::Tmpfs { .. } => {}
         }

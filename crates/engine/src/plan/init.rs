@@ -14,7 +14,7 @@ const NAME: &str = "init";
 const MODE: u32 = 0o555;
 
 /// Where it is, given where one container's files are: `<exec-root>/c/<id>` lies two levels below it.
-pub(super) fn path(paths: &Paths) -> PathBuf {
+pub(crate) fn path(paths: &Paths) -> PathBuf {
     paths.run.ancestors().nth(2).unwrap_or(Path::new("/")).join(NAME)
 }
 

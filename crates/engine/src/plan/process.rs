@@ -42,6 +42,7 @@ pub(super) fn plan(
         .set_rlimits(Some(rlimits::convert(&record.host.resources.ulimits)?))
         .set_no_new_privileges(Some(security.no_new_privileges))
         .set_apparmor_profile(apparmor(record, security, request.host))
+        .set_selinux_label(label(record))
         .set_oom_score_adj(Some(adjust));
     set_console(&mut process, config.tty, Some(record.host.console_size));
     Ok(process)
@@ -78,6 +79,7 @@ pub(super) fn exec(
         .set_no_new_privileges(Some(security.no_new_privileges))
         // `exec --privileged` gives capabilities, and as in Docker leaves the profile as it is.
         .set_apparmor_profile(apparmor(record, &security, machine))
+        .set_selinux_label(label(record))
         .set_oom_score_adj(i32::try_from(record.host.oom_score_adj).ok());
     set_console(&mut process, request.tty, request.console_size);
     Ok(process)
@@ -85,6 +87,10 @@ pub(super) fn exec(
 
 fn apparmor(record: &Record, security: &SecurityOptions, machine: &Host) -> Option<String> {
     crate::apparmor::profile(security.apparmor.as_deref(), record.host.privileged, machine)
+}
+
+fn label(record: &Record) -> Option<String> {
+    Some(record.labels.process.clone()).filter(|label| !label.is_empty())
 }
 
 fn set_console(process: &mut Process, tty: bool, size: Option<[u32; 2]>) {

@@ -36,6 +36,8 @@ pub struct SecurityOptions {
     pub seccomp: Option<String>,
     /// The profile's name; `None` for the default.
     pub apparmor: Option<String>,
+    /// Options for SELinux, looked at where that is on.
+    pub labels: Vec<String>,
     /// Whether nothing of `/proc` and `/sys` is hidden or made read-only.
     pub system_paths_unconfined: bool,
     /// Whether the container may change its own cgroup.
@@ -50,8 +52,8 @@ impl SecurityOptions {
             match option.as_str() {
                 "no-new-privileges" => parsed.no_new_privileges = true,
                 "writable-cgroups" => parsed.writable_cgroups = true,
-                // Of SELinux, which is off.
-                "disable" => {}
+                // As Docker took it before options had names.
+                "disable" => parsed.labels.push("disable".to_owned()),
                 _ => parsed.pair(option)?,
             }
         }
@@ -70,12 +72,7 @@ impl SecurityOptions {
             "seccomp" => self.seccomp = Some(value.to_owned()),
             "apparmor" => self.apparmor = Some(value.to_owned()),
             "systempaths" if value == "unconfined" => self.system_paths_unconfined = true,
-            "label" if value == "disable" => {}
-            "label" => {
-                return Err(Error::not_implemented(format!(
-                    "labels of SELinux (--security-opt {quoted}) are not available yet"
-                )));
-            }
+            "label" => self.labels.push(value.to_owned()),
             _ => return Err(wrong()),
         }
         Ok(())

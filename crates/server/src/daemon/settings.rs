@@ -88,7 +88,6 @@ const NOT_YET: &[&str] = &[
     "raw-logs",
     "runtimes",
     "seccomp-profile",
-    "selinux-enabled",
     "storage-driver",
     "storage-opt",
     "storage-opts",
@@ -168,6 +167,9 @@ pub struct Flags {
     /// Size of /dev/shm where a container names none
     #[arg(long, value_name = "BYTES")]
     pub default_shm_size: Option<String>,
+    /// Give containers labels of SELinux, where the host has it on
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub selinux_enabled: Option<bool>,
     /// Keep containers running while the daemon is not; always so, `false` is refused
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub live_restore: Option<bool>,
@@ -202,6 +204,7 @@ struct File {
     max_concurrent_downloads: Option<usize>,
     cgroup_parent: Option<String>,
     default_shm_size: Option<String>,
+    selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
     shutdown_timeout: Option<u64>,
 }
@@ -227,6 +230,7 @@ const FILE_KEYS: &[&str] = &[
     "max-concurrent-downloads",
     "cgroup-parent",
     "default-shm-size",
+    "selinux-enabled",
     "live-restore",
     "shutdown-timeout",
 ];
@@ -273,6 +277,8 @@ pub struct Settings {
     pub cgroup_parent: Option<String>,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
+    /// Whether containers get labels of SELinux.
+    pub selinux: bool,
     /// Seconds to wait for requests under way at shutdown.
     pub shutdown_timeout_s: u64,
     /// Only check, do not run.
@@ -429,6 +435,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
+        ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
         ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
     ];
@@ -481,6 +488,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
         max_concurrent_downloads,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
+        selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
     })
@@ -630,6 +638,7 @@ mod tests {
             max_concurrent_downloads: Some(1),
             cgroup_parent: Some("/".into()),
             default_shm_size: Some("1m".into()),
+            selinux_enabled: Some(true),
             live_restore: Some(true),
             shutdown_timeout: Some(1),
             validate: false,

@@ -98,10 +98,13 @@ fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage:
     })
 }
 
-/// What is written in a container that is removed at its end need not survive a loss of power. Otherwise every end of a
-/// container would wait until all of the disk under the data root is written back.
+/// What SELinux calls the files; and what is written in a container that is removed at its end need not survive a loss of
+/// power. Otherwise every end of a container would wait until all of the disk under the data root is written back.
 fn overlay_options(record: &Record) -> Vec<String> {
-    if record.host.auto_remove { vec![shim::launch::VOLATILE.to_owned()] } else { Vec::new() }
+    let volatile = record.host.auto_remove.then(|| shim::launch::VOLATILE.to_owned());
+    let label = &record.labels.mount;
+    let context = (!label.is_empty()).then(|| format!("context={label}"));
+    volatile.into_iter().chain(context).collect()
 }
 
 fn log(record: &Record, paths: &Paths) -> Result<Option<Log>> {
