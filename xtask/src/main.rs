@@ -13,7 +13,7 @@ const USAGE: &str = "\
 Usage: cargo xtask CHORE
 
   test [FILTER…]   install what the tests need, build, run all tests
-  ci               format, clippy, tidy, deny, then test: what CI runs
+  ci               format, clippy, tidy, deny, test, vm-test: what CI runs
   vm-test [JOB…]   run tests on Debian's kernel with cgroup v2 and AppArmor, in an emulated machine
   tidy             check the rules of the house that no compiler knows
   bench [NAME…]    print the promises beside what is measured, and the peers
