@@ -23,7 +23,7 @@ pub fn layout() -> Layout {
 /// Whether limits of this controller can be set here; prints what is missing.
 fn has(controller: &str) -> bool {
     let there = match layout() {
-        Layout::V1 => Path::new("/sys/fs/cgroup").join(controller).exists(),
+        Layout::V1 => Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs").exists(),
         Layout::V2 => fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
             .unwrap()
             .split_whitespace()
