@@ -17,6 +17,7 @@ use crate::state;
 mod arguments;
 mod events;
 mod exec;
+mod help;
 mod inherited;
 mod inspect;
 mod manage;
@@ -51,6 +52,8 @@ Commands:
   delete   take away what is left of a container
   spec     write an example of a configuration
   features show what this runtime can do
+
+\"runtime COMMAND --help\" explains a command.
 ";
 
 const GLOBAL: &[Flag] = &[
@@ -188,6 +191,11 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         return Ok(1);
     };
     let rest: Vec<String> = rest.collect();
+    if matches!(rest.first().map(String::as_str), Some("--help" | "-h"))
+        && let Some(text) = help::of(&command)
+    {
+        return show(text);
+    }
     match command.as_str() {
         "create" => run::create(global, rest),
         "start" => run::start(global, rest),

@@ -21,6 +21,12 @@ impl Flag {
         Self { name, short: None, takes_value: true }
     }
 
+    /// Its name, without dashes.
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its letter.
     pub(super) const fn short(self, letter: char) -> Self {
         Self { short: Some(letter), ..self }

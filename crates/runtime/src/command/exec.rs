@@ -19,7 +19,7 @@ use crate::exec::Exec;
 use crate::lifecycle::{Container, Status};
 use crate::start::open_gate;
 
-const FLAGS: &[Flag] = &[
+pub(super) const FLAGS: &[Flag] = &[
     Flag::value("process").short('p'),
     Flag::value("user").short('u'),
     Flag::value("cwd"),

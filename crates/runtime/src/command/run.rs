@@ -18,7 +18,7 @@ use crate::lifecycle::Container;
 use crate::start::{open_gate, started};
 use crate::state::{self, Record};
 
-const FLAGS: &[Flag] = &[
+pub(super) const FLAGS: &[Flag] = &[
     Flag::value("bundle").short('b'),
     Flag::value("console-socket"),
     Flag::value("pid-file"),

@@ -11,7 +11,7 @@ use crate::config;
 use crate::error::{Context as _, Error};
 use crate::lifecycle::{Container, Status};
 
-const FLAGS: &[Flag] = &[
+pub(super) const FLAGS: &[Flag] = &[
     Flag::value("resources").short('r'),
     Flag::value("blkio-weight"),
     Flag::value("cpu-period"),

@@ -1,0 +1,183 @@
+//! `--help` of each command.
+
+/// The text for `command`, if there is such a one.
+pub(super) fn of(command: &str) -> Option<&'static str> {
+    TEXTS.iter().find(|(name, _)| *name == command).map(|(_, text)| *text)
+}
+
+const TEXTS: &[(&str, &str)] = &[
+    (
+        "create",
+        "\
+Usage: runtime create [options] ID
+
+Makes a container from a bundle: a directory with a config.json. Its program waits to be started.
+
+  -b, --bundle DIR         the bundle (default: the working directory)
+  --console-socket PATH    where the terminal is sent, if the configuration asks for one
+  --pid-file FILE          where the number of the first process is written
+  --preserve-fds N         so many descriptors, from 3 on, stay open for the program
+  --no-pivot               change the root by chroot(2), where the host's root is a ramfs
+  --no-new-keyring         keep the caller's session keyring
+  --no-subreaper           nothing: this runtime never becomes one
+
+Example:
+  runtime create --bundle /srv/web --pid-file /run/web.pid web && runtime start web",
+    ),
+    (
+        "run",
+        "\
+Usage: runtime run [options] ID
+
+Makes a container, starts it, waits for its end and deletes it; the exit code is its own.
+
+  -d, --detach             return as soon as it runs, and leave it
+  --keep                   do not delete it
+  …                        and the options of create
+
+Example:
+  mkdir -p box/rootfs && tar -C box/rootfs -xf root.tar && runtime spec --bundle box && runtime run --bundle box shell",
+    ),
+    ("start", "Usage: runtime start ID\n\nExecutes the program of a container that was made."),
+    (
+        "exec",
+        "\
+Usage: runtime exec [options] ID PROGRAM [ARGUMENT...]
+       runtime exec [options] --process FILE ID
+
+Executes a further program in a container. What is not said is as for the container's first process.
+
+  -p, --process FILE       an OCI process object in JSON
+  -u, --user UID[:GID]     who it is
+  -g, --additional-gids N  a supplementary group; may be repeated
+  --cwd DIR                its working directory
+  -e, --env NAME=VALUE     its environment, beside the container's; may be repeated
+  -c, --cap NAME           a capability it has as well; may be repeated
+  --no-new-privs           it cannot gain rights
+  --apparmor PROFILE       its AppArmor profile
+  --process-label LABEL    its SELinux label
+  --cgroup [CTRL,...:]PATH a group below the container's; may be repeated
+  -t, --tty                with a terminal
+  --console-socket PATH    where the terminal is sent
+  -d, --detach             return as soon as it runs
+  --pid-file FILE          where its number is written
+  --preserve-fds N         so many descriptors, from 3 on, stay open for it
+  --ignore-paused          also in a container that is frozen: it waits until that goes on
+  --no-subreaper           nothing: this runtime never becomes one
+
+Example:
+  runtime exec --tty --user 1000:1000 web sh",
+    ),
+    ("state", "Usage: runtime state ID\n\nShows the state of a container, as the specification has it."),
+    (
+        "kill",
+        "\
+Usage: runtime kill [options] ID [SIGNAL]
+
+Sends a signal (TERM, if none is said) to the first process of a container.
+
+  -a, --all                to all its processes
+
+Example:
+  runtime kill web HUP",
+    ),
+    (
+        "delete",
+        "\
+Usage: runtime delete [options] ID
+
+Takes away what is left of a container that has ended.
+
+  -f, --force              end it first, and clear also what an interrupted create has left",
+    ),
+    ("pause", "Usage: runtime pause ID\n\nFreezes all processes of a container."),
+    ("resume", "Usage: runtime resume ID\n\nLets the processes of a frozen container go on."),
+    (
+        "list",
+        "\
+Usage: runtime list [options]
+
+  -f, --format table|json
+  -q, --quiet              names alone",
+    ),
+    (
+        "ps",
+        "\
+Usage: runtime ps [options] ID
+
+Lists the processes of a container, by their numbers on the host.
+
+  -f, --format table|json",
+    ),
+    (
+        "update",
+        "\
+Usage: runtime update [options] ID
+
+Changes the limits of a container that runs. What is not said stays.
+
+  -r, --resources FILE     all from a file, in the JSON of linux.resources (\"-\": standard input)
+  -m, --memory BYTES       also with k, m, g behind it; -1 for no limit
+  --memory-swap BYTES      memory and swap together
+  --memory-reservation BYTES
+  --pids-limit N
+  --cpu-quota, --cpu-period, --cpu-burst MICROSECONDS
+  --cpu-rt-period, --cpu-rt-runtime MICROSECONDS
+  --cpu-share N, --cpu-idle 0|1
+  --cpuset-cpus LIST, --cpuset-mems LIST
+  --blkio-weight N
+  --l3-cache-schema, --mem-bw-schema
+                           refused: change the group of resctrl itself
+
+Example:
+  runtime update --memory 256m --pids-limit 200 web",
+    ),
+    (
+        "events",
+        "\
+Usage: runtime events [options] ID
+
+Shows in JSON what a container uses, every few seconds, and when its memory runs out, until it ends.
+
+  --interval TIME          how often (default: 5s)
+  --stats                  once, and no more",
+    ),
+    (
+        "spec",
+        "\
+Usage: runtime spec [options]
+
+Writes config.json, an example of a configuration: a shell with few rights.
+
+  -b, --bundle DIR         where (default: the working directory)
+  --rootless               one for an ordinary user",
+    ),
+    ("features", "Usage: runtime features\n\nShows in JSON what this runtime can do."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_every_option_is_explained() {
+        use crate::command::{exec, run, update};
+        for (command, flags) in [("create", run::FLAGS), ("exec", exec::FLAGS), ("update", update::FLAGS)] {
+            let text = of(command).unwrap();
+            for flag in flags {
+                let own = command == "create" && matches!(flag.name(), "detach" | "keep");
+                assert!(own || text.contains(&format!("--{}", flag.name())), "{command} --{}", flag.name());
+            }
+        }
+        let listed = crate::command::USAGE
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty());
+        for line in listed {
+            let name = line.split_whitespace().next().unwrap();
+            assert!(of(name).is_some_and(|text| text.starts_with("Usage: ")), "{name}");
+        }
+        assert_eq!(of("nothing"), None);
+    }
+}
