@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             daemon_args.extend(args.into_iter().skip(2));
             server::daemon::main(&daemon_args, SUPERVISOR)
         }
+        // One path that is a whole OCI runtime, for engines that are told one, or look for runc.
+        (Some("corten-runtime" | "runc"), _) => runtime::command::main(args.into_iter().skip(1)),
         (_, Some("runtime")) => runtime::command::main(args.into_iter().skip(2)),
         _ => cli::main(args),
     };

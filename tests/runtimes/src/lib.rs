@@ -6,6 +6,7 @@
 
 mod bundle;
 pub mod cgroup;
+pub mod engine;
 pub mod known;
 mod runtime;
 mod trial;

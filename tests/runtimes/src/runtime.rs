@@ -75,6 +75,23 @@ impl Runtime {
         command
     }
 
+    /// One path in `directory` that is the runtime, as engines want it.
+    ///
+    /// # Panics
+    /// The link cannot be made.
+    #[must_use]
+    pub fn executable(&self, directory: &Path) -> PathBuf {
+        let program = self.command.first().map_or("", String::as_str);
+        // By this name the project's binary is a runtime and nothing else.
+        let link = directory.join(if self.kind == Kind::Corten { "corten-runtime" } else { "runtime" });
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut places = path.split(':').map(|place| Path::new(place).join(program));
+        let target =
+            if program.contains('/') { Some(PathBuf::from(program)) } else { places.find(|p| p.exists()) };
+        std::os::unix::fs::symlink(target.expect("the runtime in the path"), &link).expect("link");
+        link
+    }
+
     /// Its name for messages.
     #[must_use]
     pub fn name(&self) -> String {
