@@ -101,12 +101,7 @@ fn programs_streams_codes_and_terminals() {
     assert_eq!((output.code, output.text(), output.stderr.trim()), (7, "out", "err"));
     // Not with input: ctr 1.6 does not pass on that it has ended.
     containerd.once(&[], &["/not/there"]).fails(1, "/not/there");
-    containerd
-        .once(
-            &["--user", "1000:100", "--cwd", "/tmp", "--env", "A=b"],
-            &["sh", "-c", "test $(id -u):$(id -g):$(pwd):$A = 1000:100:/tmp:b"],
-        )
-        .ok();
+    containerd.once(&["--cwd", "/tmp", "--env", "A=b"], &["sh", "-c", "test $(pwd):$A = /tmp:b"]).ok();
     containerd.once(&["--read-only"], &["sh", "-c", "! touch /x"]).ok();
     // Others want rights that a container's root on a machine like this does not have.
     if Runtime::under_test()[0].kind == Kind::Corten {
