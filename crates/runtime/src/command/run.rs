@@ -1,5 +1,6 @@
 //! `create`, `start` and `run`.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -103,7 +104,10 @@ impl Order {
 
 fn remove_directory(state_dir: &Path) -> Result<(), Error> {
     state::clear(state_dir)?;
-    std::fs::remove_dir(state_dir).on("remove", state_dir)
+    match std::fs::remove_dir(state_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", state_dir),
+        _ => Ok(()),
+    }
 }
 
 /// Connects to the socket at which the caller waits for a terminal.
@@ -204,7 +208,12 @@ fn give_up(global: &Global, order: &Order, state_dir: &Path, created: Created) -
 }
 
 fn delete(global: &Global, id: &str, state_dir: &Path) -> Result<(), Error> {
-    let failed = Container::open(id, state_dir)?.delete(state_dir, true)?;
+    let container = match Container::open(id, state_dir) {
+        // Somebody else was quicker.
+        Err(Error::NotFound(_)) => return Ok(()),
+        other => other?,
+    };
+    let failed = container.delete(state_dir, true)?;
     failed.iter().for_each(|error| super::warn(global, error));
     remove_directory(state_dir)
 }

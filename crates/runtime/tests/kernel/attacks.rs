@@ -299,3 +299,61 @@ fn inherited_caps() {
     bundle.start();
     assert_eq!(bundle.ok(&["exec", &bundle.id(), "grep", "-E", "CapInh|CapAmb", "/proc/self/status"]), none);
 }
+
+#[test]
+fn exec_watched() {
+    if !possible() {
+        return;
+    }
+    // A debugger in the container looks at every process as soon as it sees one: none has rights that are not the container's.
+    let mut bundle = Bundle::script(
+        "while test ! -e /tmp/stop; do for p in /proc/[0-9]*; do test $p = /proc/1 && continue; \
+           echo $(grep -E 'Name|CapPrm|CapBnd' $p/status) >> /tmp/seen; \
+         done; done 2>/dev/null",
+    );
+    let few = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    bundle.config["process"]["capabilities"] = json!({"bounding": few, "effective": few, "permitted": few});
+    bundle.start();
+    let seen = || fs::read_to_string(bundle.rootfs().join("tmp/seen")).unwrap_or_default();
+    let of_runtime = || seen().lines().filter(|line| line.contains("Name: runtime ")).count();
+    for _ in 0..200 {
+        bundle.ok(&["exec", &bundle.id(), "true"]);
+        if of_runtime() >= 3 {
+            break;
+        }
+    }
+    assert!(of_runtime() > 0, "the debugger never saw the runtime");
+    fs::write(bundle.rootfs().join("tmp/stop"), "").unwrap();
+    let allowed = u64::from(1u32 << 19 | 1 << 1);
+    for line in seen().lines() {
+        let sets = line.split_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok());
+        assert!(
+            sets.into_iter()
+                .filter(|set| line.contains(&format!("{set:016x}")))
+                .all(|set| set & !allowed == 0),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn state_perms() {
+    if !possible() {
+        return;
+    }
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.start();
+    // What is above lets everybody through: it is the records that are closed.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(bundle.path(), open).unwrap();
+    let state = bundle.path().join("state");
+    for path in [state.clone(), state.join(bundle.id()), state.join(bundle.id()).join("state.json")] {
+        let mut look = std::process::Command::new("setpriv");
+        look.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "cat", path.to_str().unwrap()]);
+        let output = look.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && (error.contains("denied") || path == state), "{error}");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "{} is {mode:o}", path.display());
+    }
+}
