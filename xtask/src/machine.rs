@@ -32,6 +32,10 @@ pub const FOR_TESTS: &[Need] = &[
     need("unshare", "util-linux"),
     need("newuidmap", "uidmap"),
     need("strace", "strace"),
+    need("containerd", "containerd"),
+    need("podman", "podman"),
+    need("/usr/sbin/dockerd", "docker.io"),
+    need("ip", "iproute2"),
 ];
 
 /// What the emulated machine needs.

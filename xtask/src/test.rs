@@ -2,6 +2,8 @@
 
 use crate::run::{Result, cargo, exists, output, show};
 use crate::{machine, tidy, vm};
+use crate::run::{Result, cargo, exists, output, show, show_with};
+use crate::{machine, tidy};
 
 /// Installs what the tests need, builds the binary under test, and runs all tests (or those that `filter` names).
 pub fn test(filter: &[String]) -> Result {
@@ -16,12 +18,22 @@ pub fn test(filter: &[String]) -> Result {
         vec!["test", "--workspace", "--"]
     };
     args.extend(filter.iter().map(String::as_str));
-    let result = show(&cargo, &args);
+    let result = show(&cargo, &args).and_then(|()| if filter.is_empty() { validate(&cargo) } else { Ok(()) });
     let left: Vec<String> = remains()?.into_iter().filter(|remain| !before.contains(remain)).collect();
     if !left.is_empty() {
         return Err(format!("the tests left something on the machine:\n{}", left.join("\n")));
     }
     result
+}
+
+/// Holds the runtimes that everybody uses to the suite that ours is held to: it says what they do as well, or its table says why not.
+fn validate(cargo: &str) -> Result {
+    let args: &[&str] = if exists("cargo-nextest") {
+        &["nextest", "run", "--package", "runtimes", "--test", "suite"]
+    } else {
+        &["test", "--package", "runtimes", "--test", "suite"]
+    };
+    show_with(cargo, args, &[("RUNTIME_UNDER_TEST", "runc,crun")])
 }
 
 /// Everything that must hold before a change lands.

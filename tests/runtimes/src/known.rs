@@ -195,11 +195,18 @@ const CRUN_TIME: &str =
     "the init of crun 1.8.1 ends once it has left the time namespace, before the offsets are written";
 
 /// Those that hold at times.
-const RACES: &[Known] = &[race(
-    Kind::Crun,
-    "hooks::they_run_in_their_order_at_their_time",
-    "1.8.1 runs the hooks after the start without waiting for those inside",
-)];
+const RACES: &[Known] = &[
+    race(Kind::Runc, "exec::a_whole_process_comes_from_a_file", GO_FILES),
+    race(Kind::Runc, "exec::it_has_the_containers_limits", GO_FILES),
+    race(
+        Kind::Crun,
+        "hooks::they_run_in_their_order_at_their_time",
+        "1.8.1 runs the hooks after the start without waiting for those inside",
+    ),
+];
+
+const GO_FILES: &str =
+    "Go raises its own limit of open files while it starts, at times over that of the configuration";
 
 /// Why `test` does not hold with a runtime, if that is known; and whether it may hold all the same.
 #[must_use]

@@ -70,9 +70,7 @@ impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.run(&["rm", "--force", "--all", "--time=0"]).run();
         let _ = self.run(&["umount", "--all"]).run();
-        for name in ["root/overlay"] {
-            let _ = rustix::mount::unmount(self.0.at(name), rustix::mount::UnmountFlags::DETACH);
-        }
+        let _ = rustix::mount::unmount(self.0.at("root/overlay"), rustix::mount::UnmountFlags::DETACH);
     }
 }
 

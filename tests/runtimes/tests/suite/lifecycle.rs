@@ -196,10 +196,13 @@ fn deleting_what_is_not_there_fails_unless_it_is_forced() {
 #[test]
 fn processes_that_are_left_end_with_the_container() {
     judge(|runtime| {
-        let mut bundle = Bundle::new(runtime, json!([["spawn", [["hold"]]], ["exit", 3]]));
+        const OTHER: u64 = 6_000;
+        let mut bundle = Bundle::new(runtime, json!([["spawn", [["sleep", OTHER]]], ["exit", 3]]));
         bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+        let started = std::time::Instant::now();
         let output = bundle.run();
         assert_eq!(output.code, 3);
+        assert!(started.elapsed().as_millis() < u128::from(OTHER) - 1000, "it was waited for");
         let results: Vec<Value> = serde_json::from_str(output.stdout.lines().next().unwrap()).unwrap();
         let path = format!("/proc/{}/cmdline", results[0]["ok"]);
         kit::wait_for("its end", || fs::read(&path).unwrap_or_default().is_empty().then_some(()));

@@ -234,7 +234,7 @@ fn real_time_scheduling() {
         bundle.config["linux"]["cgroupsPath"] = format!("/{}", bundle.id()).into();
         if runtimes::cgroup::exists("cpu", "/", "cpu.rt_runtime_us") {
             bundle.config["linux"]["resources"]["cpu"] =
-                json!({"realtimePeriod": 1_000_000, "realtimeRuntime": 1000});
+                json!({"realtimePeriod": 1_000_000, "realtimeRuntime": 50_000});
         }
         for (policy, number) in [("SCHED_FIFO", 1), ("SCHED_RR", 2)] {
             bundle.config["process"]["scheduler"] = json!({"policy": policy, "priority": 17});
