@@ -49,7 +49,7 @@ fn a_field_of_the_wrong_kind() {
 fn a_value_that_is_none_of_those_there_are() {
     judge(|runtime| {
         refused(runtime, &["nothing"], |b| {
-            b.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "nothing"}])
+            b.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "nothing"}]);
         });
         refused(runtime, &["SCMP_ACT_NOTHING"], |b| {
             b.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTHING", "syscalls": []});
@@ -163,11 +163,11 @@ fn limits_that_cannot_be() {
 fn a_resource_that_the_kernel_refuses() {
     judge(|runtime| {
         refused(runtime, &["cpuset"], |b| {
-            b.config["linux"]["resources"]["cpu"] = json!({"cpus": "4000-4001"})
+            b.config["linux"]["resources"]["cpu"] = json!({"cpus": "4000-4001"});
         });
         let word = if runtimes::cgroup::unified() { "pids.nothing" } else { "unified" };
         refused(runtime, &[word], |b| {
-            b.config["linux"]["resources"]["unified"] = json!({"pids.nothing": "5"})
+            b.config["linux"]["resources"]["unified"] = json!({"pids.nothing": "5"});
         });
     });
 }
