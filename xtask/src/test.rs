@@ -1,9 +1,7 @@
 //! `cargo xtask test` and `cargo xtask ci`.
 
-use crate::run::{Result, cargo, exists, output, show};
-use crate::{machine, tidy, vm};
 use crate::run::{Result, cargo, exists, output, show, show_with};
-use crate::{machine, tidy};
+use crate::{machine, tidy, vm};
 
 /// Installs what the tests need, builds the binary under test, and runs all tests (or those that `filter` names).
 pub fn test(filter: &[String]) -> Result {
