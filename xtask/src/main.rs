@@ -14,7 +14,8 @@ Usage: cargo xtask CHORE
 
   test [FILTER…]   install what the tests need, build, run all tests
   ci               format, clippy, tidy, deny, test, vm-test: what CI runs
-  vm-test [JOB…]   run tests on Debian's kernel with cgroup v2 and AppArmor, in an emulated machine
+  vm-test [JOB…] [-- FILTER…]
+                   run tests on Debian's kernel with cgroup v2 and AppArmor, in an emulated machine
   tidy             check the rules of the house that no compiler knows
   bench [NAME…]    print the promises beside what is measured, and the peers
   install          install what the tests and the bench need, and nothing else

@@ -14,8 +14,11 @@ use std::path::PathBuf;
 use crate::machine;
 use crate::run::{Result, root};
 
-/// Builds the tests, boots the machine, and runs the jobs there: all, or those whose names begin with one of `names`.
-pub fn vm_test(names: &[String]) -> Result {
+/// Builds the tests, boots the machine, and runs the jobs there: all, or those whose names begin with one of `arguments`.
+/// What stands behind `--` goes to the test harness instead of the jobs' own arguments.
+pub fn vm_test(arguments: &[String]) -> Result {
+    let mut parts = arguments.splitn(2, |argument| argument == "--");
+    let (names, filter) = (parts.next().unwrap_or_default(), parts.next());
     let jobs: Vec<&jobs::Job> = jobs::JOBS.iter().filter(|job| job.is_named(names)).collect();
     if jobs.is_empty() {
         let known: Vec<&str> = jobs::JOBS.iter().map(|job| job.name).collect();
@@ -26,7 +29,7 @@ pub fn vm_test(names: &[String]) -> Result {
     let cache = cache()?;
     let kernel = kernel::fetch(&cache)?;
     let base = guest::build(&cache, &kernel)?;
-    let payload = payload::build(&cache, &jobs)?;
+    let payload = payload::build(&cache, &jobs, filter)?;
     boot::run(&boot::Disks { kernel: &kernel.image, base: &base, payload: &payload }, jobs.len())
 }
 

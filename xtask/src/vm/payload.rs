@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::boot;
 use super::guest::make_disk;
 use super::jobs::{Job, PROGRAMS, Who};
 use crate::run::{Result, cargo, output, show};
@@ -14,11 +15,8 @@ use crate::run::{Result, cargo, output, show};
 const PASSED: &str = "vm-test: passed all jobs:";
 const FAILED: &str = "vm-test: failed:";
 
-/// Seconds for one job; one that takes longer hangs.
-const JOB_SECONDS: u32 = 400;
-
 /// Builds the tests and their disk.
-pub fn build(cache: &Path, jobs: &[&Job]) -> Result<PathBuf> {
+pub fn build(cache: &Path, jobs: &[&Job], filter: Option<&[String]>) -> Result<PathBuf> {
     let cargo = cargo();
     show(&cargo, &["build", "--package", "corten"])?;
     // The whole workspace, as for `test`: with fewer crates cargo would choose other features, and build them again.
@@ -32,7 +30,7 @@ pub fn build(cache: &Path, jobs: &[&Job]) -> Result<PathBuf> {
         let key = (job.package.to_owned(), job.test.to_owned());
         let program = built.get(&key).ok_or_else(|| format!("{} has no test {}", job.package, job.test))?;
         let path = add(tree, "debug/deps", program)?;
-        lines.push_str(&line(job, &path));
+        lines.push_str(&line(job, &path, filter));
     }
     // Tests look for these beside themselves, in the places where cargo puts them.
     let target = built.values().next().and_then(|path| path.ancestors().nth(2)).ok_or("nothing was built")?;
@@ -49,7 +47,8 @@ pub fn build(cache: &Path, jobs: &[&Job]) -> Result<PathBuf> {
         .replace("@JOBS@", &lines)
         .replace("@PASSED@", PASSED)
         .replace("@FAILED@", FAILED)
-        .replace("@SECONDS@", &JOB_SECONDS.to_string());
+        // A job that hangs leaves the others their time.
+        .replace("@SECONDS@", &(boot::limit().as_secs() / 2).to_string());
     fs::write(tree.join("run"), script).map_err(|error| format!("cannot write the list of jobs: {error}"))?;
     let disk = cache.join("payload.img");
     make_disk(tree, &disk, "1G")?;
@@ -57,12 +56,14 @@ pub fn build(cache: &Path, jobs: &[&Job]) -> Result<PathBuf> {
 }
 
 /// The job as a line of the script.
-fn line(job: &Job, program: &str) -> String {
+fn line(job: &Job, program: &str, filter: Option<&[String]>) -> String {
     let who = match job.who {
         Who::Root => "as_root",
         Who::Tester => "as_tester",
     };
-    let args: Vec<String> = job.args.iter().map(|arg| format!("'{arg}'")).collect();
+    let own = || job.args.iter().map(|arg| (*arg).to_owned()).collect();
+    let args: Vec<String> = filter.map_or_else(own, <[String]>::to_vec);
+    let args: Vec<String> = args.iter().map(|arg| format!("'{arg}'")).collect();
     format!("job '{}' {who} {program} {}\n", job.name, args.join(" "))
 }
 
