@@ -10,6 +10,20 @@ use std::time::{Duration, Instant};
 /// No command of a test takes longer; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// What takes longer than this, and is waited for, does not come.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// How long a test waits for a state: longer by the factor `CORTEN_TEST_PATIENCE` on machines that are slow because they are
+/// emulated.
+#[must_use]
+pub fn patience() -> Duration {
+    WAIT * factor()
+}
+
+fn factor() -> u32 {
+    std::env::var("CORTEN_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// A program to be run.
 #[derive(Debug)]
 pub struct Cmd {
@@ -37,7 +51,7 @@ impl Cmd {
     /// The program `name` with no arguments yet.
     #[must_use]
     pub fn new(name: impl AsRef<OsStr>) -> Self {
-        Self { command: Command::new(name), stdin: Vec::new(), limit: LIMIT }
+        Self { command: Command::new(name), stdin: Vec::new(), limit: LIMIT * factor() }
     }
 
     /// Adds arguments.
@@ -242,14 +256,14 @@ impl fmt::Display for Output {
 /// Waits until `check` gives something; that is how a test waits for a state.
 ///
 /// # Panics
-/// It gives nothing for 30 seconds.
+/// It gives nothing for as long as [`patience`] has.
 pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = check() {
             return value;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "waited 30 s in vain for {what}");
+        assert!(started.elapsed() < patience(), "waited {:?} in vain for {what}", patience());
         thread::sleep(Duration::from_millis(5));
     }
 }

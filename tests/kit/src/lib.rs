@@ -17,6 +17,6 @@ pub mod served;
 mod terminal;
 pub mod tokens;
 
-pub use command::{Cmd, Output, Running, wait_for};
+pub use command::{Cmd, Output, Running, patience, wait_for};
 pub use host::{CLIS, Cli, Clis, Host, binary, skip};
 pub use terminal::Terminal;

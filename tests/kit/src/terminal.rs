@@ -93,8 +93,8 @@ impl Terminal {
         let started = Instant::now();
         while !self.screen().contains(text) {
             assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "no {text:?} on the terminal within 30 s; there is:\n{}",
+                started.elapsed() < crate::command::patience(),
+                "no {text:?} on the terminal in all the time there was; there is:\n{}",
                 self.screen()
             );
             thread::sleep(Duration::from_millis(5));
@@ -112,7 +112,7 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status.code().unwrap_or(-1);
             }
-            if started.elapsed() > Duration::from_secs(30) {
+            if started.elapsed() > crate::command::patience() {
                 let _ = self.child.kill();
                 panic!("the program on the terminal does not end; there is:\n{}", self.screen());
             }

@@ -9,14 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kit::wait_for;
+use kit::{patience, wait_for};
 use serde_json::{Value, json};
 
 use crate::cgroup;
 use crate::runtime::{Runtime, probe};
-
-/// No command of a runtime takes longer; one that does hangs.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A bundle whose program is the probe. What is left of it when it is dropped fails the test.
 #[derive(Debug)]
@@ -427,11 +424,11 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 break status;
             }
-            if started.elapsed() > LIMIT {
+            if started.elapsed() > patience() {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 let (stdout, stderr) = (fs::read_to_string(&self.stdout), fs::read_to_string(&self.stderr));
-                panic!("a command still ran after {LIMIT:?}; it wrote {stdout:?} {stderr:?}");
+                panic!("a command still ran after {:?}; it wrote {stdout:?} {stderr:?}", patience());
             }
             thread::sleep(Duration::from_millis(1));
         };
@@ -475,7 +472,7 @@ pub fn accept(listener: &UnixListener, running: &mut Running) -> UnixStream {
         accepted
     });
     stream.set_nonblocking(false).expect("a blocking stream");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream.set_read_timeout(Some(patience())).expect("a limit");
     stream
 }
 
