@@ -36,6 +36,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("podman", "podman"),
     need("/usr/sbin/dockerd", "docker.io"),
     need("ip", "iproute2"),
+    need("curl", "curl"),
 ];
 
 /// What the emulated machine needs.
