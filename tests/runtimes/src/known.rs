@@ -49,6 +49,7 @@ const TABLE: &[Known] = &[
     ),
     known(Kind::Runc, "mounts::a_mount_can_have_the_id_maps_of_the_container", OLD_RUNC),
     known(Kind::Runc, "mounts::a_mount_has_id_maps_of_its_own", OLD_RUNC),
+    known(Kind::Runc, "mounts::a_mount_without_maps_takes_those_of_the_container_or_none", OLD_RUNC),
     known(
         Kind::Runc,
         "mounts::a_shared_root_is_of_a_group_that_is_not_the_hosts",

@@ -511,6 +511,23 @@ fn a_mount_can_have_the_id_maps_of_the_container() {
 }
 
 #[test]
+fn a_mount_without_maps_takes_those_of_the_container_or_none() {
+    judge(|runtime| {
+        let mut bundle = Bundle::new(runtime, json!([["stat", "/m/zero"], ["stat", "/m/seven"]]));
+        owned_files(&bundle);
+        let source = bundle.path().join("source");
+        bundle.mount(
+            json!({"destination": "/m", "type": "bind", "source": source, "options": ["bind", "idmap"]}),
+        );
+        // Without a user namespace there is nothing to take.
+        assert!(!bundle.refusal().is_empty());
+        bundle.map_users(100_000, 1000);
+        let results = bundle.results();
+        assert_eq!((owner(&results[0]), owner(&results[1])), ((0, 0), (7, 7)));
+    });
+}
+
+#[test]
 fn id_maps_reach_the_mounts_below_if_they_are_asked_to() {
     judge(|runtime| {
         for (option, below) in [("idmap", 5), ("ridmap", 100_005)] {

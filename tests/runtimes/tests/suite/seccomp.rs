@@ -215,9 +215,12 @@ fn numbers_of_the_x32_abi_do_not_get_past_a_filter() {
 #[test]
 fn flags_of_the_filter_are_taken() {
     judge(|runtime| {
-        for flags in
-            [json!([]), json!(["SECCOMP_FILTER_FLAG_LOG"]), json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"])]
-        {
+        for flags in [
+            json!([]),
+            json!(["SECCOMP_FILTER_FLAG_LOG"]),
+            json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]),
+            json!(["SECCOMP_FILTER_FLAG_TSYNC"]),
+        ] {
             let mut bundle = filtered(runtime, on_getsid("SCMP_ACT_ERRNO"), json!([["call", "getsid"]]));
             bundle.config["linux"]["seccomp"]["flags"] = flags.clone();
             assert_eq!(bundle.results()[0]["errno"], EPERM, "{flags}");
