@@ -159,30 +159,6 @@ pub fn wait_any(block: bool) -> io::Result<Option<(i32, Exit)>> {
     }
 }
 
-/// Waits for the child `pid` to end, and reaps it. Returns also the most memory, in kilobytes, that it or a process that it waited for
-/// had resident (`ru_maxrss` of `getrusage(2)`).
-pub fn wait_with_peak(pid: i32) -> io::Result<(Exit, u64)> {
-    let mut status = 0;
-    // SAFETY: an all-zero `rusage` is valid: it is plain integers.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both are live, for the kernel to write to.
-        if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } >= 0 {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    let exit = if libc::WIFSIGNALED(status) {
-        Exit::Signal(libc::WTERMSIG(status))
-    } else {
-        Exit::Code(libc::WEXITSTATUS(status))
-    };
-    Ok((exit, u64::try_from(usage.ru_maxrss).unwrap_or(0)))
-}
-
 fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
     match (code, signal) {
         (Some(code), _) => Exit::Code(code),

@@ -146,13 +146,17 @@ fn times(
     Ok(runtimes.iter().zip(taken).map(|(runtime, taken)| (runtime.name, median(taken))).collect())
 }
 
-/// The most memory that the runtime, or a process that it made and waited for, had resident.
+/// The most memory that the runtime, or a process that it made and waited for, had resident. Measured by a small program between: a child
+/// begins with what its parent has, and that counts as its own.
 fn memory(runtimes: &[Runtime], bundle: &Path) -> Result<Vec<(&'static str, f64)>> {
     let measure = |runtime: &Runtime| {
-        let mut command = runtime.command(&["run", "--bundle"]);
-        let child = command.arg(bundle).arg(id(runtime, 0)).stdin(Stdio::null()).spawn().map_err(text)?;
-        let (_, kilobytes) = sys::process::wait_with_peak(child.id() as i32).map_err(text)?;
-        Ok((runtime.name, kilobytes as f64 / 1024.0))
+        let peak = bundle.join("peak");
+        let plain = runtime.command(&["run", "--bundle"]);
+        let mut command = Command::new("/usr/bin/time");
+        command.args(["-f", "%M", "-o"]).arg(&peak).arg(plain.get_program()).args(plain.get_args());
+        run(command.arg(bundle).arg(id(runtime, 0)))?;
+        let kilobytes: f64 = fs::read_to_string(&peak).map_err(text)?.trim().parse().map_err(text)?;
+        Ok((runtime.name, kilobytes / 1024.0))
     };
     runtimes.iter().map(measure).collect()
 }
