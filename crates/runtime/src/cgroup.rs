@@ -356,6 +356,11 @@ impl Cgroup {
         self.v1("pids").or_else(|| self.v1("freezer")).or_else(|| self.v1("memory")).or_else(|| self.v2())
     }
 
+    /// The directory of the group by which its processes are frozen.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        self.v1("freezer").or_else(|| self.v2())
+    }
+
     /// Freezes all processes, and returns when they are.
     pub fn pause(&self) -> Result<(), Error> {
         self.freeze(true)

@@ -15,6 +15,7 @@ use crate::error::{Context as _, Error};
 use crate::state;
 
 mod arguments;
+mod checkpoint;
 mod events;
 mod exec;
 mod help;
@@ -47,6 +48,9 @@ Commands:
   resume   let them go on
   update   change the limits of a container
   events   show what a container uses, and when its memory runs out
+  checkpoint
+           write the processes of a container to files, and stop it
+  restore  make a container again from these files, and let it go on
   ps       list the processes of a container
   list     list containers
   delete   take away what is left of a container
@@ -232,6 +236,8 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         "resume" => manage::resume(global, rest),
         "update" => update::update(global, rest),
         "events" => events::events(global, rest),
+        "checkpoint" => checkpoint::checkpoint(global, rest),
+        "restore" => checkpoint::restore(global, rest),
         "help" => show(USAGE.trim_end()),
         other => Err(Error::Invalid(format!("unknown command {other:?}"))),
     }

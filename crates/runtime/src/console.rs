@@ -12,7 +12,8 @@ use sys::{process, pty, socket, terminal};
 use crate::error::{Context as _, Error};
 use crate::mounts;
 
-const PTMX: &str = "/dev/pts/ptmx";
+/// The name of every terminal's other end, and by runc's convention the bytes that come with one; receivers ignore them.
+pub(crate) const PTMX: &str = "/dev/pts/ptmx";
 
 /// A pseudo-terminal of the container. Neither end was opened by a name that the container could have changed
 /// after it was looked at (CVE-2025-52565).
@@ -40,7 +41,6 @@ impl Console {
         // The group is the one that the devpts was mounted with (`tty`).
         let group = fsx::stat(&terminal).on("inspect", "the terminal")?.st_gid;
         fsx::chown(&terminal, process.user().uid(), group).on("set the owner of", "the terminal")?;
-        // The first bytes are the terminal's name by runc's convention; receivers ignore it.
         socket::send_fds(socket, PTMX.as_bytes(), &[master.as_fd()]).on("send", "the terminal")?;
         Ok(Self { terminal })
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::capabilities::CapabilitySet;
+use crate::checkpoint::criu;
 use crate::state::OCI_VERSION;
 
 /// Mount options that are understood as such; all others go to the filesystem.
@@ -86,6 +87,8 @@ pub fn document() -> Value {
         "ociVersionMax": OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": MOUNT_OPTIONS,
+        // runc's name for it, which engines know.
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": criu::find().is_some().to_string()},
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": CapabilitySet::ALL.names(),

@@ -48,7 +48,7 @@ pub(crate) enum Files<'a> {
 
 /// Opens and copies what is needed.
 pub(crate) fn prepare<'a>(sources: Sources<'_>, namespaces: &Namespaces) -> Result<Files<'a>, Error> {
-    let path = root_path(&sources)?;
+    let path = root_path(sources.bundle, sources.spec)?;
     if namespaces.all() & namespace::MOUNT == 0 {
         return Ok(Files::Directory(fsx::open_dir(&path).on("open", &path)?));
     }
@@ -61,10 +61,11 @@ pub(crate) fn prepare<'a>(sources: Sources<'_>, namespaces: &Namespaces) -> Resu
     Ok(Files::Trees { root, path, mounts: prepare_mounts(sources, namespaces)? })
 }
 
-fn root_path(sources: &Sources<'_>) -> Result<PathBuf, Error> {
-    let root = sources.spec.root().as_ref();
+/// Where the root filesystem of the configuration is.
+pub(crate) fn root_path(bundle: &Path, spec: &Spec) -> Result<PathBuf, Error> {
+    let root = spec.root().as_ref();
     let root = root.ok_or_else(|| Error::Invalid("config.json: root is missing".into()))?;
-    let path = sources.bundle.join(root.path());
+    let path = bundle.join(root.path());
     let invalid = || Error::Invalid(format!("root filesystem {} is not a directory", path.display()));
     let real = std::fs::canonicalize(&path).map_err(|_| invalid())?;
     if real.is_dir() { Ok(real) } else { Err(invalid()) }

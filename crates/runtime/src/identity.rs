@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oci::runtime::{LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Process};
 use sys::caps::Sets;
-use sys::fsx::{self, FileType, Mode};
+use sys::fsx::{self, FileType, Mode, OFlags};
 use sys::path::Root;
 use sys::proc::Proc;
 use sys::seccomp::Instruction;
@@ -235,13 +235,41 @@ pub(crate) fn own_stdio(uid: u32) -> Result<(), Error> {
     for number in 0..3 {
         let Ok(stream) = process::stdio(number) else { continue };
         let stat = fsx::stat(&stream).on("inspect", "a standard stream")?;
-        let null = fsx::makedev(1, 3);
-        let is_null = fsx::kind(&stat) == FileType::CharacterDevice && stat.st_rdev == null;
+        let is_null = is_null(&stat);
         if stat.st_uid == uid || is_null {
             continue;
         }
         // On a read-only filesystem, or without the right (a user namespace), it stays as it is.
         let _ = fsx::chown(&stream, uid, stat.st_gid);
+    }
+    Ok(())
+}
+
+fn is_null(stat: &fsx::Stat) -> bool {
+    fsx::kind(stat) == FileType::CharacterDevice && stat.st_rdev == fsx::makedev(1, 3)
+}
+
+/// Takes the container's own `/dev/null` for standard streams that are the host's: what a container has open from outside its files
+/// keeps it from being written down ([`crate::checkpoint`]).
+pub(crate) fn own_null() -> Result<(), Error> {
+    let mut own = None;
+    for number in 0..3 {
+        let Ok(stream) = process::stdio(number) else { continue };
+        if !is_null(&fsx::stat(&stream).on("inspect", "a standard stream")?) {
+            continue;
+        }
+        if own.is_none() {
+            let root = Root::open("/").on("open", "/")?;
+            // A container without one keeps the host's.
+            if !root.lstat("dev/null").is_ok_and(|stat| is_null(&stat)) {
+                return Ok(());
+            }
+            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY;
+            let found = root.open_at("dev/null", flags, Mode::empty()).on("open", "/dev/null")?;
+            own = Some(found).filter(|found| fsx::stat(found).is_ok_and(|stat| is_null(&stat)));
+        }
+        let Some(own) = &own else { return Ok(()) };
+        process::become_stdio(own, number).on("use", "/dev/null")?;
     }
     Ok(())
 }

@@ -129,6 +129,7 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
         identity::set_limits(0, process)?;
     }
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
+    identity::own_null()?;
     let filter =
         identity::assume(process, inside.filter.take(), &inside.proc, &inside.sync, inside.privilege)?;
     // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.

@@ -13,6 +13,8 @@
 pub mod capabilities;
 #[expect(clippy::disallowed_methods, reason = "the kernel's files about groups, which are the host's")]
 pub mod cgroup;
+#[expect(clippy::disallowed_methods, reason = "images, the host's programs and /proc")]
+pub mod checkpoint;
 #[expect(clippy::disallowed_methods, reason = "the caller's paths and our own records")]
 pub mod command;
 #[expect(clippy::disallowed_methods, reason = "the bundle's configuration, which is the caller's")]

@@ -56,7 +56,8 @@ impl Namespaces {
     }
 }
 
-fn bits(kind: LinuxNamespaceType) -> u64 {
+/// The flag of `clone(2)` for a kind.
+pub(crate) fn bits(kind: LinuxNamespaceType) -> u64 {
     match kind {
         LinuxNamespaceType::Mount => namespace::MOUNT,
         LinuxNamespaceType::Cgroup => namespace::CGROUP,

@@ -42,20 +42,31 @@ pub(crate) struct Server<'a> {
 impl Server<'_> {
     /// Serves init until it is ready, and records what later commands need.
     pub(crate) fn serve(&self, sync: &OwnedFd) -> Result<(), Error> {
-        let groups = rdt::create(self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()), self.id)?;
         let mut hooked = false;
+        let served = self.record_once(|| self.attend(sync, &mut hooked));
+        if served.is_err() && hooked {
+            run_last_hooks(self.id, self.bundle, self.spec);
+        }
+        served
+    }
+
+    /// Records what later commands need of a process that needs no service.
+    pub(crate) fn adopt(&self) -> Result<(), Error> {
+        self.record_once(|| Ok(()))
+    }
+
+    /// Records the container once it is `ready`; otherwise its first process ends.
+    fn record_once(&self, ready: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let groups = rdt::create(self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()), self.id)?;
         let joined = groups.add(self.child.pid);
-        let served = joined.and_then(|()| self.attend(sync, &mut hooked)).and_then(|()| self.record(&groups));
-        if served.is_err() {
+        let recorded = joined.and_then(|()| ready()).and_then(|()| self.record(&groups));
+        if recorded.is_err() {
             // The first error is the one that explains.
             let _ = sys::signal::send(&self.child.pidfd, 9);
             let _ = process::wait(&self.child.pidfd);
             let _ = rdt::remove(&groups.made);
-            if hooked {
-                self.run_last_hooks();
-            }
         }
-        served
+        recorded
     }
 
     /// Answers init until it is ready; `hooked` tells whether hooks have begun to run.
@@ -78,7 +89,7 @@ impl Server<'_> {
                 }
                 Message::Step(wire::NEEDS_HOOKS) => {
                     *hooked = true;
-                    self.run_hooks()?;
+                    run_hooks(self.spec, &self.state("creating"))?;
                     wire::send(sync, wire::HAD_HOOKS)?;
                 }
                 Message::Step(wire::READY) => return self.finish(),
@@ -148,24 +159,8 @@ impl Server<'_> {
         self.proc.write(&file, text).on("write linux.timeOffsets to", format!("/proc/{file}"))
     }
 
-    /// Prestart hooks are deprecated by the specification, and still what some tools use.
-    fn run_hooks(&self) -> Result<(), Error> {
-        let Some(configured) = self.spec.hooks() else { return Ok(()) };
-        let state = self.state("creating");
-        hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", &state)?;
-        hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", &state)
-    }
-
-    /// What hooks have done those of the end undo (runtime-spec, "Lifecycle", steps 3 to 5 and 13). That they fail as well is not what explains.
-    fn run_last_hooks(&self) {
-        let hooks = self.spec.hooks().as_ref().and_then(|h| h.poststop().as_deref()).unwrap_or_default();
-        let annotations = self.spec.annotations().as_ref();
-        let state = hooks::state_json(self.id, "stopped", 0, self.bundle, annotations);
-        let _ = hooks::run_all(hooks, "poststop", &state);
-    }
-
     fn state(&self, status: &str) -> serde_json::Value {
-        hooks::state_json(self.id, status, self.child.pid, self.bundle, self.spec.annotations().as_ref())
+        state(self.id, status, self.child.pid, self.bundle, self.spec)
     }
 
     fn hand_over(&self, number: i32) -> Result<(), Error> {
@@ -218,6 +213,24 @@ impl Server<'_> {
         let start = self.proc.start_time(pid).on("inspect", format!("process {pid}"))?;
         Init { pid, start }.store(self.state_dir)
     }
+}
+
+/// Prestart hooks are deprecated by the specification, and still what some tools use.
+pub(crate) fn run_hooks(spec: &Spec, state: &serde_json::Value) -> Result<(), Error> {
+    let Some(configured) = spec.hooks() else { return Ok(()) };
+    hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", state)?;
+    hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", state)
+}
+
+/// What hooks have done those of the end undo (runtime-spec, "Lifecycle", steps 3 to 5 and 13). That they fail as well is not what explains.
+pub(crate) fn run_last_hooks(id: &str, bundle: &Path, spec: &Spec) {
+    let hooks = spec.hooks().as_ref().and_then(|h| h.poststop().as_deref()).unwrap_or_default();
+    let _ = hooks::run_all(hooks, "poststop", &state(id, "stopped", 0, bundle, spec));
+}
+
+/// What hooks are told.
+pub(crate) fn state(id: &str, status: &str, pid: i32, bundle: &Path, spec: &Spec) -> serde_json::Value {
+    hooks::state_json(id, status, pid, bundle, spec.annotations().as_ref())
 }
 
 fn listener(spec: &Spec) -> Option<Listener> {

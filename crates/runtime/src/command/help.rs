@@ -143,6 +143,57 @@ Shows in JSON what a container uses, every few seconds, and when its memory runs
   --stats                  once, and no more",
     ),
     (
+        "checkpoint",
+        "\
+Usage: runtime checkpoint [options] ID
+
+Writes the processes of a container to files, by the host's criu, and stops it; delete and restore are what comes then.
+
+  --image-path DIR         where the files go (default: checkpoint)
+  --work-path DIR          where criu's log goes (default: beside the files)
+  --parent-path DIR        an earlier checkpoint, relative to the image path: what it has is not written again
+  --leave-running          let it go on afterwards
+  --pre-dump               write its memory alone, and let it go on
+  --tcp-established        also with connections of TCP
+  --tcp-skip-in-flight     leave out those that are just being made
+  --ext-unix-sk            also with unix sockets whose other end is outside
+  --shell-job              also with a terminal of the host's
+  --file-locks             also with locks on files
+  --manage-cgroups-mode soft|full|strict|ignore
+                           what becomes of groups below its own (default: soft)
+  --auto-dedup             take out of the parent's files what is written again
+  --empty-ns network       leave what is in its network namespace to others
+  --page-server, --lazy-pages, --status-fd
+                           refused: all is written to files
+
+Example:
+  runtime checkpoint --image-path /srv/web/images web && runtime delete web",
+    ),
+    (
+        "restore",
+        "\
+Usage: runtime restore [options] ID
+
+Makes a container again from a checkpoint and its bundle, waits for its end and deletes it.
+
+  -b, --bundle DIR         the bundle (default: the working directory)
+  --image-path DIR         where the files are (default: checkpoint)
+  --work-path DIR          where criu's log goes (default: beside the files)
+  -d, --detach             return as soon as it runs, and leave it
+  --pid-file FILE          where the number of the first process is written
+  --console-socket PATH    where its terminal is sent
+  --tcp-established, --ext-unix-sk, --shell-job, --file-locks, --manage-cgroups-mode, --empty-ns
+                           as at the checkpoint
+  --auto-dedup             take out of the files what has been read
+  --lsm-profile TYPE:NAME  another profile of AppArmor, or label of SELinux, than it had
+  --no-subreaper           nothing: this runtime never becomes one
+  --no-pivot, --lazy-pages, --lsm-mount-context
+                           refused
+
+Example:
+  runtime restore --detach --bundle /srv/web --image-path /srv/web/images web",
+    ),
+    (
         "spec",
         "\
 Usage: runtime spec [options]
@@ -161,8 +212,15 @@ mod tests {
 
     #[test]
     fn every_command_and_every_option_is_explained() {
-        use crate::command::{exec, run, update};
-        for (command, flags) in [("create", run::FLAGS), ("exec", exec::FLAGS), ("update", update::FLAGS)] {
+        use crate::command::{checkpoint, exec, run, update};
+        let all = [
+            ("create", run::FLAGS),
+            ("exec", exec::FLAGS),
+            ("update", update::FLAGS),
+            ("checkpoint", checkpoint::CHECKPOINT_FLAGS),
+            ("restore", checkpoint::RESTORE_FLAGS),
+        ];
+        for (command, flags) in all {
             let text = of(command).unwrap();
             for flag in flags {
                 let own = command == "create" && matches!(flag.name(), "detach" | "keep");

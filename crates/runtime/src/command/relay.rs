@@ -29,7 +29,11 @@ impl Relay {
         let mut descriptors = Vec::new();
         socket::recv_fds(socket, &mut [0; 64], &mut descriptors).on("receive", "the terminal")?;
         let missing = || Error::Setup { text: "init sent no terminal".into() };
-        let master = descriptors.pop().ok_or_else(missing)?;
+        Self::of(descriptors.pop().ok_or_else(missing)?)
+    }
+
+    /// Shows the terminal with this master.
+    pub(super) fn of(master: OwnedFd) -> Result<Self, Error> {
         let input = std::io::stdin();
         let raw = if input.is_terminal() { Some(Raw::enter(0).on("set up", "the terminal")?) } else { None };
         let relay = Self { master, input_open: true, _raw: raw };

@@ -102,7 +102,7 @@ impl Order {
     }
 }
 
-fn remove_directory(state_dir: &Path) -> Result<(), Error> {
+pub(super) fn remove_directory(state_dir: &Path) -> Result<(), Error> {
     state::clear(state_dir)?;
     match std::fs::remove_dir(state_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", state_dir),
@@ -207,7 +207,7 @@ fn give_up(global: &Global, order: &Order, state_dir: &Path, created: Created) -
     delete(global, &order.id, state_dir)
 }
 
-fn delete(global: &Global, id: &str, state_dir: &Path) -> Result<(), Error> {
+pub(super) fn delete(global: &Global, id: &str, state_dir: &Path) -> Result<(), Error> {
     let container = match Container::open(id, state_dir) {
         // Somebody else was quicker.
         Err(Error::NotFound(_)) => return Ok(()),

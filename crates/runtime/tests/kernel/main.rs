@@ -7,6 +7,7 @@ mod apparmor;
 mod attacks;
 mod bundle;
 mod cgroups;
+mod checkpoint;
 mod containers;
 mod faults;
 mod rootless;
