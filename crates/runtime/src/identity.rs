@@ -265,7 +265,8 @@ pub(crate) fn own_null() -> Result<(), Error> {
                 return Ok(());
             }
             let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY;
-            let found = root.open_at("dev/null", flags, Mode::empty()).on("open", "/dev/null")?;
+            // Nor does one where devices cannot be opened.
+            let Ok(found) = root.open_at("dev/null", flags, Mode::empty()) else { return Ok(()) };
             own = Some(found).filter(|found| fsx::stat(found).is_ok_and(|stat| is_null(&stat)));
         }
         let Some(own) = &own else { return Ok(()) };

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use sys::mount::{self, Change, Propagation};
 use sys::process::{self, Child, Clone, Cloned};
-use sys::{signal, socket};
+use sys::{namespace, signal, socket};
 
 use super::protocol::{self, Answer, Writer};
 use crate::cgroup::Entry;
@@ -61,13 +61,15 @@ pub(super) fn working(verb: &str) -> Result<PathBuf, Error> {
     }
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    let why = last_error(&said).unwrap_or_else(|| output.status.to_string());
+    let why = first_error(&said).unwrap_or_else(|| output.status.to_string());
     Err(refused(&format!("criu check: {why}")))
 }
 
-/// The last error in what criu has logged, without time and place.
-fn last_error(log: &str) -> Option<String> {
-    let line = log.lines().rev().find(|line| line.contains("Error") && !line.contains("FAILED"))?;
+/// The first error in what criu has logged, without time and place: those that come after it are what it has led to.
+fn first_error(log: &str) -> Option<String> {
+    // What it finds out about the programs and the kernel of this host is no failure.
+    let noise = |line: &str| line.contains("exited, status=");
+    let line = log.lines().find(|line| line.contains("Error") && !noise(line))?;
     let text = line.split_once("Error").map_or(line, |(_, rest)| rest).trim();
     // "(criu/files-reg.c:1629): Can't …"
     let text = match text.strip_prefix('(').and_then(|rest| rest.split_once("): ")) {
@@ -112,7 +114,7 @@ impl<'a> Places<'a> {
     /// Why criu failed, by the end of its log or by what it has answered.
     fn failure(&self, verb: &str, answer: Option<&Answer>) -> Error {
         let path = self.work_path.join(self.log);
-        let logged = tail(&path).and_then(|log| last_error(&log));
+        let logged = tail(&path).and_then(|log| first_error(&log));
         let said = answer.and_then(|answer| answer.reason.clone()).filter(|reason| !reason.is_empty());
         let why = logged.or(said).unwrap_or_else(|| "criu does not say why".into());
         Error::Setup { text: format!("cannot {verb} container: criu: {why} (log: {})", path.display()) }
@@ -130,13 +132,47 @@ fn tail(path: &Path) -> Option<String> {
 
 /// How the worker is started.
 #[derive(Debug, Default)]
-pub(super) struct Start<'a> {
+pub(super) struct Start {
     /// The group in which it is, and all that it restores.
     pub(super) group: Option<Entry>,
-    /// A tree to mount at a directory, in a mount namespace of the worker's own.
-    pub(super) root: Option<(&'a OwnedFd, &'a Path)>,
     /// Descriptors that it is told about, by their numbers; they outlive the request.
     pub(super) descriptors: Vec<i32>,
+}
+
+/// A mount namespace of the worker's own, in which this process is meanwhile: the directories that the worker is told of must be opened in
+/// it, as it looks them up by our descriptors and mounts in them. It goes with the worker.
+#[derive(Debug)]
+pub(super) struct Apart {
+    namespace: File,
+    directory: OwnedFd,
+}
+
+impl Apart {
+    /// Enters one in which `tree` is mounted at `place`. The caller must have one thread.
+    pub(super) fn enter(tree: &OwnedFd, place: &Path) -> Result<Self, Error> {
+        const OWN: &str = "/proc/self/ns/mnt";
+        let namespace = File::open(OWN).on("open", OWN)?;
+        let apart = Self { namespace, directory: sys::fsx::open_dir(".").on("open", "the working directory")? };
+        namespace::unshare(namespace::MOUNT).on("unshare", "the mount namespace")?;
+        match Self::mount(tree, place) {
+            Ok(()) => Ok(apart),
+            Err(error) => apart.leave().and(Err(error)),
+        }
+    }
+
+    fn mount(tree: &OwnedFd, place: &Path) -> Result<(), Error> {
+        // Nothing mounted from here on is seen by the host.
+        let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+        mount::change_everything(slave).on("set the propagation of", "/")?;
+        let target = sys::fsx::open_dir(place).on("open", place)?;
+        mount::attach(tree, target).on("mount", place)
+    }
+
+    /// Returns to where this process came from.
+    pub(super) fn leave(self) -> Result<(), Error> {
+        namespace::join(&self.namespace, namespace::MOUNT).on("return to", "the mount namespace")?;
+        process::change_dir_fd(&self.directory).on("return to", "the working directory")
+    }
 }
 
 /// A worker that waits for a request.
@@ -154,13 +190,12 @@ impl<'a> Worker<'a> {
         verb: &'static str,
         program: &Path,
         places: &'a Places<'a>,
-        mut start: Start<'_>,
+        mut start: Start,
     ) -> Result<Self, Error> {
         let (socket, theirs) = socket::packet_pair().on("create", "a socket")?;
         let (report, reporting) = socket::packet_pair().on("create", "a socket")?;
         start.descriptors.extend([&places.images, &places.work, &theirs].map(OwnedFd::as_raw_fd));
-        let namespace = if start.root.is_some() { sys::namespace::MOUNT } else { 0 };
-        let flags = namespace | process::CLONE_CLEAR_SIGHAND;
+        let flags = process::CLONE_CLEAR_SIGHAND;
         let cloned = match &mut start.group {
             Some(entry) => entry.clone(flags),
             None => process::clone(Clone { flags, cgroup: None }),
@@ -239,7 +274,7 @@ impl<'a> Worker<'a> {
 
 fn become_worker(
     program: &Path,
-    start: &Start<'_>,
+    start: &Start,
     theirs: &OwnedFd,
     reporting: &OwnedFd,
 ) -> Result<Infallible, Error> {
@@ -247,13 +282,6 @@ fn become_worker(
     signal::reset();
     if let Some(group) = &start.group {
         group.join(reporting)?;
-    }
-    if let Some((tree, place)) = start.root {
-        // Nothing mounted from here on is seen by the host, and all of it goes with this process.
-        let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
-        mount::change_everything(slave).on("set the propagation of", "/")?;
-        let target = sys::fsx::open_dir(place).on("open", place)?;
-        mount::attach(tree, target).on("mount", place)?;
     }
     let null = OwnedFd::from(File::options().read(true).write(true).open(NULL).on("open", NULL)?);
     for number in 0..3 {
@@ -273,11 +301,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_error_is_said_without_time_and_place() {
-        let log = "(00.01) Warn  (criu/x.c:1): y\n(00.02) Error (criu/files-reg.c:1629): Can't open \u{1b}[1mx\n\
+    fn the_first_error_is_said_without_time_and_place() {
+        let log = "(00.01) Warn  (criu/x.c:1): y\n(00.01) Error (criu/util.c:642): exited, status=1\n\
+                   (00.02) Error (criu/files-reg.c:1629): Can't open \u{1b}[1mx\n\
                    (00.03) Error (criu/cr-dump.c:2053): Dumping FAILED.\n";
-        assert_eq!(last_error(log).as_deref(), Some("Can't open  [1mx"));
-        assert_eq!(last_error("Error: no tracefs\n").as_deref(), Some("no tracefs"));
-        assert_eq!(last_error("all is well\n"), None);
+        assert_eq!(first_error(log).as_deref(), Some("Can't open  [1mx"));
+        assert_eq!(first_error("Error: no tracefs\n").as_deref(), Some("no tracefs"));
+        assert_eq!(first_error("all is well\n"), None);
     }
 }

@@ -90,7 +90,8 @@ pub fn checkpoint(container: &Container, order: &Checkpoint<'_>) -> Result<(), E
     let streams = streams::look(&proc, init.pid, &mounts)?;
     if !order.pre_dump {
         let path = format!("/proc/{}/root", init.pid);
-        let root = Root::open(&path).on("open", path)?;
+        // A magic link of the host's own /proc, which leads to the container's root.
+        let root = Root::from_fd(fs::File::open(&path).on("open", path)?.into());
         for external in outside::of_container(&root, &mounts, &spec)? {
             options.text(field::EXTERNAL, &external);
         }

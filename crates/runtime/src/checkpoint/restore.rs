@@ -11,7 +11,7 @@ use sys::path::Root;
 use sys::proc::Proc;
 use sys::process::{self, Child};
 
-use super::criu::{self, Places, Start, Worker};
+use super::criu::{self, Apart, Places, Start, Worker};
 use super::protocol::{self, Writer};
 use super::{CgroupsMode, Options, field, joined, outside, streams};
 use crate::cgroup::{Cgroup, Driver, Order};
@@ -121,11 +121,16 @@ fn restore_in(
     proc: &Proc,
     (privilege, namespaces): (Privilege, &Namespaces),
 ) -> Result<Restored, Error> {
-    let places = Places::open(r.images, r.work, LOG)?;
     let place = r.state_dir.join(ROOT);
     fs::create_dir(&place).on("create", &place)?;
     let root = prepare_root(r)?;
     let streams = streams::ours(r.images)?;
+    let entry = cgroup.entry()?;
+    let apart = Apart::enter(&root, &place)?;
+    let places = match Places::open(r.images, r.work, LOG) {
+        Ok(places) => places,
+        Err(error) => return apart.leave().and(Err(error)),
+    };
     let mut options = places.options();
     describe(r, cgroup, &place, &mut options)?;
     let mut descriptors = Vec::new();
@@ -137,9 +142,9 @@ fn restore_in(
         inherit(&mut options, key, stream);
         descriptors.push(stream.as_raw_fd());
     }
-    let start = Start { group: Some(cgroup.entry()?), root: Some((&root, &place)), descriptors };
-    let worker = Worker::start(VERB, program, &places, start)?;
-    drop(root);
+    let worker = Worker::start(VERB, program, &places, Start { group: Some(entry), descriptors });
+    apart.leave()?;
+    let worker = worker?;
     let mut terminal = None;
     let mut hooked = false;
     let answer = worker.request(protocol::RESTORE, &options, |point, pid, descriptors| match point {
