@@ -56,7 +56,7 @@ const PAUSE_FIRST: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How deep groups made inside a container are followed: more than any nesting in practice.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 1500;
 
 /// A container's group: the same path in every hierarchy.
 #[derive(Debug)]

@@ -35,7 +35,16 @@ use arguments::{Arguments, Flag};
 const ROOT_DEFAULT: &str = "/run/corten/runtime";
 
 const USAGE: &str = "\
-Usage: runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND
+Usage: corten runtime [OPTIONS] COMMAND
+
+Options:
+  --root DIR               where containers are recorded (root: /run/corten/runtime;
+                           others: $XDG_RUNTIME_DIR/corten/runtime)
+  --log FILE               where errors are written as well, for the program that calls
+  --log-format text|json
+  --systemd-cgroup         systemd makes the cgroups; cgroupsPath is SLICE:PREFIX:NAME
+  --rootless auto          taken for runc's sake: who calls is looked up
+  --debug                  taken for runc's sake: nothing more is logged
 
 Commands:
   create   make a container from a bundle
@@ -88,6 +97,10 @@ impl Global {
     /// The directory of the container `id`, whose name is checked.
     fn state_dir(&self, id: &str) -> Result<PathBuf, Error> {
         config::check_id(id)?;
+        if self.root == Path::new(ROOT_DEFAULT) && sys::process::effective_user() != 0 {
+            let text = "XDG_RUNTIME_DIR is not set: set it, or say where containers are recorded by --root";
+            return Err(Error::Invalid(text.into()));
+        }
         Ok(self.root.join(id))
     }
 
@@ -148,9 +161,16 @@ fn show(text: impl fmt::Display) -> Result<i32, Error> {
     writeln!(io::stdout(), "{text}").on("write to", "standard output").map(|()| 0)
 }
 
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let (control, other) = if c.is_control() { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+    control.into_iter().flatten().chain(other)
+}
+
 /// Writes a line to standard error; that nobody reads there is no further error.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "runtime: {text}");
+    // Names in it may be a stranger's, and their line ends and escapes would be taken for ours.
+    let plain: String = text.chars().flat_map(escaped).collect();
+    let _ = writeln!(io::stderr(), "runtime: {plain}");
 }
 
 /// One line on standard error, and one in the log for the program that called us.

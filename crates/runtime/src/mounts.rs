@@ -378,7 +378,7 @@ fn directory_there(root: &Root, destination: &Path) -> Result<Option<OwnedFd>, E
 }
 
 /// The directory `destination`, whose last component is no link; made if it is not there.
-fn plain_directory(root: &Root, destination: &Path) -> Result<OwnedFd, Error> {
+pub(crate) fn plain_directory(root: &Root, destination: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY;
     match root.open_at(destination, flags, Mode::empty()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -387,7 +387,7 @@ fn plain_directory(root: &Root, destination: &Path) -> Result<OwnedFd, Error> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(Error::Invalid(format!(
             "filesystem {} must be mounted on ordinary directory",
-            destination.display()
+            Path::new("/").join(destination).display()
         ))),
         other => other.on("open", destination),
     }

@@ -60,7 +60,8 @@ pub(crate) fn fill(
     if !is_ours(mounts) {
         return Ok(());
     }
-    let dev = root.mkdir_all("dev", Mode::from_raw_mode(0o755)).on("create", "/dev")?;
+    // Not a link: it could lead into a volume, and what is made there stays on the host.
+    let dev = mounts::plain_directory(root, Path::new("/dev"))?;
     for (name, major, minor) in DEFAULTS {
         let path = Path::new("/dev").join(name);
         let kind = FileType::CharacterDevice;
@@ -70,7 +71,7 @@ pub(crate) fn fill(
     for device in devices {
         let node = parse(device)?;
         let (parent, name) = split(&node.path)?;
-        let directory = root.mkdir_all(&parent, Mode::from_raw_mode(0o755)).on("create", &parent)?;
+        let directory = plain_parent(root, &parent)?;
         make(root, &directory, &name, &node, in_user_namespace)?;
     }
     for (name, target) in LINKS {
@@ -87,6 +88,16 @@ pub(crate) fn fill(
         _ => {}
     }
     link(&dev, "ptmx", "pts/ptmx")
+}
+
+/// The directory that a device is to be in, on the way to which there is no link.
+fn plain_parent(root: &Root, parent: &Path) -> Result<OwnedFd, Error> {
+    let mut way: Vec<&Path> = parent.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    way.reverse();
+    for path in way {
+        mounts::plain_directory(root, path)?;
+    }
+    root.mkdir_all(parent, Mode::from_raw_mode(0o755)).on("create", parent)
 }
 
 fn split(path: &Path) -> Result<(PathBuf, OsString), Error> {

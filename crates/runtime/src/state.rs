@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -122,6 +123,11 @@ impl Record {
     pub fn load(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join(STATE);
         let text = fs::read(&path).on("read", &path)?;
+        // It says which processes are killed and which hooks are run: only our own word is taken for that.
+        let owner = fs::metadata(&path).on("inspect", &path)?.uid();
+        if owner != sys::process::effective_user() {
+            return Err(Error::Invalid(format!("{} belongs to user {owner}", path.display())));
+        }
         serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })
     }
 

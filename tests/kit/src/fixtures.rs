@@ -472,6 +472,11 @@ pub fn cache() -> PathBuf {
 
 /// A real Debian 12 with `ps`, made by mmdebstrap from the archive that this machine's apt is set up for.
 pub fn debian() -> Image {
+    debian_packed(Packing::Gzip)
+}
+
+/// The same packed otherwise.
+pub fn debian_packed(packing: Packing) -> Image {
     let archive = cache().join("debian-12-minbase-procps.tar");
     let lock = fs::File::create(cache().join("debian.lock")).expect("make a lock file");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
@@ -492,5 +497,5 @@ pub fn debian() -> Image {
         "Cmd": ["bash"],
         "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     });
-    Image::new(vec![Layer::of_tar(&tar, Packing::Gzip)], config)
+    Image::new(vec![Layer::of_tar(&tar, packing)], config)
 }

@@ -13,7 +13,10 @@ use kit::{patience, wait_for};
 use serde_json::{Value, json};
 
 use crate::cgroup;
-use crate::runtime::{Runtime, probe};
+use crate::runtime::{Kind, Runtime, probe};
+
+/// How long other runtimes may take to clear away what they have killed.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A bundle whose program is the probe. What is left of it when it is dropped fails the test.
 #[derive(Debug)]
@@ -372,7 +375,16 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         let id = self.id();
         let _ = self.bare(&["delete", "--force", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        let left = self.left();
+        let mut left = self.left();
+        // crun does not wait for those it kills, and leaves the group then.
+        let started = Instant::now();
+        while self.runtime.kind != Kind::Corten && !left.is_empty() && started.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+            for group in cgroup::directories(&self.cgroup()) {
+                let _ = fs::remove_dir(group);
+            }
+            left = self.left();
+        }
         for group in cgroup::directories(&self.cgroup()) {
             let _ = fs::remove_dir(group);
         }

@@ -184,7 +184,7 @@ fn stop_pause_and_running_out_of_memory() {
 #[test]
 fn a_real_debian() {
     let containerd = Containerd::new();
-    let archive = containerd.0.archive("debian", fixtures::debian());
+    let archive = containerd.0.archive("debian", fixtures::debian_packed(fixtures::Packing::Plain));
     containerd.ok(&["images", "import", &archive]);
     let run = |program: &[&str]| {
         let mut args = containerd.container(&["--rm"], "once", program);

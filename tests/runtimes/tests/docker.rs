@@ -244,7 +244,7 @@ fn stop_pause_restart_and_logs() {
 #[test]
 fn a_real_debian() {
     let docker = Docker::new();
-    let archive = docker.0.archive("debian", fixtures::debian());
+    let archive = docker.0.archive("debian", fixtures::debian_packed(fixtures::Packing::Plain));
     docker.ok(&["load", "--quiet", "--input", &archive]);
     let version = docker.ok(&["run", "--rm", "--network=none", "debian", "cat", "/etc/debian_version"]);
     assert!(version.starts_with("12."), "{version}");

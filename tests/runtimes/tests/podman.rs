@@ -212,7 +212,7 @@ fn stop_pause_restart_and_logs() {
 fn a_real_debian() {
     let podman = Podman::new();
     let parent = format!("--cgroup-parent={}", podman.0.cgroup());
-    let archive = podman.0.archive("debian", fixtures::debian());
+    let archive = podman.0.archive("debian", fixtures::debian_packed(fixtures::Packing::Plain));
     podman.ok(&["load", "--quiet", "--input", &archive]);
     let run = |args: &[&str]| {
         let mut all = vec!["run", "--rm", "--network=none", &parent, "debian"];

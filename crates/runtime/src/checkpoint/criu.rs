@@ -152,7 +152,8 @@ impl Apart {
     pub(super) fn enter(tree: &OwnedFd, place: &Path) -> Result<Self, Error> {
         const OWN: &str = "/proc/self/ns/mnt";
         let namespace = File::open(OWN).on("open", OWN)?;
-        let apart = Self { namespace, directory: sys::fsx::open_dir(".").on("open", "the working directory")? };
+        let apart =
+            Self { namespace, directory: sys::fsx::open_dir(".").on("open", "the working directory")? };
         namespace::unshare(namespace::MOUNT).on("unshare", "the mount namespace")?;
         match Self::mount(tree, place) {
             Ok(()) => Ok(apart),

@@ -9,7 +9,7 @@ const TEXTS: &[(&str, &str)] = &[
     (
         "create",
         "\
-Usage: runtime create [options] ID
+Usage: corten runtime create [options] ID
 
 Makes a container from a bundle: a directory with a config.json. Its program waits to be started.
 
@@ -21,13 +21,15 @@ Makes a container from a bundle: a directory with a config.json. Its program wai
   --no-new-keyring         keep the caller's session keyring
   --no-subreaper           nothing: this runtime never becomes one
 
+Without a console socket the configuration must not ask for a terminal (process.terminal: false).
+
 Example:
-  runtime create --bundle /srv/web --pid-file /run/web.pid web && runtime start web",
+  corten runtime create --bundle /srv/web --pid-file /run/web.pid web && corten runtime start web",
     ),
     (
         "run",
         "\
-Usage: runtime run [options] ID
+Usage: corten runtime run [options] ID
 
 Makes a container, starts it, waits for its end and deletes it; the exit code is its own.
 
@@ -36,14 +38,15 @@ Makes a container, starts it, waits for its end and deletes it; the exit code is
   …                        and the options of create
 
 Example:
-  mkdir -p box/rootfs && tar -C box/rootfs -xf root.tar && runtime spec --bundle box && runtime run --bundle box shell",
+  mkdir -p box/rootfs && tar -C box/rootfs -xf root.tar && \\
+  corten runtime spec --bundle box && corten runtime run --bundle box shell",
     ),
-    ("start", "Usage: runtime start ID\n\nExecutes the program of a container that was made."),
+    ("start", "Usage: corten runtime start ID\n\nExecutes the program of a container that was made."),
     (
         "exec",
         "\
-Usage: runtime exec [options] ID PROGRAM [ARGUMENT...]
-       runtime exec [options] --process FILE ID
+Usage: corten runtime exec [options] ID PROGRAM [ARGUMENT...]
+       corten runtime exec [options] --process FILE ID
 
 Executes a further program in a container. What is not said is as for the container's first process.
 
@@ -66,36 +69,36 @@ Executes a further program in a container. What is not said is as for the contai
   --no-subreaper           nothing: this runtime never becomes one
 
 Example:
-  runtime exec --tty --user 1000:1000 web sh",
+  corten runtime exec --tty --user 1000:1000 web sh",
     ),
-    ("state", "Usage: runtime state ID\n\nShows the state of a container, as the specification has it."),
+    ("state", "Usage: corten runtime state ID\n\nShows the state of a container, as the specification has it."),
     (
         "kill",
         "\
-Usage: runtime kill [options] ID [SIGNAL]
+Usage: corten runtime kill [options] ID [SIGNAL]
 
 Sends a signal (TERM, if none is said) to the first process of a container.
 
   -a, --all                to all its processes
 
 Example:
-  runtime kill web HUP",
+  corten runtime kill web HUP",
     ),
     (
         "delete",
         "\
-Usage: runtime delete [options] ID
+Usage: corten runtime delete [options] ID
 
 Takes away what is left of a container that has ended.
 
   -f, --force              end it first, and clear also what an interrupted create has left",
     ),
-    ("pause", "Usage: runtime pause ID\n\nFreezes all processes of a container."),
-    ("resume", "Usage: runtime resume ID\n\nLets the processes of a frozen container go on."),
+    ("pause", "Usage: corten runtime pause ID\n\nFreezes all processes of a container."),
+    ("resume", "Usage: corten runtime resume ID\n\nLets the processes of a frozen container go on."),
     (
         "list",
         "\
-Usage: runtime list [options]
+Usage: corten runtime list [options]
 
   -f, --format table|json
   -q, --quiet              names alone",
@@ -103,7 +106,7 @@ Usage: runtime list [options]
     (
         "ps",
         "\
-Usage: runtime ps [options] ID
+Usage: corten runtime ps [options] ID
 
 Lists the processes of a container, by their numbers on the host.
 
@@ -112,7 +115,7 @@ Lists the processes of a container, by their numbers on the host.
     (
         "update",
         "\
-Usage: runtime update [options] ID
+Usage: corten runtime update [options] ID
 
 Changes the limits of a container that runs. What is not said stays.
 
@@ -130,12 +133,12 @@ Changes the limits of a container that runs. What is not said stays.
                            refused: change the group of resctrl itself
 
 Example:
-  runtime update --memory 256m --pids-limit 200 web",
+  corten runtime update --memory 256m --pids-limit 200 web",
     ),
     (
         "events",
         "\
-Usage: runtime events [options] ID
+Usage: corten runtime events [options] ID
 
 Shows in JSON what a container uses, every few seconds, and when its memory runs out, until it ends.
 
@@ -145,7 +148,7 @@ Shows in JSON what a container uses, every few seconds, and when its memory runs
     (
         "checkpoint",
         "\
-Usage: runtime checkpoint [options] ID
+Usage: corten runtime checkpoint [options] ID
 
 Writes the processes of a container to files, by the host's criu, and stops it; delete and restore are what comes then.
 
@@ -167,12 +170,12 @@ Writes the processes of a container to files, by the host's criu, and stops it; 
                            refused: all is written to files
 
 Example:
-  runtime checkpoint --image-path /srv/web/images web && runtime delete web",
+  corten runtime checkpoint --image-path /srv/web/images web && runtime delete web",
     ),
     (
         "restore",
         "\
-Usage: runtime restore [options] ID
+Usage: corten runtime restore [options] ID
 
 Makes a container again from a checkpoint and its bundle, waits for its end and deletes it.
 
@@ -191,19 +194,19 @@ Makes a container again from a checkpoint and its bundle, waits for its end and 
                            refused
 
 Example:
-  runtime restore --detach --bundle /srv/web --image-path /srv/web/images web",
+  corten runtime restore --detach --bundle /srv/web --image-path /srv/web/images web",
     ),
     (
         "spec",
         "\
-Usage: runtime spec [options]
+Usage: corten runtime spec [options]
 
 Writes config.json, an example of a configuration: a shell with few rights.
 
   -b, --bundle DIR         where (default: the working directory)
   --rootless               one for an ordinary user",
     ),
-    ("features", "Usage: runtime features\n\nShows in JSON what this runtime can do."),
+    ("features", "Usage: corten runtime features\n\nShows in JSON what this runtime can do."),
 ];
 
 #[cfg(test)]
@@ -234,7 +237,7 @@ mod tests {
             .take_while(|line| !line.is_empty());
         for line in listed {
             let name = line.split_whitespace().next().unwrap();
-            assert!(of(name).is_some_and(|text| text.starts_with("Usage: ")), "{name}");
+            assert!(of(name).is_some_and(|text| text.starts_with("Usage: corten runtime ")), "{name}");
         }
         assert_eq!(of("nothing"), None);
     }

@@ -48,7 +48,8 @@ pub(super) fn list(global: &Global, arguments: Vec<String>) -> Result<i32, Error
             Ok(container) => containers.push(container),
             // Made or deleted at this moment.
             Err(Error::NotFound(_)) => {}
-            Err(error) => return Err(error),
+            // One that is damaged must not hide the others.
+            Err(error) => super::warn(global, &error),
         }
     }
     containers.sort_by(|a, b| a.record.id.cmp(&b.record.id));

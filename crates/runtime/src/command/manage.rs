@@ -28,8 +28,10 @@ pub(super) fn delete(global: &Global, arguments: Vec<String>) -> Result<i32, Err
     let state_dir = global.state_dir(&id)?;
     let failed = match Container::open(&id, &state_dir) {
         Ok(container) => container.delete(&state_dir, force)?,
-        // Of one whose making was interrupted there may be a directory and no record.
-        Err(Error::NotFound(_)) if force => return lifecycle::delete_remains(&state_dir).map(|()| 0),
+        // Of one whose making was interrupted there may be a directory and no record, or what is left of one.
+        Err(Error::NotFound(_) | Error::Json { .. } | Error::Invalid(_)) if force => {
+            return lifecycle::delete_remains(&state_dir).map(|()| 0);
+        }
         Err(error) => return Err(error),
     };
     failed.iter().for_each(|error| warn(global, error));

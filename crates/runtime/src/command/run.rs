@@ -88,16 +88,17 @@ impl Order {
             cgroups: global.cgroups,
             manner: self.manner,
         };
-        let created = create::create(order).and_then(|created| {
-            write_pid_file(self.pid_file.as_deref(), created.pid)?;
-            Ok(created)
-        });
-        match created {
-            Ok(created) => Ok((state_dir, created)),
+        let created = match create::create(order) {
+            Ok(created) => created,
             Err(error) => {
                 remove_directory(&state_dir)?;
-                Err(error)
+                return Err(error);
             }
+        };
+        match write_pid_file(self.pid_file.as_deref(), created.pid) {
+            Ok(()) => Ok((state_dir, created)),
+            // Whoever does not learn its number could not look after it.
+            Err(error) => give_up(global, self, &state_dir, created).and(Err(error)),
         }
     }
 }
