@@ -110,9 +110,8 @@ impl Cgroup {
             }
             other => other?,
         };
-        if let Some(directory) = cgroup.reference()
-            && !processes::read(&directory)?.is_empty()
-        {
+        // Also in groups below it: what is killed and removed with the container is all that is below.
+        if !cgroup.is_none() && !cgroup.pids()?.is_empty() {
             return Err(Error::Invalid(format!("cgroup {} is in use", cgroup.path().display())));
         }
         state::store_place(state_dir, &cgroup.place)?;

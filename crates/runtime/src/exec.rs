@@ -84,6 +84,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let stopped = || Error::State { id: record.id.clone(), verb: "exec in", state: "stopped" };
     let first = Init::load(e.state_dir)?;
     let init = first.find(&proc)?.ok_or_else(stopped)?;
+    let init_pid = first.pid;
     let cgroup = record.cgroup(first)?;
     if !e.ignore_paused && cgroup.is_paused()? {
         return Err(Error::State { id: record.id.clone(), verb: "exec in", state: "paused" });
@@ -113,7 +114,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     Affinity::go_back(before)?;
     let admitted = joining.cgroup.admit(&first, &ours);
     drop(joining);
-    let born = admitted.and_then(|()| attend(&ours, &first, &record));
+    let born = admitted.and_then(|()| attend(&ours, &first, &record, init_pid));
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
     match born? {
         // It is our child and not waited for: the number is its own.
@@ -126,7 +127,7 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
 }
 
 /// Waits for the news that the second process is there. Before that the first may have a listener to be handed over.
-fn attend(sync: &OwnedFd, first: &Child, record: &Record) -> Result<Message, Error> {
+fn attend(sync: &OwnedFd, first: &Child, record: &Record, init_pid: i32) -> Result<Message, Error> {
     loop {
         match wire::receive(sync)? {
             Message::Listener(number) => {
@@ -134,7 +135,7 @@ fn attend(sync: &OwnedFd, first: &Child, record: &Record) -> Result<Message, Err
                 let nobody = || Error::Setup { text: "a listener that nobody asked for".into() };
                 let annotations = record.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
                 let container =
-                    hooks::state_json(&record.id, "running", first.pid, &record.bundle, Some(&annotations));
+                    hooks::state_json(&record.id, "running", init_pid, &record.bundle, Some(&annotations));
                 let handed = listener
                     .ok_or_else(nobody)
                     .and_then(|listener| listener.hand_over(first.pid, &first.pidfd, number, &container));

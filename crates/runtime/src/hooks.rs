@@ -1,7 +1,6 @@
 //! Programs that the configuration wants run at points of a container's life, with its state on standard input.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,13 +49,12 @@ fn run_one(hook: &Hook, kind: &'static str, state: &serde_json::Value) -> Result
         command.arg0(name).args(arguments);
     }
     let environment = hook.env().iter().flatten().filter_map(|v| v.split_once('='));
-    command.env_clear().envs(environment).stdin(Stdio::piped());
+    // In memory, not through a pipe: a hook that does not read it is within its rights.
+    let input =
+        sys::memfd::content("state", state.to_string().as_bytes()).on("prepare the state for", path)?;
+    command.env_clear().envs(environment).stdin(Stdio::from(input));
     let mut child = command.spawn().on("execute", path)?;
     let pidfd = sys::process::pidfd(child.id() as i32).on("find", path)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook that does not read it is within its rights.
-        let _ = input.write_all(state.to_string().as_bytes());
-    }
     let limit = hook.timeout().filter(|t| *t > 0).map(|t| Duration::from_secs(t as u64));
     let milliseconds = limit.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
     if !sys::process::wait_ended(&pidfd, milliseconds).on("wait for", path)? {

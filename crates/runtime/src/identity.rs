@@ -122,6 +122,7 @@ pub(crate) fn assume(
             let shown = filter.has_listener() && !privilege.mounts;
             process::set_dumpable(shown).on("show", "this process")?;
             filter.install(sync)?;
+            process::set_dumpable(false).on("hide", "this process")?;
             None
         }
         None => None,

@@ -234,10 +234,15 @@ fn build_root(inside: &mut Inside<'_>, linux: &Linux, process: &Process) -> Resu
         Files::Trees { root, path, mounts } => {
             let mut cover = attach_root(&root, &path, inside)?;
             let root = Root::from_fd(root);
+            let mut closed_later = Vec::new();
             for prepared in mounts {
-                mounts::attach(&root, prepared)?;
+                closed_later.extend(mounts::attach(&root, prepared)?);
             }
             let console = furnish(inside, &root, linux, process, true)?;
+            for filesystem in closed_later {
+                let change = Change { set: mount::RDONLY, ..Change::default() };
+                mount::change(&filesystem, false, change).on("make read-only", "a tmpfs")?;
+            }
             for path in linux.readonly_paths().iter().flatten() {
                 masks::make_read_only(&root, Path::new(path))?;
             }
@@ -323,6 +328,9 @@ fn run_setup_hooks(inside: &Inside<'_>) -> Result<(), Error> {
 fn change_root(root: &Root, linux: &Linux, spec: &Spec, manner: Manner) -> Result<(), Error> {
     process::change_dir_fd(root).on("enter", "the root filesystem")?;
     if manner.no_pivot {
+        // On top of the host's root: whoever climbs up ends here again.
+        let host = Root::open("/").on("open", "/")?;
+        mount::attach(root, &host).on("move to /", "the root filesystem")?;
         process::change_root_here().on("change to", "the root filesystem")?;
     } else {
         mount::pivot_here().on("pivot to", "the root filesystem")?;
@@ -393,9 +401,10 @@ fn accept(listener: &OwnedFd) -> Result<OwnedFd, Error> {
 }
 
 fn execute(ready: Ready, socket: &OwnedFd) -> Result<Infallible, Error> {
-    hooks::run(&ready.start_hooks, "startContainer", &ready.state)?;
+    // Before the hooks: what they execute is the container's.
     if let Some(filter) = &ready.filter {
         filter.install(socket)?;
     }
+    hooks::run(&ready.start_hooks, "startContainer", &ready.state)?;
     Err(ready.program.execute())
 }

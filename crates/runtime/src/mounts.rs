@@ -294,14 +294,16 @@ fn prepare_cgroups(cgroups: &[(String, PathBuf)]) -> Result<Source, Error> {
 }
 
 /// Attaches a prepared mount below `root`; makes the destination if it is not there.
-pub(crate) fn attach(root: &Root, prepared: Prepared) -> Result<(), Error> {
+///
+/// A tmpfs that is to be read-only is returned: it is made so once everything is in it that belongs there.
+pub(crate) fn attach(root: &Root, prepared: Prepared) -> Result<Option<OwnedFd>, Error> {
     let destination = prepared.destination.clone();
     match prepared.source {
-        Source::Tree(tree) => attach_tree(root, &destination, &tree),
+        Source::Tree(tree) => attach_tree(root, &destination, &tree).map(|()| None),
         Source::New(kind) => {
             attach_new(root, &destination, &kind, prepared.name.as_deref(), &prepared.options)
         }
-        Source::Cgroups(trees) => attach_cgroups(root, &destination, trees, &prepared.options),
+        Source::Cgroups(trees) => attach_cgroups(root, &destination, trees, &prepared.options).map(|()| None),
     }
 }
 
@@ -333,7 +335,7 @@ fn attach_new(
     kind: &str,
     source: Option<&str>,
     options: &Options,
-) -> Result<(), Error> {
+) -> Result<Option<OwnedFd>, Error> {
     let below = if kind == "tmpfs" { directory_there(root, destination)? } else { None };
     let target = if matches!(kind, "proc" | "sysfs") {
         // What the kernel is told later is told there: it must not be somewhere else.
@@ -354,8 +356,9 @@ fn attach_new(
         data.push(("mode", Some(mode)));
     }
     let attributes = options.this.set | options.all.set;
-    let filesystem =
-        mount::filesystem(kind, source.or(Some(kind)), &data, attributes).on("mount", destination)?;
+    let later = if kind == "tmpfs" { attributes & mount::RDONLY } else { 0 };
+    let filesystem = mount::filesystem(kind, source.or(Some(kind)), &data, attributes & !later)
+        .on("mount", destination)?;
     check_target(&target, destination, &filesystem)?;
     if let Some(below) = below.filter(|_| options.copy_up) {
         let top = fsx::open_dir_at(&filesystem, ".").on("open", destination)?;
@@ -365,7 +368,8 @@ fn attach_new(
         let change = Change { propagation: Some(propagation), ..Change::default() };
         mount::change(&filesystem, recursive, change).on("set the propagation of", destination)?;
     }
-    mount::attach(&filesystem, &target).on("mount", destination)
+    mount::attach(&filesystem, &target).on("mount", destination)?;
+    Ok((later != 0).then_some(filesystem))
 }
 
 /// The directory at `destination`, if there is one already.

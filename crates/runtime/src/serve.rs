@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use oci::runtime::{Hooks, LinuxIdMapping, Spec};
+use sys::namespace;
 use sys::proc::Proc;
 use sys::process::{self, Child};
 
@@ -119,7 +120,6 @@ impl Server<'_> {
             self.give_own_users(users)?;
         }
         let Some(process) = self.spec.process() else { return Ok(()) };
-        identity::set_limits(self.child.pid, process)?;
         // Later they are root's alone.
         if self.privilege.mounts {
             return Ok(());
@@ -170,12 +170,15 @@ impl Server<'_> {
     }
 
     fn finish(&self) -> Result<(), Error> {
-        match self.spec.process() {
-            Some(process) if self.privilege.mounts => {
-                identity::set_oom_score(self.proc, self.child.pid, process)
-            }
-            _ => Ok(()),
+        let Some(process) = self.spec.process() else { return Ok(()) };
+        // In a user namespace nobody could raise them; and what it took to set it up is over.
+        if self.namespaces & namespace::USER != 0 {
+            identity::set_limits(self.child.pid, process)?;
         }
+        if self.privilege.mounts {
+            identity::set_oom_score(self.proc, self.child.pid, process)?;
+        }
+        Ok(())
     }
 
     /// The end of an init that should have gone on.

@@ -23,12 +23,13 @@ pub fn start(state_dir: &Path) -> Result<(), Error> {
         }
         other => other.on("connect to", &path)?,
     };
-    wire::send(&socket, wire::GO)?;
-    let answer = wire::receive_all(&socket)?;
+    // From here on it is started, whatever becomes of us.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).on("remove", path),
         _ => {}
     }
+    wire::send(&socket, wire::GO)?;
+    let answer = wire::receive_all(&socket)?;
     match answer {
         Message::Failure { code, text } => Err(wire::failure(code, text)),
         _ => started(state_dir),

@@ -17,6 +17,16 @@ pub struct Executable {
     sealed: bool,
 }
 
+/// A file in memory with this content, to be read from its beginning.
+pub fn content(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    let mut written = 0;
+    while written < bytes.len() {
+        written += rustix::io::pwrite(&fd, &bytes[written..], written as u64)?;
+    }
+    Ok(fd)
+}
+
 impl Executable {
     /// Copies `bytes` into a sealed memory file named `name`.
     pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<Self> {

@@ -130,6 +130,8 @@ impl Changes {
         let missing = || Error::Invalid("config.json: process is missing".into());
         let mut process = spec.process().clone().ok_or_else(missing)?;
         process.set_args(Some(args)).set_terminal(Some(self.terminal));
+        // The first process's own: not everything of it can be passed on, and nobody asked for it here.
+        process.set_scheduler(None);
         if self.no_new_privileges {
             process.set_no_new_privileges(Some(true));
         }
@@ -145,7 +147,10 @@ impl Changes {
         process.env_mut().get_or_insert_default().extend(self.env);
         let user = process.user_mut();
         if let Some((uid, gid)) = self.user {
-            user.set_uid(uid).set_gid(gid.unwrap_or(0));
+            user.set_uid(uid);
+            if let Some(gid) = gid {
+                user.set_gid(gid);
+            }
         }
         if !self.groups.is_empty() {
             user.additional_gids_mut().get_or_insert_default().extend(self.groups);

@@ -29,13 +29,18 @@ impl Inherited {
         let number = |name: &str, text: &str| {
             text.parse::<u32>().ok().filter(|n| *n <= COUNT_MAX).ok_or_else(|| wrong(name, text))
         };
+        // Meant for us only if it says so: the variables may be left over from whoever started our caller.
+        let is_ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == process::id().to_string());
         let listening = match std::env::var("LISTEN_FDS") {
-            Ok(text) if !text.is_empty() => number("LISTEN_FDS", &text)?,
+            Ok(text) if is_ours && !text.is_empty() => number("LISTEN_FDS", &text)?,
             _ => 0,
         };
         let count = listening + preserve.map_or(Ok(0), |text| number("--preserve-fds", text))?;
         match (FIRST..FIRST + count).find(|fd| !process::is_open(*fd as i32)) {
-            Some(missing) => Err(Error::Invalid(format!("--preserve-fds: descriptor {missing} is not open"))),
+            Some(missing) => {
+                let text = format!("--preserve-fds or LISTEN_FDS: descriptor {missing} is not open");
+                Err(Error::Invalid(text))
+            }
             None => Ok(Self { count, listening }),
         }
     }

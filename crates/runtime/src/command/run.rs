@@ -169,7 +169,10 @@ pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error>
     let signals = SignalFd::block(&all_signals()).on("block", "signals")?;
     let (stdio, receiver) = stdio(order.has_terminal())?;
     let (state_dir, created) = order.create(global, stdio, gate)?;
-    let relay = receiver.map(|socket| relay::Relay::receive(&socket)).transpose()?;
+    let relay = match receiver.map(|socket| relay::Relay::receive(&socket)).transpose() {
+        Ok(relay) => relay,
+        Err(error) => return give_up(global, &order, &state_dir, created).and(Err(error)),
+    };
     if let Err(error) = open(&ours, &state_dir) {
         return give_up(global, &order, &state_dir, created).and(Err(error));
     }

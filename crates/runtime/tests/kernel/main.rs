@@ -10,6 +10,7 @@ mod cgroups;
 mod checkpoint;
 mod containers;
 mod faults;
+mod robustness;
 mod rootless;
 mod subgroups;
 mod systemd;
