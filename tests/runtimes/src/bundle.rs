@@ -152,7 +152,10 @@ impl Bundle {
     /// The runtime with these arguments; the bundle is its working directory.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        fs::write(self.path().join("config.json"), self.config.to_string()).expect("write config.json");
+        // At once: another command may be reading it.
+        let part = self.path().join("config.json.part");
+        fs::write(&part, self.config.to_string()).expect("write config.json");
+        fs::rename(part, self.path().join("config.json")).expect("write config.json");
         self.bare(args)
     }
 
