@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use sys::fsx::{self, OFlags};
 use sys::proc::Proc;
 use sys::process;
 
@@ -36,9 +36,8 @@ fn look_at(proc: &Proc, pid: i32, number: usize, mounts: &Mounts) -> Result<Stri
     match mount_id(&info) {
         // A file of the host's, which is in none of the container's mounts.
         Some(mount) if link.starts_with('/') && !mounts.has(mount) => {
-            let handle =
-                File::from(proc.open_at(format!("{pid}/fd/{number}"), OFlags::PATH).on("open", &shown)?);
-            let inode = fsx::stat(&handle).on("inspect", &shown)?.st_ino;
+            // The file behind the link, without opening it.
+            let inode = std::fs::metadata(&shown).on("inspect", &shown)?.ino();
             Ok(format!("file[{mount:x}:{inode:x}]"))
         }
         _ => Ok(link),
