@@ -132,6 +132,10 @@ fn check(verb: &'static str, spec: &Spec, privilege: Privilege) -> Result<(), Er
         return Err(refused("by another user than the host's root".into()));
     }
     let configured = spec.linux().as_ref().and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+    if configured.iter().any(|n| n.typ() == LinuxNamespaceType::User) {
+        // Its root could not read the images.
+        return Err(refused("of a container with a user namespace".into()));
+    }
     let known = |kind| matches!(kind, LinuxNamespaceType::Network | LinuxNamespaceType::Pid);
     match configured.iter().find(|n| n.path().is_some() && !known(n.typ())) {
         Some(other) => Err(refused(format!(

@@ -36,11 +36,6 @@ const LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Where those devices are.
-pub(crate) fn default_paths() -> impl Iterator<Item = PathBuf> {
-    DEFAULTS.iter().map(|(name, ..)| Path::new("/dev").join(name))
-}
-
 /// Whether `/dev` is ours to fill: not if it is somebody else's tree.
 fn is_ours(mounts: &[Mount]) -> bool {
     let dev = mounts.iter().rev().find(|m| sys::path::normalize(m.destination()) == Path::new("dev"));

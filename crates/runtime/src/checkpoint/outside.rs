@@ -14,7 +14,6 @@ use sys::proc::Proc;
 use super::streams::mount_id;
 use crate::error::{Context as _, Error};
 use crate::mounts::Options;
-use crate::nodes;
 
 /// What hides files, on the host and as a key.
 const NULL: &str = "/dev/null";
@@ -137,12 +136,6 @@ pub(super) fn of_container(root: &Root, mounts: &Mounts, spec: &Spec) -> Result<
             said.push(at_dump(&place, Path::new(NULL)));
         }
     }
-    // In a user namespace devices are the host's.
-    for entry in mounts.0.iter().filter(|m| m.kind == "devtmpfs" && m.path.starts_with("/dev/")) {
-        if !said.iter().any(|one| one.starts_with(&format!("mnt[{}]:", entry.path.display()))) {
-            said.push(at_dump(&entry.path, &entry.path));
-        }
-    }
     Ok(said)
 }
 
@@ -204,12 +197,6 @@ pub(super) fn of_bundle(
         }
     }
     said.push(at_restore(Path::new(NULL), Path::new(NULL)));
-    let devices = spec.linux().as_ref().and_then(|l| l.devices().as_deref()).unwrap_or_default();
-    for path in nodes::default_paths().chain(devices.iter().map(|d| d.path().clone())) {
-        said.push(at_restore(&path, &path));
-    }
-    said.sort();
-    said.dedup();
     Ok(said)
 }
 
