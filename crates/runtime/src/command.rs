@@ -47,26 +47,25 @@ Options:
   --debug                  taken for runc's sake: nothing more is logged
 
 Commands:
-  create   make a container from a bundle
-  start    execute the program of a container that was made
-  run      make a container, start it, wait for it and delete it
-  exec     execute a further program in a container
-  state    show the state of a container
-  kill     send a signal to a container
-  pause    freeze the processes of a container
-  resume   let them go on
-  update   change the limits of a container
-  events   show what a container uses, and when its memory runs out
-  checkpoint
-           write the processes of a container to files, and stop it
-  restore  make a container again from these files, and let it go on
-  ps       list the processes of a container
-  list     list containers
-  delete   take away what is left of a container
-  spec     write an example of a configuration
-  features show what this runtime can do
+  create     make a container from a bundle
+  start      execute the program of a container that was made
+  run        make a container, start it, wait for it and delete it
+  exec       execute a further program in a container
+  state      show the state of a container
+  kill       send a signal to a container
+  pause      freeze the processes of a container
+  resume     let them go on
+  update     change the limits of a container
+  events     show what a container uses, and when its memory runs out
+  checkpoint write the processes of a container to files, and stop it
+  restore    make a container again from these files, and let it go on
+  ps         list the processes of a container
+  list       list containers
+  delete     take away what is left of a container
+  spec       write an example of a configuration
+  features   show what this runtime can do
 
-\"runtime COMMAND --help\" explains a command.
+\"corten runtime COMMAND --help\" explains a command.
 ";
 
 const GLOBAL: &[Flag] = &[
