@@ -45,13 +45,13 @@ const fn job(
 /// kernel's age.
 pub const JOBS: &[Job] = &[
     job("runtime", "runtime", "kernel", &["--skip=attacks::mkdir_race", "--skip=attacks::fd_cwd"]),
-    job("runtime-suite", "runtimes", "suite", &[]),
+    job("suite", "runtimes", "suite", &[]),
     job("apparmor", "e2e", "apparmor", &[]),
     job("layers", "shim", "lib", &["rootfs"]),
     job("engine-layers", "e2e", "layers", &[]),
     job("engine-resources", "e2e", "run", &["limits", "a_process_that_takes", "the_world_inside", "users"]),
     job("engine-life", "e2e", "lifecycle", &["exec", "pause_and_unpause", "ps_top"]),
-    job("engine-attacks", "e2e", "attack", &["self_exe", "inherited_caps", "kernel_surface", "exhaustion"]),
+    job("engine-attacks", "e2e", "attack", &["inherited_caps", "kernel_surface", "exhaustion"]),
     job("engine-terminal", "e2e", "cli_terminal", &["a_shell"]),
     job(
         "engine-restart",
