@@ -1,7 +1,7 @@
 //! `cargo xtask test` and `cargo xtask ci`.
 
 use crate::run::{Result, cargo, exists, output, show, show_with};
-use crate::{machine, tidy, vm};
+use crate::{machine, tidy};
 
 /// Installs what the tests need, builds the binary under test, and runs all tests (or those that `filter` names).
 pub fn test(filter: &[String]) -> Result {
@@ -45,8 +45,7 @@ pub fn ci() -> Result {
     }
     // Advisories need a database that is not among the package registries; they are checked by hand.
     show(&cargo, &["deny", "check", "bans", "licenses", "sources"])?;
-    test(&[])?;
-    vm::vm_test(&[])
+    test(&[])
 }
 
 /// Mounts and cgroups of tests that are on the machine now; an earlier run that was killed may have left some.
