@@ -86,10 +86,6 @@ struct Global {
     log: Option<PathBuf>,
     json: bool,
     cgroups: Driver,
-    /// A smaller program to go on as, if this is a large one.
-    executable: Option<&'static [u8]>,
-    /// All that was given.
-    arguments: Vec<String>,
 }
 
 impl Global {
@@ -124,26 +120,10 @@ impl Global {
 
 /// Runs the command that `arguments` (without the program's own name) stand for, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
-    main_through(arguments, None)
-}
-
-/// Like [`main`], for a large program: what makes processes goes on as `executable`, a small program that calls [`main`] when its
-/// first argument is `runtime`.
-pub fn main_through(arguments: impl IntoIterator<Item = OsString>, executable: Option<&'static [u8]>) -> i32 {
     let arguments: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
-    let mut global = Global {
-        root: ROOT_DEFAULT.into(),
-        log: None,
-        json: false,
-        cgroups: Driver::default(),
-        executable,
-        arguments: Vec::new(),
-    };
+    let mut global = Global { root: ROOT_DEFAULT.into(), log: None, json: false, cgroups: Driver::default() };
     let result = match arguments {
-        Ok(arguments) => {
-            global.arguments.clone_from(&arguments);
-            dispatch(&mut global, arguments)
-        }
+        Ok(arguments) => dispatch(&mut global, arguments),
         Err(argument) => Err(Error::Invalid(format!("argument {argument:?} is not UTF-8"))),
     };
     match result {

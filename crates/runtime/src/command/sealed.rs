@@ -1,16 +1,14 @@
 //! Running from a copy that nobody can write to.
 //!
 //! A program in a container can make the kernel execute the runtime again (`#!/proc/self/exe`) and then get hold of its
-//! file through `/proc/<pid>/exe` to overwrite it on the host (CVE-2019-5736). So the runtime executes itself once more.
-//!
-//! Where it is one part of a large program it goes on as a small one, from sealed memory: that costs less memory, too. Else, or
-//! where memory cannot be executed, through a read-only mount of its own file that hangs in no tree: through that, nobody writes. An
-//! ordinary user, who can make no mount, needs that only if the file is his own to write; then it is a copy in sealed memory.
+//! file through `/proc/<pid>/exe` to overwrite it on the host (CVE-2019-5736). So the runtime executes itself
+//! once more through a read-only mount of its own file that hangs in no tree: through that, nobody writes. An ordinary user, who
+//! can make no mount, needs that only if the file is his own to write; then it is a copy in sealed memory.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
@@ -19,28 +17,15 @@ use sys::memfd::Executable;
 use sys::mount::{self, Change, Propagation};
 use sys::process;
 
-use super::Global;
 use crate::error::{Context as _, Error};
-
-/// What the program is called that goes on.
-const NAME: &str = "corten-runtime";
-/// By which word as its first argument it knows that it is the runtime.
-const WORD: &str = "runtime";
 
 const SELF: &str = "/proc/self/exe";
 
 /// Returns in a process whose program file cannot be written to.
-pub(super) fn ensure(global: &Global) -> Result<(), Error> {
+pub(super) fn ensure() -> Result<(), Error> {
     let own = File::open(SELF).on("open", SELF)?;
     if fsx::is_read_only(&own).on("inspect", SELF)? || process::is_sealed(&own) {
         return Ok(());
-    }
-    if let Some(small) = global.executable
-        && let Ok(copy) = Executable::sealed(NAME, small)
-    {
-        let words = [NAME, WORD].map(str::to_owned).into_iter().chain(global.arguments.iter().cloned());
-        // Comes back only where memory cannot be executed (`vm.memfd_noexec`).
-        drop(execute(copy, words.map(OsString::from)));
     }
     let copy = match read_only_mount() {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -49,17 +34,13 @@ pub(super) fn ensure(global: &Global) -> Result<(), Error> {
                 return Ok(());
             }
             let content = std::fs::read(SELF).on("read", SELF)?;
-            OwnedFd::from(Executable::sealed(NAME, &content).on("copy", SELF)?)
+            OwnedFd::from(Executable::sealed("corten-runtime", &content).on("copy", SELF)?)
         }
         other => other?,
     };
-    execute(copy, std::env::args_os())
-}
-
-/// Becomes the program behind `copy`. Returns only if that failed.
-fn execute(copy: impl AsFd, arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let nul = || Error::Invalid("a NUL byte in the arguments".into());
-    let arguments: Result<Vec<CString>, _> = arguments.map(|a| CString::new(a.into_vec())).collect();
+    let arguments: Result<Vec<CString>, _> =
+        std::env::args_os().map(|a| CString::new(a.into_vec())).collect();
     let environment: Result<Vec<CString>, _> = std::env::vars_os()
         .map(|(mut name, value)| {
             name.push("=");
