@@ -137,9 +137,9 @@ impl Drop for Place {
             eprintln!("--- the daemon's log\n{}", self.log());
         }
         self.stop();
-        // Some of it ends by itself, a moment after the daemon.
+        // Some of it ends by itself, a moment after the daemon, and later on a busy machine.
         let started = std::time::Instant::now();
-        while !self.left().is_empty() && started.elapsed().as_secs() < 5 {
+        while !self.left().is_empty() && started.elapsed().as_secs() < 30 {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let left = self.left();
