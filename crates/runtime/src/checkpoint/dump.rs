@@ -61,6 +61,10 @@ pub fn checkpoint(container: &Container, order: &Checkpoint<'_>) -> Result<(), E
     for directory in [order.images, order.work] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).on("create", directory)?;
     }
+    // Relative to a directory that may not have been there before.
+    if let Some(parent) = order.parent.as_deref().filter(|parent| !order.images.join(parent).is_dir()) {
+        return Err(Error::Invalid(format!("--parent-path: {} is not a directory", parent.display())));
+    }
     let places = Places::open(order.images, order.work, LOG)?;
     let mut options = places.options();
     order.options.write(&mut options);

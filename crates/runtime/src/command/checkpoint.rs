@@ -122,9 +122,6 @@ pub(super) fn checkpoint(global: &Global, arguments: Vec<String>) -> Result<i32,
         let parent = parent.display();
         return Err(Error::Invalid(format!("--parent-path: {parent} is not relative to the image path")));
     }
-    if let Some(parent) = parent.as_deref().filter(|parent| !images.join(parent).is_dir()) {
-        return Err(Error::Invalid(format!("--parent-path: {} is not a directory", parent.display())));
-    }
     let order = Checkpoint {
         images: &images,
         work: &work,
