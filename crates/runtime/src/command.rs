@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -16,6 +15,7 @@ use crate::state;
 
 mod arguments;
 mod checkpoint;
+mod directory;
 mod events;
 mod exec;
 mod help;
@@ -97,24 +97,6 @@ impl Global {
             return Err(Error::Invalid(text.into()));
         }
         Ok(self.root.join(id))
-    }
-
-    /// Makes the directory for a new container.
-    fn make_state_dir(&self, id: &str) -> Result<PathBuf, Error> {
-        let directory = self.state_dir(id)?;
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700);
-        let made = match builder.create(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                builder.recursive(true).create(&self.root).on("create", &self.root)?;
-                builder.recursive(false).create(&directory)
-            }
-            other => other,
-        };
-        match made {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists(id.to_owned())),
-            other => other.on("create", &directory).map(|()| directory),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The caller is the *creator*: a single-threaded process that may go away afterwards. It opens what belongs to the host, clones
 //! init into the new namespaces, and serves it while it sets itself up (see [`crate::wire`] for their conversation).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::{Linux, Spec};
@@ -33,6 +33,8 @@ pub struct Create<'a> {
     pub id: &'a str,
     /// Where its state is recorded; exists, and nobody else can look into it.
     pub state_dir: &'a Path,
+    /// A lock of the caller's, of which the container's init must not keep a copy.
+    pub lock: Option<BorrowedFd<'a>>,
     /// Where paths of the configuration are relative to.
     pub bundle: &'a Path,
     /// The configuration.
@@ -165,6 +167,7 @@ fn create_in(
         stdio: c.stdio,
         sync: theirs,
         creators_end: Some(ours),
+        lock: c.lock,
         waiting,
     };
     let (child, inside) = spawn(inside)?;
@@ -177,10 +180,11 @@ fn create_in(
     }
     let ours = creators_end.ok_or_else(|| Error::Setup { text: "the creator's socket is gone".into() })?;
     if let Err(error) = entry.admit(&child, &ours) {
+        let _ = sys::signal::send(&child.pidfd, 9);
         let _ = process::wait(&child.pidfd);
         return Err(error);
     }
-    let server = Server {
+    let mut server = Server {
         id: c.id,
         state_dir: c.state_dir,
         bundle: c.bundle,
@@ -192,12 +196,7 @@ fn create_in(
         proc: &proc,
         child: &child,
     };
-    server.serve(&ours)?;
-    if let Err(error) = cgroup.settle(order) {
-        let _ = sys::signal::send(&child.pidfd, 9);
-        let _ = process::wait(&child.pidfd);
-        return Err(error);
-    }
+    server.serve(&ours, order)?;
     Ok(Created { pid: child.pid, pidfd: child.pidfd })
 }
 

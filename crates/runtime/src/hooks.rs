@@ -1,6 +1,7 @@
 //! Programs that the configuration wants run at points of a container's life, with its state on standard input.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,15 +31,30 @@ pub(crate) fn state_json(
 
 /// Runs the hooks in their order; the first that fails ends it.
 pub(crate) fn run(hooks: &[Hook], kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
-    hooks.iter().try_for_each(|hook| run_one(hook, kind, state))
+    hooks.iter().try_for_each(|hook| run_one(hook, kind, state, None))
+}
+
+/// The same, while `process` waits for them: its end is theirs, since whoever deletes a container need not wait for its hooks.
+pub(crate) fn run_beside(
+    process: &OwnedFd,
+    hooks: &[Hook],
+    kind: &'static str,
+    state: &serde_json::Value,
+) -> Result<(), Error> {
+    hooks.iter().try_for_each(|hook| run_one(hook, kind, state, Some(process)))
 }
 
 /// Runs all hooks in their order, whatever becomes of each: those that failed are the caller's to warn of.
 pub(crate) fn run_all(hooks: &[Hook], kind: &'static str, state: &serde_json::Value) -> Vec<Error> {
-    hooks.iter().filter_map(|hook| run_one(hook, kind, state).err()).collect()
+    hooks.iter().filter_map(|hook| run_one(hook, kind, state, None).err()).collect()
 }
 
-fn run_one(hook: &Hook, kind: &'static str, state: &serde_json::Value) -> Result<(), Error> {
+fn run_one(
+    hook: &Hook,
+    kind: &'static str,
+    state: &serde_json::Value,
+    beside: Option<&OwnedFd>,
+) -> Result<(), Error> {
     let path = hook.path();
     let failed = |reason: String| Error::Invalid(format!("{kind} hook {}: {reason}", path.display()));
     if !path.is_absolute() {
@@ -57,13 +73,19 @@ fn run_one(hook: &Hook, kind: &'static str, state: &serde_json::Value) -> Result
     let pidfd = sys::process::pidfd(child.id() as i32).on("find", path)?;
     let limit = hook.timeout().filter(|t| *t > 0).map(|t| Duration::from_secs(t as u64));
     let milliseconds = limit.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
-    if !sys::process::wait_ended(&pidfd, milliseconds).on("wait for", path)? {
+    // Where there is nobody else, its own end is waited for twice.
+    let ends = [pidfd.as_fd(), beside.unwrap_or(&pidfd).as_fd()];
+    let ended = sys::process::wait_any_ended(ends, milliseconds).on("wait for", path)?;
+    if ended != Some(0) {
         child.kill().on("kill", path)?;
-        child.wait().on("wait for", path)?;
-        return Err(failed("timed out".into()));
     }
     let status = child.wait().on("wait for", path)?;
-    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
+    match ended {
+        None => Err(failed("timed out".into())),
+        Some(0) if status.success() => Ok(()),
+        Some(0) => Err(failed(status.to_string())),
+        Some(_) => Err(failed("the container was ended meanwhile".into())),
+    }
 }
 
 #[cfg(test)]

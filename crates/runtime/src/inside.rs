@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::{Linux, Process, Spec};
@@ -66,6 +66,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) sync: OwnedFd,
     /// The other end. Init closes its copy, so that it notices when the creator has gone.
     pub(crate) creators_end: Option<OwnedFd>,
+    /// A lock of the creator's, which init does not hold as well.
+    pub(crate) lock: Option<BorrowedFd<'a>>,
     pub(crate) waiting: Waiting,
 }
 
@@ -73,6 +75,7 @@ pub(crate) struct Inside<'a> {
 pub(crate) fn main(mut inside: Inside<'_>) -> ! {
     let Ok(sync) = inside.sync.try_clone() else { process::exit(1) };
     drop(inside.creators_end.take());
+    drop(inside.lock.take().and_then(|lock| process::inherited(lock.as_raw_fd())));
     match set_up(inside, &sync) {
         Err(error) => wire::send_failure(&sync, &error),
         // The last thing the creator hears; from here on it is the starter who is told.

@@ -178,12 +178,21 @@ fn await_death(init: Init) -> Result<(), Error> {
     Err(io::Error::from(io::ErrorKind::TimedOut)).on("wait for", name)
 }
 
+/// Kills the processes of a container that is being made in `state_dir`, so that its creator fails, and clears up.
+pub(crate) fn interrupt(state_dir: &Path) -> Result<(), Error> {
+    match state::load_place(state_dir) {
+        Some(place) if state::is_unfinished(state_dir) => Cgroup::at(place, None)?.kill_all(),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes what is left in `state_dir` of a container whose making was interrupted: there is no complete record of it.
 pub fn delete_remains(state_dir: &Path) -> Result<(), Error> {
     if let Some(place) = state::load_place(state_dir) {
         let init = Init::load(state_dir).ok();
         Cgroup::at(place, init)?.kill_and_remove()?;
     }
+    rdt::remove(&state::load_resctrl(state_dir))?;
     state::clear(state_dir)?;
     match fs::remove_dir_all(state_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", state_dir),

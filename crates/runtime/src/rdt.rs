@@ -24,16 +24,6 @@ pub(crate) struct Groups {
     pub(crate) made: Vec<PathBuf>,
 }
 
-/// Makes what the configuration asks for; nothing if it asks for nothing.
-pub(crate) fn create(rdt: Option<&LinuxIntelRdt>, id: &str) -> Result<Groups, Error> {
-    let Some(rdt) = rdt else { return Ok(Groups::default()) };
-    let mounts = fs::read_to_string(MOUNTS).on("read", MOUNTS)?;
-    let root = mounted(&mounts).ok_or_else(|| {
-        Error::Unsupported("linux.intelRdt on this host (no resctrl filesystem is mounted)".into())
-    })?;
-    create_below(&root, rdt, id)
-}
-
 /// The mount point of the resctrl filesystem in a table of mounts.
 fn mounted(mounts: &str) -> Option<PathBuf> {
     let mut lines = mounts.lines().map(|line| line.split(' '));
@@ -41,57 +31,6 @@ fn mounted(mounts: &str) -> Option<PathBuf> {
         let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
         (kind == "resctrl").then(|| PathBuf::from(path))
     })
-}
-
-fn create_below(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> Result<Groups, Error> {
-    let class = rdt.clos_id().as_deref().filter(|name| !name.is_empty());
-    if let Some(name) = class
-        && (name.contains('/') || matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data"))
-    {
-        return Err(Error::Invalid(format!("linux.intelRdt.closID {name:?} cannot be the name of a group")));
-    }
-    let schemata = schemata(rdt)?;
-    let directory = root.join(class.unwrap_or(id));
-    let mut groups = Groups::default();
-    // One that has a name and nothing else must be there: somebody else has set it up.
-    if class.is_none() || !schemata.is_empty() {
-        match fs::create_dir(&directory) {
-            Ok(()) => groups.made.insert(0, directory.clone()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).on("create", &directory),
-        }
-    } else if !directory.is_dir() {
-        let source = io::Error::from(io::ErrorKind::NotFound);
-        return Err(source).on("find the group of linux.intelRdt.closID", directory);
-    }
-    groups.tasks.push(directory.join("tasks"));
-    let filled = fill(&mut groups, &directory, &schemata, rdt, id);
-    if let Err(error) = filled {
-        // The first error is the one that explains.
-        let _ = remove(&groups.made);
-        return Err(error);
-    }
-    Ok(groups)
-}
-
-fn fill(
-    groups: &mut Groups,
-    directory: &Path,
-    schemata: &[&str],
-    rdt: &LinuxIntelRdt,
-    id: &str,
-) -> Result<(), Error> {
-    let file = directory.join("schemata");
-    for line in schemata {
-        write(&file, &format!("{line}\n"))?;
-    }
-    if rdt.enable_monitoring() == &Some(true) {
-        let monitored = directory.join("mon_groups").join(id);
-        fs::create_dir(&monitored).on("create", &monitored)?;
-        groups.tasks.push(monitored.join("tasks"));
-        groups.made.insert(0, monitored);
-    }
-    Ok(())
 }
 
 /// The lines to write; a whole list takes the place of the two older fields.
@@ -114,6 +53,79 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 impl Groups {
+    /// Makes what the configuration asks for. `note` is told of all that is to be removed with the container, before it is made: on
+    /// failure it is in `made` as well.
+    pub(crate) fn create(
+        &mut self,
+        rdt: &LinuxIntelRdt,
+        id: &str,
+        note: impl Fn(&[PathBuf]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mounts = fs::read_to_string(MOUNTS).on("read", MOUNTS)?;
+        let root = mounted(&mounts).ok_or_else(|| {
+            Error::Unsupported("linux.intelRdt on this host (no resctrl filesystem is mounted)".into())
+        })?;
+        self.create_below(&root, rdt, id, note)
+    }
+
+    fn create_below(
+        &mut self,
+        root: &Path,
+        rdt: &LinuxIntelRdt,
+        id: &str,
+        note: impl Fn(&[PathBuf]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let class = rdt.clos_id().as_deref().filter(|name| !name.is_empty());
+        if let Some(name) = class
+            && (name.contains('/') || matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data"))
+        {
+            return Err(Error::Invalid(format!(
+                "linux.intelRdt.closID {name:?} cannot be the name of a group"
+            )));
+        }
+        let schemata = schemata(rdt)?;
+        let directory = root.join(class.unwrap_or(id));
+        let known = directory.is_dir();
+        // One that has a name and nothing else must be there: somebody else has set it up.
+        if class.is_some() && schemata.is_empty() && !known {
+            let source = io::Error::from(io::ErrorKind::NotFound);
+            return Err(source).on("find the group of linux.intelRdt.closID", directory);
+        }
+        if !known {
+            self.make(directory.clone(), &note)?;
+        }
+        self.tasks.push(directory.join("tasks"));
+        let file = directory.join("schemata");
+        for line in schemata {
+            write(&file, &format!("{line}\n"))?;
+        }
+        if rdt.enable_monitoring() == &Some(true) {
+            let monitored = directory.join("mon_groups").join(id);
+            self.tasks.push(monitored.join("tasks"));
+            if !self.make(monitored.clone(), note)? {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists)).on("create", monitored);
+            }
+        }
+        Ok(())
+    }
+
+    /// False if somebody else was quicker, whose it is then.
+    fn make(
+        &mut self,
+        directory: PathBuf,
+        note: impl Fn(&[PathBuf]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        self.made.insert(0, directory.clone());
+        note(&self.made)?;
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.made.remove(0);
+                note(&self.made).map(|()| false)
+            }
+            other => other.on("create", directory).map(|()| true),
+        }
+    }
+
     /// Puts a process into the groups; what it makes comes into them as well.
     pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
         self.tasks.iter().try_for_each(|tasks| write(tasks, &pid.to_string()))
@@ -130,6 +142,8 @@ pub(crate) fn remove(made: &[PathBuf]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     fn rdt(json: &str) -> LinuxIntelRdt {
@@ -139,18 +153,30 @@ mod tests {
     #[test]
     fn a_group_is_made_where_it_is_asked_for_and_only_then_removed() {
         let root = tempfile::tempdir().unwrap();
-        let groups = create_below(root.path(), &rdt("{}"), "c1").unwrap();
+        let create = |text: &str, id: &str| {
+            let mut groups = Groups::default();
+            let noted = RefCell::new(Vec::new());
+            let note = |made: &[PathBuf]| {
+                assert!(!made[0].exists(), "it is noted before it is made");
+                *noted.borrow_mut() = made.to_vec();
+                Ok(())
+            };
+            groups.create_below(root.path(), &rdt(text), id, note)?;
+            assert_eq!(*noted.borrow(), groups.made);
+            Ok::<_, Error>(groups)
+        };
+        let groups = create("{}", "c1").unwrap();
         assert_eq!(groups.made, [root.path().join("c1")]);
         fs::write(root.path().join("c1/tasks"), "").unwrap();
         groups.add(42).unwrap();
         assert_eq!(fs::read_to_string(root.path().join("c1/tasks")).unwrap(), "42");
         // Somebody else's is joined, and left where it is.
         fs::create_dir(root.path().join("gold")).unwrap();
-        let groups = create_below(root.path(), &rdt(r#"{"closID": "gold"}"#), "c2").unwrap();
+        let groups = create(r#"{"closID": "gold"}"#, "c2").unwrap();
         assert_eq!((groups.made.len(), groups.tasks.len()), (0, 1));
-        create_below(root.path(), &rdt(r#"{"closID": "silver"}"#), "c2").unwrap_err();
-        create_below(root.path(), &rdt(r#"{"closID": "../x"}"#), "c2").unwrap_err();
-        create_below(root.path(), &rdt(r#"{"schemata": ["nonsense"]}"#), "c2").unwrap_err();
+        create(r#"{"closID": "silver"}"#, "c2").unwrap_err();
+        create(r#"{"closID": "../x"}"#, "c2").unwrap_err();
+        create(r#"{"schemata": ["nonsense"]}"#, "c2").unwrap_err();
     }
 
     #[test]

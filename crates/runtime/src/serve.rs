@@ -10,7 +10,7 @@ use sys::namespace;
 use sys::proc::Proc;
 use sys::process::{self, Child};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Order};
 use crate::error::{Context as _, Error};
 use crate::hooks;
 use crate::identity;
@@ -18,7 +18,7 @@ use crate::idmap::Maps;
 use crate::listener::Listener;
 use crate::netdevices::{self, Device};
 use crate::privilege::Privilege;
-use crate::rdt;
+use crate::rdt::{self, Groups};
 use crate::state::{self, Init, Record};
 use crate::wire::{self, Message};
 
@@ -31,7 +31,7 @@ pub(crate) struct Server<'a> {
     pub(crate) state_dir: &'a Path,
     pub(crate) bundle: &'a Path,
     pub(crate) spec: &'a Spec,
-    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) cgroup: &'a mut Cgroup,
     pub(crate) privilege: Privilege,
     /// The kinds of namespaces in which the container is apart.
     pub(crate) namespaces: u64,
@@ -42,9 +42,9 @@ pub(crate) struct Server<'a> {
 
 impl Server<'_> {
     /// Serves init until it is ready, and records what later commands need.
-    pub(crate) fn serve(&self, sync: &OwnedFd) -> Result<(), Error> {
+    pub(crate) fn serve(&mut self, sync: &OwnedFd, order: &Order<'_>) -> Result<(), Error> {
         let mut hooked = false;
-        let served = self.record_once(|| self.attend(sync, &mut hooked));
+        let served = self.record_once(order, |server| server.attend(sync, &mut hooked));
         if served.is_err() && hooked {
             run_last_hooks(self.id, self.bundle, self.spec);
         }
@@ -52,15 +52,18 @@ impl Server<'_> {
     }
 
     /// Records what later commands need of a process that needs no service.
-    pub(crate) fn adopt(&self) -> Result<(), Error> {
-        self.record_once(|| Ok(()))
+    pub(crate) fn adopt(&mut self, order: &Order<'_>) -> Result<(), Error> {
+        self.record_once(order, |_| Ok(()))
     }
 
     /// Records the container once it is `ready`; otherwise its first process ends.
-    fn record_once(&self, ready: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let groups = rdt::create(self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()), self.id)?;
-        let joined = groups.add(self.child.pid);
-        let recorded = joined.and_then(|()| ready()).and_then(|()| self.record(&groups));
+    fn record_once(
+        &mut self,
+        order: &Order<'_>,
+        ready: impl FnOnce(&Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut groups = Groups::default();
+        let recorded = self.complete(order, &mut groups, ready);
         if recorded.is_err() {
             // The first error is the one that explains.
             let _ = sys::signal::send(&self.child.pidfd, 9);
@@ -70,33 +73,48 @@ impl Server<'_> {
         recorded
     }
 
+    fn complete(
+        &mut self,
+        order: &Order<'_>,
+        groups: &mut Groups,
+        ready: impl FnOnce(&Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if let Some(rdt) = self.spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()) {
+            groups.create(rdt, self.id, |made| state::store_resctrl(self.state_dir, made))?;
+            groups.add(self.child.pid)?;
+        }
+        ready(self)?;
+        self.cgroup.settle(order)?;
+        self.record(groups)
+    }
+
     /// Answers init until it is ready; `hooked` tells whether hooks have begun to run.
     fn attend(&self, sync: &OwnedFd, hooked: &mut bool) -> Result<(), Error> {
         loop {
             match wire::receive(sync)? {
                 Message::Step(wire::NEEDS_MAPS) => {
                     self.give_maps()?;
-                    wire::send(sync, wire::HAS_MAPS)?;
+                    wire::answer(sync, wire::HAS_MAPS)?;
                 }
                 Message::Step(wire::NEEDS_OFFSETS) => {
                     self.give_offsets()?;
-                    wire::send(sync, wire::HAS_OFFSETS)?;
+                    wire::answer(sync, wire::HAS_OFFSETS)?;
                 }
                 Message::Step(wire::NEEDS_DEVICES) => {
                     let path = format!("/proc/{}/ns/net", self.child.pid);
                     let namespace = File::open(&path).on("open", &path)?;
                     netdevices::move_into(self.devices, namespace)?;
-                    wire::send(sync, wire::HAS_DEVICES)?;
+                    wire::answer(sync, wire::HAS_DEVICES)?;
                 }
                 Message::Step(wire::NEEDS_HOOKS) => {
                     *hooked = true;
-                    run_hooks(self.spec, &self.state("creating"))?;
-                    wire::send(sync, wire::HAD_HOOKS)?;
+                    run_hooks(self.spec, &self.state("creating"), &self.child.pidfd)?;
+                    wire::answer(sync, wire::HAD_HOOKS)?;
                 }
                 Message::Step(wire::READY) => return self.finish(),
                 Message::Listener(number) => {
                     self.hand_over(number)?;
-                    wire::send(sync, wire::HAS_LISTENER)?;
+                    wire::answer(sync, wire::HAS_LISTENER)?;
                 }
                 Message::Failure { code, text } => return Err(wire::failure(code, text)),
                 Message::End => return Err(self.death()?),
@@ -193,7 +211,7 @@ impl Server<'_> {
         Ok(Error::Setup { text })
     }
 
-    fn record(&self, groups: &rdt::Groups) -> Result<(), Error> {
+    fn record(&self, groups: &Groups) -> Result<(), Error> {
         let hooks = |pick: fn(&Hooks) -> &Option<Vec<oci::runtime::Hook>>| {
             self.spec.hooks().as_ref().and_then(|h| pick(h).clone()).unwrap_or_default()
         };
@@ -218,11 +236,13 @@ impl Server<'_> {
     }
 }
 
-/// Prestart hooks are deprecated by the specification, and still what some tools use.
-pub(crate) fn run_hooks(spec: &Spec, state: &serde_json::Value) -> Result<(), Error> {
+/// What runs while `init` waits for it. Prestart hooks are deprecated by the specification, and still what some tools use.
+pub(crate) fn run_hooks(spec: &Spec, state: &serde_json::Value, init: &OwnedFd) -> Result<(), Error> {
     let Some(configured) = spec.hooks() else { return Ok(()) };
-    hooks::run(configured.prestart().as_deref().unwrap_or_default(), "prestart", state)?;
-    hooks::run(configured.create_runtime().as_deref().unwrap_or_default(), "createRuntime", state)
+    let prestart = configured.prestart().as_deref().unwrap_or_default();
+    let create_runtime = configured.create_runtime().as_deref().unwrap_or_default();
+    hooks::run_beside(init, prestart, "prestart", state)?;
+    hooks::run_beside(init, create_runtime, "createRuntime", state)
 }
 
 /// What hooks have done those of the end undo (runtime-spec, "Lifecycle", steps 3 to 5 and 13). That they fail as well is not what explains.

@@ -1,5 +1,5 @@
 //! What is recorded of a container beside it: `init` names its first process for good, `state.json` what later
-//! commands need, `cgroup` where its group is (known before there is a complete record), `seccomp` the compiled filter, and `start`
+//! commands need, `cgroup` and `resctrl` where its groups are (known before there is a complete record), `seccomp` the compiled filter, and `start`
 //! is the socket at which init waits to be started.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ const INIT: &str = "init";
 const STATE: &str = "state.json";
 const SECCOMP: &str = "seccomp";
 const CGROUP: &str = "cgroup";
+const RESCTRL: &str = "resctrl";
 /// The name of the socket at which init waits.
 pub(crate) const START: &str = "start";
 
@@ -155,6 +156,26 @@ pub(crate) fn load_place(state_dir: &Path) -> Option<Place> {
     serde_json::from_slice(&fs::read(state_dir.join(CGROUP)).ok()?).ok()
 }
 
+/// Notes which directories of the resctrl filesystem are to be made, before they are.
+pub(crate) fn store_resctrl(state_dir: &Path, made: &[PathBuf]) -> Result<(), Error> {
+    let path = state_dir.join(RESCTRL);
+    let text = serde_json::to_vec(made).map_err(|source| Error::Json { path: path.clone(), source })?;
+    sys::proc::replace_file(&path, &text, 0o600).on("write", path)
+}
+
+/// The directories that an interrupted creator may have left.
+pub(crate) fn load_resctrl(state_dir: &Path) -> Vec<PathBuf> {
+    fs::read(state_dir.join(RESCTRL))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
+}
+
+/// Whether the container in `state_dir` is being made: its groups are known, and more is not recorded.
+pub(crate) fn is_unfinished(state_dir: &Path) -> bool {
+    state_dir.join(CGROUP).exists() && !state_dir.join(STATE).exists()
+}
+
 /// Keeps the filter for processes that come later.
 pub(crate) fn store_filter(state_dir: &Path, filter: &Filter) -> Result<(), Error> {
     let path = state_dir.join(SECCOMP);
@@ -174,7 +195,8 @@ pub(crate) fn load_filter(state_dir: &Path) -> Result<Option<Filter>, Error> {
 
 /// Removes all that this crate wrote into `state_dir`; what is not there is not an error.
 pub fn clear(state_dir: &Path) -> Result<(), Error> {
-    for name in [START, SECCOMP, STATE, INIT, CGROUP] {
+    // The record after the places of its groups: what has those alone is unfinished, and not half removed.
+    for name in [START, SECCOMP, CGROUP, RESCTRL, STATE, INIT] {
         let path = state_dir.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).on("remove", path),

@@ -38,7 +38,7 @@ pub(crate) const HAS_DEVICES: u8 = b'n';
 pub(crate) const NEEDS_HOOKS: u8 = b'H';
 pub(crate) const HAD_HOOKS: u8 = b'h';
 pub(crate) const READY: u8 = b'R';
-pub(crate) const GO: u8 = b'G';
+const GO: u8 = b'G';
 const BORN: u8 = b'B';
 const LISTENER: u8 = b'L';
 pub(crate) const HAS_LISTENER: u8 = b'l';
@@ -107,6 +107,24 @@ pub(crate) fn receive_all(socket: &OwnedFd) -> Result<Message, Error> {
             }
             Err(error) => return Err(error).on("receive from", "the container's init"),
         }
+    }
+}
+
+/// Answers a process that waits for this. That it has ended is no error here: it is what is received next.
+pub(crate) fn answer(socket: impl AsFd, step: u8) -> Result<(), Error> {
+    match socket::send(socket, &[step]) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.on("send to", "the container's init").map(drop),
+    }
+}
+
+/// Gives the word to go on.
+pub(crate) fn send_go(socket: impl AsFd) -> Result<(), Error> {
+    match socket::send(socket, &[GO]) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Error::Setup { text: "the process that waited to be started has been killed".into() })
+        }
+        other => other.on("send to", "the process that waits to be started").map(drop),
     }
 }
 

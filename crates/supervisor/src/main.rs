@@ -42,6 +42,7 @@ fn create(job: CreateJob) -> ! {
         runtime::create(Create {
             id: &id,
             state_dir: dir,
+            lock: None,
             bundle: dir,
             spec: &spec,
             stdio: stdio_of(stdio),

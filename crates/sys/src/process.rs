@@ -169,12 +169,19 @@ fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
 
 /// Waits until the process behind `pidfd`, not necessarily a child, has ended; false if it has not after `milliseconds`.
 pub fn wait_ended(pidfd: impl AsFd, milliseconds: i32) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: pidfd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    Ok(wait_any_ended([pidfd.as_fd()], milliseconds)?.is_some())
+}
+
+/// Waits until one of these processes has ended, and tells the index of the first that has; `None` if none has after `milliseconds`.
+pub fn wait_any_ended<const N: usize>(
+    pidfds: [BorrowedFd<'_>; N],
+    milliseconds: i32,
+) -> io::Result<Option<usize>> {
+    let mut polls = pidfds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {
-        // SAFETY: `poll` is one live `pollfd`, and the count says so.
-        match unsafe { libc::poll(&raw mut poll, 1, milliseconds) } {
-            0 => return Ok(false),
-            n if n > 0 => return Ok(true),
+        // SAFETY: `polls` holds `N` live `pollfd`s, and the count says so.
+        match unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, milliseconds) } {
+            n if n >= 0 => return Ok(polls.iter().position(|poll| poll.revents != 0)),
             _ => {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::Interrupted {

@@ -150,7 +150,9 @@ fn restore_in(
     let answer = worker.request(protocol::RESTORE, &options, |point, pid, descriptors| match point {
         NAMESPACES_ARE_SET_UP => {
             hooked = true;
-            crate::serve::run_hooks(r.spec, &crate::serve::state(r.id, "creating", pid, r.bundle, r.spec))
+            let state = crate::serve::state(r.id, "creating", pid, r.bundle, r.spec);
+            let restored = process::pidfd(pid).on("find", format!("process {pid}"))?;
+            crate::serve::run_hooks(r.spec, &state, &restored)
         }
         TERMINAL_IS_MADE => {
             terminal = descriptors.into_iter().next();
@@ -163,7 +165,7 @@ fn restore_in(
         let pid = answer.restored.filter(|pid| *pid > 0).ok_or_else(nobody)?;
         let child = Child { pid, pidfd: process::pidfd(pid).on("find", format!("process {pid}"))? };
         let kinds = namespaces.all();
-        let server = Server {
+        let mut server = Server {
             id: r.id,
             state_dir: r.state_dir,
             bundle: r.bundle,
@@ -175,18 +177,10 @@ fn restore_in(
             proc,
             child: &child,
         };
-        server.adopt()?;
+        server.adopt(order)?;
         Ok(child)
     });
-    let settled = adopted.and_then(|child| match cgroup.settle(order) {
-        Ok(()) => Ok(child),
-        Err(error) => {
-            let _ = sys::signal::send(&child.pidfd, 9);
-            let _ = process::wait(&child.pidfd);
-            Err(error)
-        }
-    });
-    match settled {
+    match adopted {
         Ok(child) => Ok(Restored { child, terminal }),
         Err(error) => {
             if hooked {

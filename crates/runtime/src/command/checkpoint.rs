@@ -8,7 +8,8 @@ use sys::signal::SignalFd;
 use sys::socket;
 
 use super::arguments::{Arguments, Flag};
-use super::run::{all_signals, console, delete, remove_directory};
+use super::directory::Directory;
+use super::run::{all_signals, console, delete};
 use super::{Global, relay, sealed, write_pid_file};
 use crate::checkpoint::{self, CgroupsMode, Checkpoint, Options, Restore, Restored};
 use crate::config;
@@ -173,11 +174,12 @@ impl Order {
     }
 
     /// Makes the container again in a new directory, of which nothing is left on failure.
-    fn restore(&self, global: &Global) -> Result<(PathBuf, Restored), Error> {
-        let state_dir = global.make_state_dir(&self.id)?;
+    fn restore(&self, global: &Global) -> Result<(Directory, Restored), Error> {
+        let directory = Directory::make(global, &self.id)?;
+        let held = directory.claim(&self.id)?;
         let restored = checkpoint::restore(&Restore {
             id: &self.id,
-            state_dir: &state_dir,
+            state_dir: held.path(),
             bundle: &self.bundle,
             spec: &self.spec,
             images: &self.images,
@@ -187,9 +189,12 @@ impl Order {
             options: self.options.clone(),
         });
         match restored {
-            Ok(restored) => Ok((state_dir, restored)),
+            Ok(restored) => {
+                drop(held);
+                Ok((directory, restored))
+            }
             Err(error) => {
-                remove_directory(&state_dir)?;
+                held.remove()?;
                 Err(error)
             }
         }
@@ -209,7 +214,7 @@ pub(super) fn restore(global: &Global, arguments: Vec<String>) -> Result<i32, Er
     };
     // Before there is anything to signal, so that no signal ends us and leaves the container behind.
     let signals = SignalFd::block(&all_signals()).on("block", "signals")?;
-    let (state_dir, restored) = order.restore(global)?;
+    let (directory, restored) = order.restore(global)?;
     let Restored { child, terminal: master } = restored;
     let ready =
         write_pid_file(order.pid_file.as_deref(), child.pid).and_then(|()| match (&receiver, master) {
@@ -222,7 +227,7 @@ pub(super) fn restore(global: &Global, arguments: Vec<String>) -> Result<i32, Er
         Err(error) => {
             let _ = sys::signal::send(&child.pidfd, 9);
             sys::process::wait(&child.pidfd).on("wait for", "the container's first process")?;
-            delete(global, &order.id, &state_dir)?;
+            delete(global, &order.id, &directory)?;
             return Err(error);
         }
     };
@@ -230,7 +235,7 @@ pub(super) fn restore(global: &Global, arguments: Vec<String>) -> Result<i32, Er
         return Ok(0);
     }
     let code = relay::attend(&child, &signals, relay)?;
-    delete(global, &order.id, &state_dir)?;
+    delete(global, &order.id, &directory)?;
     Ok(code)
 }
 

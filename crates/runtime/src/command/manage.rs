@@ -1,8 +1,10 @@
 //! `kill`, `delete`, `pause` and `resume`.
 
 use super::arguments::{Arguments, Flag};
-use super::{Global, signals, warn};
-use crate::error::{Context as _, Error};
+use super::directory::Directory;
+use super::run::delete_held;
+use super::{Global, signals};
+use crate::error::Error;
 use crate::lifecycle::{self, Container};
 
 pub(super) fn kill(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
@@ -25,18 +27,26 @@ pub(super) fn delete(global: &Global, arguments: Vec<String>) -> Result<i32, Err
     let mut options = Arguments::parse(arguments, &[Flag::switch("force").short('f')])?;
     let force = options.take("force");
     let id = options.only("container id")?;
-    let state_dir = global.state_dir(&id)?;
-    let failed = match Container::open(&id, &state_dir) {
-        Ok(container) => container.delete(&state_dir, force)?,
+    let Some(directory) = Directory::of(global, &id)? else {
+        return if force { Ok(0) } else { Err(Error::NotFound(id)) };
+    };
+    if !force {
+        // Of one that is not complete nobody needs to wait for the end.
+        Container::open(&id, directory.path())?;
+    }
+    let held = if force { directory.seize()? } else { directory.hold()? };
+    let Some(held) = held else {
+        return if force { Ok(0) } else { Err(Error::NotFound(id)) };
+    };
+    match Container::open(&id, held.path()) {
+        Ok(container) => delete_held(global, &container, force, held),
         // Of one whose making was interrupted there may be a directory and no record, or what is left of one.
         Err(Error::NotFound(_) | Error::Json { .. } | Error::Invalid(_)) if force => {
-            return lifecycle::delete_remains(&state_dir).map(|()| 0);
+            lifecycle::delete_remains(held.path())
         }
-        Err(error) => return Err(error),
-    };
-    failed.iter().for_each(|error| warn(global, error));
-    std::fs::remove_dir(&state_dir).on("remove", &state_dir)?;
-    Ok(0)
+        Err(error) => Err(error),
+    }
+    .map(|()| 0)
 }
 
 pub(super) fn pause(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {

@@ -1,6 +1,5 @@
 //! `create`, `start` and `run`.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use sys::signal::{self, SignalFd};
 use sys::socket;
 
 use super::arguments::{Arguments, Flag};
+use super::directory::{Directory, Held};
 use super::inherited::Inherited;
 use super::{Global, relay, sealed, write_pid_file};
 use crate::config;
@@ -17,7 +17,6 @@ use crate::create::{self, Create, Created, Gate, Manner, Stdio};
 use crate::error::{Context as _, Error};
 use crate::lifecycle::Container;
 use crate::start::{open_gate, started};
-use crate::state::{self, Record};
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("bundle").short('b'),
@@ -75,11 +74,13 @@ impl Order {
     }
 
     /// Makes the container in a new directory, of which nothing is left on failure.
-    fn create(&self, global: &Global, stdio: Stdio, gate: Gate) -> Result<(PathBuf, Created), Error> {
-        let state_dir = global.make_state_dir(&self.id)?;
+    fn create(&self, global: &Global, stdio: Stdio, gate: Gate) -> Result<(Directory, Created), Error> {
+        let directory = Directory::make(global, &self.id)?;
+        let held = directory.claim(&self.id)?;
         let order = Create {
             id: &self.id,
-            state_dir: &state_dir,
+            state_dir: held.path(),
+            lock: Some(held.lock()),
             bundle: &self.bundle,
             spec: &self.spec,
             stdio,
@@ -91,23 +92,21 @@ impl Order {
         let created = match create::create(order) {
             Ok(created) => created,
             Err(error) => {
-                remove_directory(&state_dir)?;
+                held.remove()?;
                 return Err(error);
             }
         };
         match write_pid_file(self.pid_file.as_deref(), created.pid) {
-            Ok(()) => Ok((state_dir, created)),
+            Ok(()) => {
+                drop(held);
+                Ok((directory, created))
+            }
             // Whoever does not learn its number could not look after it.
-            Err(error) => give_up(global, self, &state_dir, created).and(Err(error)),
+            Err(error) => {
+                end(&created)?;
+                delete_whole(global, &self.id, held).and(Err(error))
+            }
         }
-    }
-}
-
-pub(super) fn remove_directory(state_dir: &Path) -> Result<(), Error> {
-    state::clear(state_dir)?;
-    match std::fs::remove_dir(state_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("remove", state_dir),
-        _ => Ok(()),
     }
 }
 
@@ -142,10 +141,7 @@ pub(super) fn create(global: &Global, arguments: Vec<String>) -> Result<i32, Err
 
 pub(super) fn start(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
     let id = Arguments::parse(arguments, &[])?.only("container id")?;
-    let state_dir = global.state_dir(&id)?;
-    // For the right words about one that is not there.
-    Record::load(&state_dir).map_err(|_| Error::NotFound(id))?;
-    crate::start(&state_dir).map(|()| 0)
+    crate::start(&id, &global.state_dir(&id)?).map(|()| 0)
 }
 
 pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
@@ -156,10 +152,10 @@ pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error>
     if order.detach {
         let socket = console(order.console_socket.as_deref(), order.has_terminal())?;
         let stdio = socket.map_or(Stdio::Inherit, Stdio::Console);
-        let (state_dir, created) = order.create(global, stdio, gate)?;
-        return match open(&ours, &state_dir) {
+        let (directory, created) = order.create(global, stdio, gate)?;
+        return match open(&ours, &order.id, directory.path()) {
             Ok(()) => Ok(0),
-            Err(error) => give_up(global, &order, &state_dir, created).and(Err(error)),
+            Err(error) => give_up(global, &order, &directory, &created).and(Err(error)),
         };
     }
     if order.console_socket.is_some() {
@@ -168,26 +164,27 @@ pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error>
     // Before there is anything to signal, so that no signal ends us and leaves the container behind.
     let signals = SignalFd::block(&all_signals()).on("block", "signals")?;
     let (stdio, receiver) = stdio(order.has_terminal())?;
-    let (state_dir, created) = order.create(global, stdio, gate)?;
+    let (directory, created) = order.create(global, stdio, gate)?;
     let relay = match receiver.map(|socket| relay::Relay::receive(&socket)).transpose() {
         Ok(relay) => relay,
-        Err(error) => return give_up(global, &order, &state_dir, created).and(Err(error)),
+        Err(error) => return give_up(global, &order, &directory, &created).and(Err(error)),
     };
-    if let Err(error) = open(&ours, &state_dir) {
-        return give_up(global, &order, &state_dir, created).and(Err(error));
+    if let Err(error) = open(&ours, &order.id, directory.path()) {
+        return give_up(global, &order, &directory, &created).and(Err(error));
     }
     let child = Child { pid: created.pid, pidfd: created.pidfd };
     let code = relay::attend(&child, &signals, relay)?;
     if !order.keep {
-        delete(global, &order.id, &state_dir)?;
+        delete(global, &order.id, &directory)?;
     }
     Ok(code)
 }
 
 /// Opens the gate, and does what is due once a container has been started.
-fn open(gate: &OwnedFd, state_dir: &Path) -> Result<(), Error> {
+fn open(gate: &OwnedFd, id: &str, state_dir: &Path) -> Result<(), Error> {
+    let container = Container::open(id, state_dir)?;
     open_gate(gate)?;
-    started(state_dir)
+    started(&container)
 }
 
 /// The streams for a process that we attend, and the socket at which its terminal arrives.
@@ -205,19 +202,33 @@ pub(super) fn all_signals() -> Vec<i32> {
 }
 
 /// Takes away a container that could not be started.
-fn give_up(global: &Global, order: &Order, state_dir: &Path, created: Created) -> Result<(), Error> {
-    let _ = signal::send(created.pidfd.as_fd(), 9);
-    sys::process::wait(&created.pidfd).on("wait for", "the container's init")?;
-    delete(global, &order.id, state_dir)
+fn give_up(global: &Global, order: &Order, directory: &Directory, created: &Created) -> Result<(), Error> {
+    end(created)?;
+    delete(global, &order.id, directory)
 }
 
-pub(super) fn delete(global: &Global, id: &str, state_dir: &Path) -> Result<(), Error> {
-    let container = match Container::open(id, state_dir) {
-        // Somebody else was quicker.
-        Err(Error::NotFound(_)) => return Ok(()),
-        other => other?,
-    };
-    let failed = container.delete(state_dir, true)?;
+fn end(created: &Created) -> Result<(), Error> {
+    let _ = signal::send(created.pidfd.as_fd(), 9);
+    sys::process::wait(&created.pidfd).on("wait for", "the container's init").map(drop)
+}
+
+/// Deletes the container that was made in `directory`, unless somebody else was quicker.
+pub(super) fn delete(global: &Global, id: &str, directory: &Directory) -> Result<(), Error> {
+    directory.hold()?.map_or(Ok(()), |held| delete_whole(global, id, held))
+}
+
+fn delete_whole(global: &Global, id: &str, held: Held<'_>) -> Result<(), Error> {
+    delete_held(global, &Container::open(id, held.path())?, true, held)
+}
+
+/// Deletes the container that is recorded here.
+pub(super) fn delete_held(
+    global: &Global,
+    container: &Container,
+    force: bool,
+    held: Held<'_>,
+) -> Result<(), Error> {
+    let failed = container.delete(held.path(), force)?;
     failed.iter().for_each(|error| super::warn(global, error));
-    remove_directory(state_dir)
+    held.remove()
 }

@@ -8,6 +8,7 @@ mod attacks;
 mod bundle;
 mod cgroups;
 mod checkpoint;
+mod concurrency;
 mod containers;
 mod faults;
 mod robustness;
