@@ -5,6 +5,8 @@
 //! small fixed-address one less than a tenth of that. See `docs/adr/0001-supervisor.md`.
 
 use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,6 +43,16 @@ fn main() {
 
     let executable = target_dir.join(&target).join("supervisor").join("corten-supervisor");
     println!("cargo::rustc-env=CORTEN_SUPERVISOR={}", executable.display());
+    println!("cargo::rustc-env=CORTEN_SUPERVISOR_ID=corten-{}", id(&executable));
+}
+
+/// A name for the program's content, to tell it from those of other versions.
+fn id(executable: &Path) -> String {
+    let content =
+        fs::read(executable).unwrap_or_else(|error| panic!("cannot read {}: {error}", executable.display()));
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Reads a variable that cargo always sets for build scripts.

@@ -5,8 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The executable that is started beside every container; `build.rs` makes it.
+use runtime::command::Small;
+
+/// The small executable that is started beside every container, and as which the runtime goes on; `build.rs` makes it.
 static SUPERVISOR: &[u8] = include_bytes!(env!("CORTEN_SUPERVISOR"));
+const SMALL: Small = Small { content: SUPERVISOR, name: env!("CORTEN_SUPERVISOR_ID") };
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -20,8 +23,10 @@ fn main() -> ExitCode {
             server::daemon::main(&daemon_args, SUPERVISOR)
         }
         // One path that is a whole OCI runtime, for engines that are told one, or look for runc.
-        (Some("corten-runtime" | "runc"), _) => runtime::command::main(args.into_iter().skip(1)),
-        (_, Some("runtime")) => runtime::command::main(args.into_iter().skip(2)),
+        (Some("corten-runtime" | "runc"), _) => {
+            runtime::command::main_through(args.into_iter().skip(1), Some(SMALL))
+        }
+        (_, Some("runtime")) => runtime::command::main_through(args.into_iter().skip(2), Some(SMALL)),
         _ => cli::main(args),
     };
     // The shell sees the low eight bits anyway; a code outside them must not turn into success.

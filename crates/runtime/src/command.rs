@@ -26,10 +26,12 @@ mod relay;
 mod run;
 mod sealed;
 mod signals;
+mod small;
 mod spec;
 mod update;
 
 use arguments::{Arguments, Flag};
+pub use small::Small;
 
 /// Where root's containers are recorded unless `--root` says otherwise; below `XDG_RUNTIME_DIR` for other users.
 const ROOT_DEFAULT: &str = "/run/corten/runtime";
@@ -86,6 +88,10 @@ struct Global {
     log: Option<PathBuf>,
     json: bool,
     cgroups: Driver,
+    /// A smaller program to go on as, if this is a large one.
+    small: Option<Small>,
+    /// All that was given.
+    arguments: Vec<String>,
 }
 
 impl Global {
@@ -102,10 +108,25 @@ impl Global {
 
 /// Runs the command that `arguments` (without the program's own name) stand for, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    main_through(arguments, None)
+}
+
+/// Like [`main`], for a large program: what makes processes goes on as the small one.
+pub fn main_through(arguments: impl IntoIterator<Item = OsString>, small: Option<Small>) -> i32 {
     let arguments: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
-    let mut global = Global { root: ROOT_DEFAULT.into(), log: None, json: false, cgroups: Driver::default() };
+    let mut global = Global {
+        root: ROOT_DEFAULT.into(),
+        log: None,
+        json: false,
+        cgroups: Driver::default(),
+        small,
+        arguments: Vec::new(),
+    };
     let result = match arguments {
-        Ok(arguments) => dispatch(&mut global, arguments),
+        Ok(arguments) => {
+            global.arguments.clone_from(&arguments);
+            dispatch(&mut global, arguments)
+        }
         Err(argument) => Err(Error::Invalid(format!("argument {argument:?} is not UTF-8"))),
     };
     match result {

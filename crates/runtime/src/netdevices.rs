@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 
 use oci::runtime::LinuxNetDevice;
-use sys::netlink::{self, Address, Netlink};
+use sys::netlink::route::{self, Address, Route};
 
 use crate::error::{Context as _, Error};
 
@@ -27,7 +27,7 @@ pub(crate) fn check(devices: &HashMap<String, LinuxNetDevice>) -> Result<(), Err
     }
     let mut names: Vec<&str> = devices.iter().map(|(name, device)| name_inside(name, device)).collect();
     for name in devices.keys().map(String::as_str).chain(names.iter().copied()) {
-        if !netlink::is_device_name(name) {
+        if !route::is_device_name(name) {
             return Err(Error::Invalid(format!("linux.netDevices: {name:?} cannot be the name of a device")));
         }
     }
@@ -45,10 +45,10 @@ fn name_inside<'a>(name: &'a str, device: &'a LinuxNetDevice) -> &'a str {
 /// Finds the devices of the caller's network namespace, and what addresses they have: they lose them on the way.
 pub(crate) fn find(devices: Option<&HashMap<String, LinuxNetDevice>>) -> Result<Vec<Device>, Error> {
     let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Ok(Vec::new()) };
-    let netlink = Netlink::open().on("open", "the route socket")?;
+    let route = Route::open().on("open", "the route socket")?;
     let find = |(name, device): (&String, &LinuxNetDevice)| {
-        let index = netlink.index(name).on("find", format!("network device {name}"))?;
-        let addresses = netlink.addresses(index).on("list the addresses of", name)?;
+        let index = route.index(name).on("find", format!("network device {name}"))?;
+        let addresses = route.addresses(index).on("list the addresses of", name)?;
         Ok(Device { name: name.clone(), inside: name_inside(name, device).to_owned(), index, addresses })
     };
     devices.iter().map(find).collect()
@@ -56,23 +56,23 @@ pub(crate) fn find(devices: Option<&HashMap<String, LinuxNetDevice>>) -> Result<
 
 /// Moves them into a network namespace.
 pub(crate) fn move_into(devices: &[Device], namespace: impl AsFd) -> Result<(), Error> {
-    let netlink = Netlink::open().on("open", "the route socket")?;
+    let route = Route::open().on("open", "the route socket")?;
     devices.iter().try_for_each(|device| {
-        let moved = netlink.move_device(device.index, &namespace, &device.inside);
+        let moved = route.move_device(device.index, &namespace, &device.inside);
         moved.on("move network device", format!("{} into the container as {}", device.name, device.inside))
     })
 }
 
 /// Gives them their addresses again, and switches them on; the caller is in their new namespace.
 pub(crate) fn settle(devices: &[Device]) -> Result<(), Error> {
-    let netlink = Netlink::open().on("open", "the route socket")?;
+    let route = Route::open().on("open", "the route socket")?;
     for device in devices {
         let name = &device.inside;
-        let index = netlink.index(name).on("find", format!("network device {name}"))?;
+        let index = route.index(name).on("find", format!("network device {name}"))?;
         for address in &device.addresses {
-            netlink.add_address(index, address).on("give its address to", name)?;
+            route.add_address(index, address).on("give its address to", name)?;
         }
-        netlink.set_up(index).on("switch on", name)?;
+        route.set_up(index).on("switch on", name)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The small executable that Corten embeds and starts beside every container.
 //!
-//! `corten-supervisor shim` looks after a container; `corten-supervisor init -- argv…` is a container's `--init`.
+//! `corten-supervisor shim` looks after a container; `corten-supervisor init -- argv…` is a container's `--init`;
+//! `corten-supervisor runtime …` is the OCI runtime where it makes processes.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             shim::main(Creator { create, exec }, control);
             ExitCode::SUCCESS
         }
+        Some("runtime") => ExitCode::from(u8::try_from(runtime::command::main(arguments)).unwrap_or(1)),
         Some("init") => {
             let mut arguments = arguments.peekable();
             arguments.next_if(|argument| argument == "--");

@@ -1,220 +1,370 @@
-//! Network devices and their addresses, by the kernel's route socket (rtnetlink(7)): what a runtime needs to move a
-//! device into another network namespace. Synchronous, and for a handful of messages.
+//! Conversations with the kernel by messages (netlink(7)): their form, and a socket to send them by. What is said in them is known to
+//! those who speak: [`route`] here, and whoever else builds messages.
 
+#![expect(unsafe_code, reason = "netlink's socket options have no safe wrapper elsewhere")]
+
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
+pub mod route;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+/// `NLM_F_*`: the message asks for something, which every one that is sent does.
+const REQUEST: u16 = 0x1;
+/// An answer is wanted even if all is well.
+pub const ACK: u16 = 0x4;
+/// All that there are of a kind are asked for.
+pub const DUMP: u16 = 0x300;
+/// What is to be made must not be there yet.
+pub const EXCLUSIVE: u16 = 0x200;
+/// What is not there is made.
+pub const CREATE: u16 = 0x400;
+/// What is added comes behind what is there.
+pub const APPEND: u16 = 0x800;
+/// What is there is replaced.
+pub const REPLACE: u16 = 0x100;
 
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_CREATE_NEW: u16 = 0x600;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// In an error: only the header of the message that it is about is repeated.
+const CAPPED: u16 = 0x100;
+/// In an error: attributes follow that explain it.
+const HAS_TEXT: u16 = 0x200;
+/// The attribute that is the explanation (`NLMSGERR_ATTR_MSG`).
+const TEXT: u16 = 1;
 
-const IFLA_IFNAME: u16 = 3;
-const IFLA_NET_NS_FD: u16 = 28;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-const IFA_FLAGS: u16 = 8;
-
-const IFF_UP: u32 = 1;
-/// An address that does not go away by itself.
-const IFA_F_PERMANENT: u32 = 0x80;
-/// No duplicates are looked for: the address was in use already.
-const IFA_F_NODAD: u32 = 0x02;
-/// An address that is valid everywhere (`RT_SCOPE_UNIVERSE`).
-const SCOPE_UNIVERSE: u8 = 0;
+/// In an attribute's kind: others are inside.
+pub const NESTED: u16 = 0x8000;
+/// In an attribute's kind: these bits say how it is to be read.
+const KIND_FLAGS: u16 = 0xc000;
 
 /// The kernel fills at most this much at once when it lists.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Addresses of one device: far more than anyone gives by hand.
-const ADDRESSES_MAX: usize = 4096;
-
 const HEADER_BYTES: usize = 16;
-const LINK_BYTES: usize = 16;
-const ADDRESS_BYTES: usize = 8;
 
-/// The longest name of a device (`IFNAMSIZ` with its NUL).
-pub const NAME_BYTES_MAX: usize = 15;
-
-/// Whether the kernel takes `name` as that of a network device (`dev_valid_name`).
-pub fn is_device_name(name: &str) -> bool {
-    let bad = |b: u8| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace();
-    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name != "." && name != ".." && !name.bytes().any(bad)
+/// With whom to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Devices, addresses, routes (rtnetlink(7)).
+    Route,
+    /// Packet filters (nfnetlink).
+    Netfilter,
 }
 
-/// An address of a device, as the kernel describes it.
+/// A message that is being written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    family: u8,
-    prefix: u8,
-    attributes: Vec<(u16, Vec<u8>)>,
+pub struct Message {
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    /// Begins one; `body` is what stands before its attributes.
+    pub fn new(kind: u16, flags: u16, body: &[u8]) -> Self {
+        let mut bytes = vec![0; 4];
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | REQUEST).to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        Self { bytes }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, value);
+        self
+    }
+
+    /// Adds an attribute.
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
+        let start = self.open(kind);
+        self.bytes.extend(value);
+        self.close(start);
+    }
+
+    /// Adds an attribute that is a text with a NUL at its end.
+    pub fn put_text(&mut self, kind: u16, text: &str) {
+        let start = self.open(kind);
+        self.bytes.extend(text.bytes().chain([0]));
+        self.close(start);
+    }
+
+    /// Adds an attribute in which there are others; `kind` has [`NESTED`] in it where the kernel wants that.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let start = self.open(kind);
+        fill(self);
+        self.close(start);
+    }
+
+    /// Adds plain bytes, as some attributes have them before those inside.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// So many bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn open(&mut self, kind: u16) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend([0; 2]);
+        self.bytes.extend(kind.to_ne_bytes());
+        start
+    }
+
+    /// An attribute that is longer than its length can say is cut off there, and the kernel refuses it: callers bound what they put in.
+    fn close(&mut self, start: usize) {
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// The message, complete, with its number.
+    fn finish(&mut self, number: u32) -> io::Result<&[u8]> {
+        let length = u32::try_from(self.bytes.len()).map_err(|_| Errno::TOOBIG)?;
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&number.to_ne_bytes());
+        Ok(&self.bytes)
+    }
+
+    fn wants_answer(&self) -> bool {
+        u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & ACK != 0
+    }
+}
+
+/// That the kernel refuses a message.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which of those that were sent together.
+    pub index: usize,
+    /// The kernel's own words, if it has any.
+    pub said: Option<String>,
+    error: io::Error,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        self.said.as_ref().map_or(Ok(()), |said| write!(f, " ({said})"))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.said {
+            // The kind is kept, the number is not.
+            Some(_) => Self::new(refusal.error.kind(), refusal),
+            None => refusal.error,
+        }
+    }
+}
+
+impl Refusal {
+    /// The kernel's number for it.
+    pub fn errno(&self) -> Option<i32> {
+        self.error.raw_os_error()
+    }
 }
 
 /// A conversation with the kernel about the network namespace that the caller was in when it began.
 #[derive(Debug)]
-pub struct Netlink {
-    socket: OwnedFd,
+pub struct Socket {
+    fd: OwnedFd,
 }
 
-impl Netlink {
+impl Socket {
     /// Opens one.
-    pub fn open() -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        Ok(Self { socket })
-    }
-
-    /// The number of the device `name`.
-    pub fn index(&self, name: &str) -> io::Result<u32> {
-        let mut body = vec![0; LINK_BYTES];
-        attribute(&mut body, IFLA_IFNAME, &terminated(name));
-        let mut index = None;
-        self.ask(RTM_GETLINK, NLM_F_ACK, &body, |kind, message| {
-            if kind == RTM_NEWLINK {
-                index = read_u32(message, 4);
-            }
-            Ok(())
-        })?;
-        index.ok_or_else(|| Errno::NODEV.into())
-    }
-
-    /// The addresses of the device that somebody gave it for good, and that are valid beyond the link.
-    pub fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
-        let mut found = Vec::new();
-        self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; ADDRESS_BYTES], |kind, message| {
-            if kind == RTM_NEWADDR && found.len() < ADDRESSES_MAX {
-                found.extend(parse_address(message, index));
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// Moves a device into the network namespace behind `namespace`, where it gets `name`.
-    pub fn move_device(&self, index: u32, namespace: impl AsFd, name: &str) -> io::Result<()> {
-        let mut body = link(index, 0, 0);
-        let number = namespace.as_fd().as_raw_fd().to_ne_bytes();
-        attribute(&mut body, IFLA_NET_NS_FD, &number);
-        attribute(&mut body, IFLA_IFNAME, &terminated(name));
-        self.ask(RTM_NEWLINK, NLM_F_ACK, &body, |_, _| Ok(()))
-    }
-
-    /// Gives a device an address.
-    pub fn add_address(&self, index: u32, address: &Address) -> io::Result<()> {
-        let mut body = vec![address.family, address.prefix, 0, SCOPE_UNIVERSE];
-        body.extend(index.to_ne_bytes());
-        for (kind, value) in &address.attributes {
-            attribute(&mut body, *kind, value);
+    pub fn open(family: Family) -> io::Result<Self> {
+        let protocol: Option<Protocol> = match family {
+            Family::Route => None,
+            Family::Netfilter => Some(netlink::NETFILTER),
+        };
+        let fd = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol,
+        )?;
+        // Kernels that have no words are as old as to have no such option.
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            let _ = switch_on(&fd, option);
         }
-        attribute(&mut body, IFA_FLAGS, &(IFA_F_PERMANENT | IFA_F_NODAD).to_ne_bytes());
-        self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE_NEW, &body, |_, _| Ok(()))
+        Ok(Self { fd })
     }
 
-    /// Switches a device on.
-    pub fn set_up(&self, index: u32) -> io::Result<()> {
-        self.ask(RTM_NEWLINK, NLM_F_ACK, &link(index, IFF_UP, IFF_UP), |_, _| Ok(()))
-    }
-
-    /// Sends one request, and gives each message of the answer to `take`.
-    fn ask(
+    /// Sends one message, and gives each of the answer to `take`.
+    pub fn ask(
         &self,
-        kind: u16,
-        flags: u16,
-        body: &[u8],
+        mut message: Message,
         mut take: impl FnMut(u16, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let length = u32::try_from(HEADER_BYTES + body.len()).map_err(|_| Errno::TOOBIG)?;
-        let mut request = length.to_ne_bytes().to_vec();
-        request.extend(kind.to_ne_bytes());
-        request.extend((flags | NLM_F_REQUEST).to_ne_bytes());
-        request.extend([0; 8]);
-        request.extend(body);
-        retry_on_intr(|| rustix::net::send(&self.socket, &request, SendFlags::empty()))?;
+        self.send(message.finish(0)?)?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let (_, length) =
-                retry_on_intr(|| rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::TRUNC))?;
-            let answer = buffer.get(..length).ok_or(Errno::MSGSIZE)?;
-            if each_message(answer, &mut take)? {
-                return Ok(());
+            let answer = self.receive(&mut buffer)?;
+            let end = each(answer, |_, kind, message| take(kind, message))?;
+            if let Some((_, end)) = end {
+                return end.map_err(Into::into);
             }
         }
     }
-}
 
-/// Walks the messages in `answer`; true once the one that ends the conversation was among them.
-fn each_message(mut answer: &[u8], take: &mut impl FnMut(u16, &[u8]) -> io::Result<()>) -> io::Result<bool> {
-    while let Some(length) = read_u32(answer, 0) {
-        let length = length as usize;
-        let message = answer.get(HEADER_BYTES..length).ok_or(Errno::BADMSG)?;
-        match u16::from_ne_bytes([answer[4], answer[5]]) {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                return match read_u32(message, 0).ok_or(Errno::BADMSG)? as i32 {
-                    0 => Ok(true),
-                    number => Err(io::Error::from_raw_os_error(number.saturating_neg())),
-                };
+    /// Sends one message that asks for an answer.
+    pub fn tell(&self, message: Message) -> Result<(), Refusal> {
+        self.tell_all(vec![message])
+    }
+
+    /// Sends messages together, and returns once each that asks for an answer has it. The kernel carries out one after the other, also
+    /// those behind one that it refuses; the first refusal is returned.
+    pub fn tell_all(&self, mut messages: Vec<Message>) -> Result<(), Refusal> {
+        let failed = |error| Refusal { index: 0, said: None, error };
+        let mut bytes = Vec::with_capacity(messages.iter().map(Message::size).sum());
+        for (number, message) in (0..).zip(&mut messages) {
+            bytes.extend(message.finish(number).map_err(failed)?);
+        }
+        self.send(&bytes).map_err(failed)?;
+        let mut awaited = messages.iter().filter(|message| message.wants_answer()).count();
+        let mut first: Option<Refusal> = None;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while awaited > 0 {
+            let mut answer = self.receive(&mut buffer).map_err(failed)?;
+            while !answer.is_empty() {
+                let (rest, end) = next_end(answer).map_err(failed)?;
+                answer = rest;
+                let Some((number, end)) = end else { continue };
+                awaited = awaited.saturating_sub(1);
+                if let Err(refusal) = end
+                    && first.is_none()
+                {
+                    first = Some(Refusal { index: number as usize, ..refusal });
+                }
             }
-            kind => take(kind, message)?,
         }
-        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
+        first.map_or(Ok(()), Err)
     }
-    Ok(false)
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        retry_on_intr(|| rustix::net::send(&self.fd, bytes, SendFlags::empty()))?;
+        Ok(())
+    }
+
+    fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let (_, length) = retry_on_intr(|| rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::TRUNC))?;
+        Ok(buffer.get(..length).ok_or(Errno::MSGSIZE)?)
+    }
 }
 
-fn parse_address(message: &[u8], index: u32) -> Option<Address> {
-    let [family, prefix, flags, scope, ..] = *message.first_chunk::<ADDRESS_BYTES>()?;
-    let mut flags = u32::from(flags);
-    let mut attributes = Vec::new();
-    let mut rest = message.get(ADDRESS_BYTES..)?;
-    while rest.len() >= 4 {
-        let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
-        let kind = u16::from_ne_bytes([rest[2], rest[3]]);
-        let value = rest.get(4..length)?;
-        match kind {
-            IFA_FLAGS => flags = read_u32(value, 0)?,
-            IFA_ADDRESS | IFA_LOCAL | IFA_BROADCAST => attributes.push((kind, value.to_vec())),
-            _ => {}
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn switch_on(socket: &OwnedFd, option: i32) -> io::Result<()> {
+    let on: i32 = 1;
+    let size = size_of::<i32>() as libc::socklen_t;
+    let on = (&raw const on).cast();
+    // SAFETY: reads `size` bytes, those of one live `i32`.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, on, size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The number of the message that is answered, and how it ended.
+type End = (u32, Result<(), Refusal>);
+
+/// Walks the messages in `answer`, up to the one that ends the conversation.
+fn each(
+    mut answer: &[u8],
+    mut take: impl FnMut(u32, u16, &[u8]) -> io::Result<()>,
+) -> io::Result<Option<End>> {
+    while !answer.is_empty() {
+        let (rest, message) = next(answer)?;
+        if let Some(end) = message.end()? {
+            return Ok(Some((message.number, end)));
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        take(message.number, message.kind, message.body)?;
+        answer = rest;
     }
-    let wanted = scope == SCOPE_UNIVERSE && flags & IFA_F_PERMANENT != 0;
-    (wanted && read_u32(message, 4)? == index).then_some(Address { family, prefix, attributes })
+    Ok(None)
 }
 
-fn link(index: u32, flags: u32, change: u32) -> Vec<u8> {
-    let mut body = vec![0; 4];
-    for field in [index, flags, change] {
-        body.extend(field.to_ne_bytes());
+fn next_end(answer: &[u8]) -> io::Result<(&[u8], Option<End>)> {
+    let (rest, message) = next(answer)?;
+    Ok((rest, message.end()?.map(|end| (message.number, end))))
+}
+
+/// A message that was received.
+struct Received<'a> {
+    number: u32,
+    kind: u16,
+    flags: u16,
+    body: &'a [u8],
+}
+
+fn next(answer: &[u8]) -> io::Result<(&[u8], Received<'_>)> {
+    let length = u32_at(answer, 0).ok_or(Errno::BADMSG)? as usize;
+    let body = answer.get(HEADER_BYTES..length).ok_or(Errno::BADMSG)?;
+    let received = Received {
+        number: u32_at(answer, 8).ok_or(Errno::BADMSG)?,
+        kind: u16::from_ne_bytes([answer[4], answer[5]]),
+        flags: u16::from_ne_bytes([answer[6], answer[7]]),
+        body,
+    };
+    Ok((answer.get(length.next_multiple_of(4)..).unwrap_or_default(), received))
+}
+
+impl Received<'_> {
+    /// How the conversation ended, if this is its end.
+    fn end(&self) -> io::Result<Option<Result<(), Refusal>>> {
+        match self.kind {
+            DONE => Ok(Some(Ok(()))),
+            ERROR => match u32_at(self.body, 0).ok_or(Errno::BADMSG)? as i32 {
+                0 => Ok(Some(Ok(()))),
+                number => {
+                    let error = io::Error::from_raw_os_error(number.saturating_neg());
+                    Ok(Some(Err(Refusal { index: self.number as usize, said: self.text(), error })))
+                }
+            },
+            _ => Ok(None),
+        }
     }
-    body
+
+    fn text(&self) -> Option<String> {
+        if self.flags & HAS_TEXT == 0 {
+            return None;
+        }
+        // Behind the number there is the message that it is about, or its header alone.
+        let about = u32_at(self.body, 4)? as usize;
+        let about = if self.flags & CAPPED != 0 { HEADER_BYTES } else { about };
+        let mut attributes = attributes(self.body.get(4 + about.next_multiple_of(4)..)?);
+        let (_, text) = attributes.find(|(kind, _)| *kind == TEXT)?;
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
+    }
 }
 
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = (4 + value.len()) as u16;
-    body.extend(length.to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(value);
-    body.resize(body.len().next_multiple_of(4), 0);
+/// The attributes in `bytes`: kind, without what says how to read it, and value. What is damaged ends them.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]));
+        let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & !KIND_FLAGS, value))
+    })
 }
 
-fn terminated(name: &str) -> Vec<u8> {
-    name.bytes().take(NAME_BYTES_MAX).chain([0]).collect()
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+/// The number at a place, in the machine's order.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let word = bytes.get(at..at + 4)?;
     Some(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
 }
@@ -224,29 +374,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_the_first_device_and_a_strange_one_is_not_there() {
-        let netlink = Netlink::open().unwrap();
-        assert_eq!(netlink.index("lo").unwrap(), 1);
-        assert_eq!(netlink.index("not-a-device").unwrap_err().raw_os_error(), Some(19));
-        assert!(netlink.addresses(1).unwrap().is_empty(), "those of loopback are the host's own");
-    }
-
-    #[test]
-    fn names_are_those_the_kernel_takes() {
-        for name in ["eth0", "a", "exactly15bytes_", "veth0.1"] {
-            assert!(is_device_name(name), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "a b", "a:1", "sixteen_bytes_is"] {
-            assert!(!is_device_name(name), "{name}");
-        }
+    fn a_message_is_as_the_kernel_wants_it() {
+        let mut message = Message::new(16, ACK, &[1, 2, 3]);
+        message.put(3, b"abc");
+        message.nest(18 | NESTED, |m| m.put_text(1, "x"));
+        let bytes = message.finish(7).unwrap().to_vec();
+        assert_eq!(bytes.len(), 40);
+        assert_eq!(&bytes[..12], [40, 0, 0, 0, 16, 0, 5, 0, 7, 0, 0, 0]);
+        assert_eq!(&bytes[16..20], [1, 2, 3, 0]);
+        let inside: Vec<_> = attributes(&bytes[20..]).collect();
+        assert_eq!(inside, [(3, &b"abc"[..]), (18, &[6, 0, 1, 0, b'x', 0, 0, 0][..])]);
     }
 
     #[test]
     fn damaged_answers_end_in_an_error() {
-        let mut take = |_, _: &[u8]| Ok(());
-        assert!(each_message(&[255, 0, 0, 0, 16, 0, 0, 0], &mut take).is_err());
-        assert!(each_message(&[3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &mut take).is_err());
-        assert!(!each_message(&[], &mut take).unwrap());
-        assert_eq!(parse_address(&[2, 24, 0x80, 0, 1, 0, 0, 0, 200, 0, 1, 0], 1), None);
+        let end = |bytes: &[u8]| each(bytes, |_, _, _| Ok(())).map(|end| end.map(|(_, end)| end.is_ok()));
+        assert!(end(&[255, 0, 0, 0, 16, 0, 0, 0]).is_err());
+        assert!(end(&[3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert_eq!(end(&[]).unwrap(), None);
+        assert_eq!(end(&[16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap(), Some(true));
+        assert_eq!(attributes(&[9, 0, 1, 0, 1]).count(), 0);
+        assert_eq!(attributes(&[2, 0, 1, 0, 1]).count(), 0);
+    }
+
+    #[test]
+    fn a_refusal_has_the_kernels_words_and_says_which_message_it_is_about() {
+        let socket = Socket::open(Family::Route).unwrap();
+        // RTM_GETLINK of what is there, and of what is not; RTM_NEWLINK with a kind that no kernel has.
+        let link = |index: u32| Message::new(18, ACK, &[&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat());
+        let refusal = socket.tell_all(vec![link(1), link(0x7fff_0000), link(1)]).unwrap_err();
+        assert_eq!((refusal.index, refusal.errno()), (1, Some(19)));
+        let mut strange = Message::new(16, ACK | CREATE | EXCLUSIVE, &[0; 16]);
+        strange.nest(18 | NESTED, |m| m.put_text(1, "nosuchkind"));
+        let refusal = socket.tell(strange).unwrap_err();
+        assert!(refusal.said.is_some(), "{refusal}");
+        socket.tell(link(1)).unwrap();
     }
 }

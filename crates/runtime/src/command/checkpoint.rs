@@ -113,7 +113,7 @@ fn directories(options: &Arguments) -> Result<(PathBuf, PathBuf), Error> {
 }
 
 pub(super) fn checkpoint(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
-    sealed::ensure()?;
+    sealed::ensure(global)?;
     let mut options = Arguments::parse(arguments, CHECKPOINT_FLAGS)?;
     refuse(&mut options)?;
     let common = common(&mut options)?;
@@ -202,7 +202,7 @@ impl Order {
 }
 
 pub(super) fn restore(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
-    sealed::ensure()?;
+    sealed::ensure(global)?;
     let order = Order::parse(arguments)?;
     // A terminal of the host's is not made again.
     let terminal = order.spec.process().as_ref().is_some_and(|p| p.terminal() == Some(true));

@@ -41,7 +41,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn exec(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
-    sealed::ensure()?;
+    sealed::ensure(global)?;
     let mut options = Arguments::parse(arguments, FLAGS)?;
     let inherited = Inherited::of_caller(options.value("preserve-fds").as_deref())?;
     let ignore_paused = options.take("ignore-paused");

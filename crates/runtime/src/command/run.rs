@@ -132,7 +132,7 @@ pub(super) fn console(path: Option<&Path>, terminal: bool) -> Result<Option<Owne
 }
 
 pub(super) fn create(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
-    sealed::ensure()?;
+    sealed::ensure(global)?;
     let order = Order::parse(arguments)?;
     let socket = console(order.console_socket.as_deref(), order.has_terminal())?;
     let stdio = socket.map_or(Stdio::Inherit, Stdio::Console);
@@ -145,7 +145,7 @@ pub(super) fn start(global: &Global, arguments: Vec<String>) -> Result<i32, Erro
 }
 
 pub(super) fn run(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
-    sealed::ensure()?;
+    sealed::ensure(global)?;
     let order = Order::parse(arguments)?;
     let (ours, theirs) = socket::packet_pair().on("create", "a socket")?;
     let gate = Gate::Socket(theirs);

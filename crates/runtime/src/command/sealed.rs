@@ -2,10 +2,11 @@
 //!
 //! A program in a container can make the kernel execute the runtime again (`#!/proc/self/exe`) and then get hold of its
 //! file through `/proc/<pid>/exe` to overwrite it on the host (CVE-2019-5736). So the runtime executes itself
-//! once more through a read-only mount of its own file that hangs in no tree: through that, nobody writes. An ordinary user, who
-//! can make no mount, needs that only if the file is his own to write; then it is a copy in sealed memory.
+//! once more through a read-only mount of its own file, or of the smaller one that it goes on as, that hangs in no tree: through that,
+//! nobody writes. An ordinary user, who can make no mount, needs that only if the file is his own to write; then it is a copy in sealed
+//! memory.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,15 +18,28 @@ use sys::memfd::Executable;
 use sys::mount::{self, Change, Propagation};
 use sys::process;
 
+use super::Global;
 use crate::error::{Context as _, Error};
 
 const SELF: &str = "/proc/self/exe";
 
+/// By which word as its first argument a small program knows that it is the runtime.
+const WORD: &str = "runtime";
+
 /// Returns in a process whose program file cannot be written to.
-pub(super) fn ensure() -> Result<(), Error> {
+pub(super) fn ensure(global: &Global) -> Result<(), Error> {
     let own = File::open(SELF).on("open", SELF)?;
     if fsx::is_read_only(&own).on("inspect", SELF)? || process::is_sealed(&own) {
         return Ok(());
+    }
+    if let Some(small) = global.small.and_then(|small| small.open())
+        && let Ok(copy) = mount::clone_fd(&small, false)
+        && close_to_writers(&copy, mount::NOEXEC).is_ok()
+    {
+        let name = std::env::args_os().next().unwrap_or_else(|| WORD.into());
+        let rest = global.arguments.iter().map(OsString::from);
+        // It comes back only if that file cannot be executed; there is still our own.
+        drop(execute(&copy, [name, WORD.into()].into_iter().chain(rest)));
     }
     let copy = match read_only_mount() {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -38,9 +52,13 @@ pub(super) fn ensure() -> Result<(), Error> {
         }
         other => other?,
     };
+    execute(&copy, std::env::args_os())
+}
+
+/// Becomes the program behind `file`. Returns only if that failed.
+fn execute(file: &OwnedFd, arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let nul = || Error::Invalid("a NUL byte in the arguments".into());
-    let arguments: Result<Vec<CString>, _> =
-        std::env::args_os().map(|a| CString::new(a.into_vec())).collect();
+    let arguments: Result<Vec<CString>, _> = arguments.map(|a| CString::new(a.into_vec())).collect();
     let environment: Result<Vec<CString>, _> = std::env::vars_os()
         .map(|(mut name, value)| {
             name.push("=");
@@ -48,16 +66,20 @@ pub(super) fn ensure() -> Result<(), Error> {
             CString::new(name.into_vec())
         })
         .collect();
-    let error = process::fexecve(&copy, &arguments.map_err(|_| nul())?, &environment.map_err(|_| nul())?);
+    let error = process::fexecve(file, &arguments.map_err(|_| nul())?, &environment.map_err(|_| nul())?);
     Err(error).on("execute", SELF)
 }
 
 fn read_only_mount() -> Result<OwnedFd, Error> {
     let copy = mount::clone_path(SELF, false).on("mount", SELF)?;
-    let propagation = Some(Propagation::Private);
-    mount::change(&copy, false, Change { set: mount::RDONLY, clear: 0, propagation })
-        .on("make read-only", SELF)?;
+    close_to_writers(&copy, 0).on("make read-only", SELF)?;
     Ok(copy)
+}
+
+/// Makes a detached mount read-only, and takes the attributes `clear` from it.
+fn close_to_writers(copy: &OwnedFd, clear: u64) -> io::Result<()> {
+    let change = Change { set: mount::RDONLY, clear, propagation: Some(Propagation::Private) };
+    mount::change(copy, false, change)
 }
 
 /// Whether the file is ours, so that we could give ourselves the right to write to it.
