@@ -1,0 +1,7 @@
+//! Networks, addresses, names and published ports for a given network namespace.
+//!
+//! Nothing here is remembered beyond a call: the engine gives records and keeps those that come back. What is made in the kernel can be
+//! made again from them, and is: see `docs/design/network.md`.
+
+pub mod ipam;
+pub mod link;
