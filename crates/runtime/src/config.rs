@@ -106,6 +106,10 @@ pub(crate) fn check_process(process: &Process) -> Result<(), Error> {
         if !seen.insert(limit.typ().to_string()) {
             return Err(Error::Invalid(format!("{} is given twice", limit.typ())));
         }
+        let (name, soft, hard) = (limit.typ(), limit.soft(), limit.hard());
+        if soft > hard {
+            return Err(Error::Invalid(format!("{name}: soft limit {soft} is above hard limit {hard}")));
+        }
     }
     Ok(())
 }

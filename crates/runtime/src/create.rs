@@ -16,7 +16,7 @@ use crate::cgroup::{Cgroup, Driver, Order};
 use crate::config;
 use crate::error::{Context as _, Error};
 use crate::files::{self, Files, Sources};
-use crate::identity::{self, Filter};
+use crate::identity::Filter;
 use crate::inside::{self, Inside, Waiting};
 use crate::namespaces::Namespaces;
 use crate::netdevices;
@@ -259,8 +259,6 @@ fn spawn_in_user_namespace(inside: Inside<'_>, new: u64) -> Result<(Child, Insid
 }
 
 fn join_for_clone(inside: &Inside<'_>) -> Result<(), Error> {
-    // Init inherits them; inside nobody could raise them.
-    inside.spec.process().as_ref().map_or(Ok(()), |p| identity::set_limits(0, p))?;
     for kind in [namespace::USER, namespace::PID] {
         if let Some(joined) = inside.namespaces.joined(kind) {
             namespace::join(&joined.fd, kind).on("join", &joined.path)?;

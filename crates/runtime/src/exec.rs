@@ -117,13 +117,25 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     let born = admitted.and_then(|()| attend(&ours, &first, &record, init_pid));
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
     match born? {
-        // It is our child and not waited for: the number is its own.
-        Message::Born(pid) => {
-            Ok(Created { pid, pidfd: process::pidfd(pid).on("open", format!("process {pid}"))? })
-        }
+        Message::Born(pid) => adopt(pid, e.process),
         Message::Failure { code, text } => Err(wire::failure(code, text)),
         _ => Err(Error::Setup { text: "the process ended while it joined the container".into() }),
     }
+}
+
+/// Takes over the second process, which waits to execute its program. Only now is it given its limits: with few descriptors, or
+/// few processes of its user, it could not have come so far.
+fn adopt(pid: i32, process: &Process) -> Result<Created, Error> {
+    const SIGKILL: i32 = 9;
+    // It is our child and not waited for: the number is its own.
+    let pidfd = process::pidfd(pid).on("open", format!("process {pid}"))?;
+    if let Err(error) = identity::set_limits(pid, process) {
+        // The first error is the one that explains.
+        let _ = sys::signal::send(&pidfd, SIGKILL);
+        let _ = process::wait(&pidfd);
+        return Err(error);
+    }
+    Ok(Created { pid, pidfd })
 }
 
 /// Waits for the news that the second process is there. Before that the first may have a listener to be handed over.
@@ -195,7 +207,6 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error
     process::umask(0);
     joining.cgroup.join(&joining.sync)?;
     joining.affinity.finish()?;
-    identity::set_limits(0, process)?;
     let kinds = joining.record.namespaces;
     // All at once, and by the descriptor: the kernel takes care of their order, and of who may.
     namespace::join(&joining.init, kinds).on("join", "the container's namespaces")?;

@@ -75,20 +75,36 @@ impl Filter {
     }
 }
 
-/// Sets the limits of the process `pid`; 0 is the caller. Only root of the host can raise them, and for another process only
-/// one who has the same user: it is done before the user changes, and before a user namespace is entered.
+/// Sets the limits of `pid`, which is to execute `process` and has become its user.
 pub(crate) fn set_limits(pid: i32, process: &Process) -> Result<(), Error> {
     for limit in process.rlimits().iter().flatten() {
         let name = limit.typ().to_string();
         let number =
             rlimit::number(&name).ok_or_else(|| Error::Invalid(format!("invalid rlimit type {name:?}")))?;
-        if limit.soft() > limit.hard() {
-            let (soft, hard) = (limit.soft(), limit.hard());
-            return Err(Error::Invalid(format!("{name}: soft limit {soft} is above hard limit {hard}")));
+        let set = || rlimit::set(pid, number, limit.soft(), limit.hard());
+        match set() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                set_as(process.user().uid(), process.user().gid(), set).unwrap_or(Err(error))
+            }
+            other => other,
         }
-        rlimit::set(pid, number, limit.soft(), limit.hard()).on("set", &name)?;
+        .on("set", &name)?;
     }
     Ok(())
+}
+
+/// Calls `set` with the real user and group of a process: without `CAP_SYS_RESOURCE` the kernel lets nobody else set its limits.
+/// `None` if we cannot take them.
+fn set_as(uid: u32, gid: u32, set: impl Fn() -> io::Result<()>) -> Option<io::Result<()>> {
+    let (own_user, own_group) = (process::real_user(), process::real_group());
+    let taken = process::set_real_group(gid).and_then(|()| process::set_real_user(uid));
+    let result = taken.is_ok().then(set);
+    let back = process::set_real_user(own_user).and_then(|()| process::set_real_group(own_group));
+    match back {
+        // Ours were never given up, or the kernel would have to have changed its mind.
+        Err(error) if taken.is_ok() => Some(Err(error)),
+        _ => result,
+    }
 }
 
 /// Sets how ready the kernel is to kill the process `pid` for want of memory: outside, where its files belong to us.

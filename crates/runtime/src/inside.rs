@@ -128,9 +128,6 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     if let Some(policy) = linux.memory_policy() {
         scheduling::set_memory_policy(policy)?;
     }
-    if inside.namespaces.all() & namespace::USER == 0 {
-        identity::set_limits(0, process)?;
-    }
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
     identity::own_null()?;
     let filter =

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use oci::runtime::{Hooks, LinuxIdMapping, Spec};
-use sys::namespace;
 use sys::proc::Proc;
 use sys::process::{self, Child};
 
@@ -189,10 +188,8 @@ impl Server<'_> {
 
     fn finish(&self) -> Result<(), Error> {
         let Some(process) = self.spec.process() else { return Ok(()) };
-        // In a user namespace nobody could raise them; and what it took to set it up is over.
-        if self.namespaces & namespace::USER != 0 {
-            identity::set_limits(self.child.pid, process)?;
-        }
+        // Only now: with few descriptors it could not have come so far. And in a user namespace nobody could raise them.
+        identity::set_limits(self.child.pid, process)?;
         if self.privilege.mounts {
             identity::set_oom_score(self.proc, self.child.pid, process)?;
         }

@@ -93,7 +93,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Message, Error> {
     }
 }
 
-/// Receives what is there until the end of a stream, as one message.
+/// Receives what is there until the end of a stream, as one message. A stream that is cut off was never read at its other end.
 pub(crate) fn receive_all(socket: &OwnedFd) -> Result<Message, Error> {
     let mut message = Vec::new();
     let mut buffer = [0; 1024];
@@ -102,12 +102,19 @@ pub(crate) fn receive_all(socket: &OwnedFd) -> Result<Message, Error> {
             Ok(0) => return Ok(Message::parse(&message)),
             Ok(length) if message.len() + length <= MESSAGE_BYTES_MAX => message.extend(&buffer[..length]),
             Ok(_) => return Ok(Message::parse(&message)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && message.is_empty() => {
+                return Err(killed());
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(Message::parse(&message));
             }
             Err(error) => return Err(error).on("receive from", "the container's init"),
         }
     }
+}
+
+fn killed() -> Error {
+    Error::Setup { text: "the process that waited to be started has been killed".into() }
 }
 
 /// Answers a process that waits for this. That it has ended is no error here: it is what is received next.
@@ -121,9 +128,7 @@ pub(crate) fn answer(socket: impl AsFd, step: u8) -> Result<(), Error> {
 /// Gives the word to go on.
 pub(crate) fn send_go(socket: impl AsFd) -> Result<(), Error> {
     match socket::send(socket, &[GO]) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Err(Error::Setup { text: "the process that waited to be started has been killed".into() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(killed()),
         other => other.on("send to", "the process that waits to be started").map(drop),
     }
 }
@@ -198,5 +203,13 @@ mod tests {
         drop(left);
         let Message::Failure { code: FAILED, text } = receive_all(&right).unwrap() else { panic!() };
         assert_eq!(text.len(), 3000);
+    }
+
+    #[test]
+    fn a_word_that_nobody_read_has_started_nothing() {
+        let (left, right) = socket::stream_pair().unwrap();
+        send_go(&left).unwrap();
+        drop(right);
+        receive_all(&left).unwrap_err();
     }
 }

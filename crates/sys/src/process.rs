@@ -374,6 +374,30 @@ pub fn set_user(uid: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
+/// The real user alone: what the kernel goes by where a process is to be of the same user as another.
+pub fn set_real_user(uid: u32) -> io::Result<()> {
+    // SAFETY: passes integers only; -1 leaves the others as they are.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, -1, -1) })
+}
+
+/// The real group alone.
+pub fn set_real_group(gid: u32) -> io::Result<()> {
+    // SAFETY: passes integers only; -1 leaves the others as they are.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, -1, -1) })
+}
+
+/// The real user.
+pub fn real_user() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// The real group.
+pub fn real_group() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getgid() }
+}
+
 /// The effective user.
 pub fn effective_user() -> u32 {
     // SAFETY: takes nothing, cannot fail.

@@ -11,6 +11,7 @@ mod checkpoint;
 mod concurrency;
 mod containers;
 mod faults;
+mod limits;
 mod robustness;
 mod rootless;
 mod subgroups;
