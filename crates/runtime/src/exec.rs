@@ -18,11 +18,14 @@ use crate::error::{Context as _, Error};
 use crate::hooks;
 use crate::identity::{self, Filter};
 use crate::inside::{self, Ready, Waiting};
+use crate::listener;
 use crate::privilege::Privilege;
 use crate::program::Program;
 use crate::scheduling::{self, Affinity};
 use crate::state::{self, Init, Record};
 use crate::wire::{self, Message};
+
+const SIGKILL: i32 = 9;
 
 /// A process to add.
 #[derive(Debug)]
@@ -126,40 +129,67 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
 /// Takes over the second process, which waits to execute its program. Only now is it given its limits: with few descriptors, or
 /// few processes of its user, it could not have come so far.
 fn adopt(pid: i32, process: &Process) -> Result<Created, Error> {
-    const SIGKILL: i32 = 9;
     // It is our child and not waited for: the number is its own.
     let pidfd = process::pidfd(pid).on("open", format!("process {pid}"))?;
-    if let Err(error) = identity::set_limits(pid, process) {
-        // The first error is the one that explains.
-        let _ = sys::signal::send(&pidfd, SIGKILL);
-        let _ = process::wait(&pidfd);
-        return Err(error);
-    }
+    identity::set_limits(pid, process).inspect_err(|_| end(pid))?;
     Ok(Created { pid, pidfd })
 }
 
-/// Waits for the news that the second process is there. Before that the first may have a listener to be handed over.
+/// Waits for the news that the second process is there. If it has a listener that is handed over then, as the second's. Until
+/// then nobody but ourselves can answer for the filter, which the first process has already; and what that asks about is our own.
 fn attend(sync: &OwnedFd, first: &Child, record: &Record, init_pid: i32) -> Result<Message, Error> {
-    loop {
-        match wire::receive(sync)? {
-            Message::Listener(number) => {
-                let listener = record.listener.as_ref();
-                let nobody = || Error::Setup { text: "a listener that nobody asked for".into() };
-                let annotations = record.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-                let container =
-                    hooks::state_json(&record.id, "running", init_pid, &record.bundle, Some(&annotations));
-                let handed = listener
-                    .ok_or_else(nobody)
-                    .and_then(|listener| listener.hand_over(first.pid, &first.pidfd, number, &container));
-                if let Err(error) = handed {
-                    // It may be waiting for an answer that nobody will give.
-                    let _ = sys::signal::send(&first.pidfd, 9);
-                    return Err(error);
+    let mut listener = None;
+    let attended = loop {
+        let message = listener.as_ref().map_or(Ok(()), |taken| answer(sync, taken));
+        match message.and_then(|()| wire::receive(sync)) {
+            Ok(Message::Listener(number)) => {
+                let taken = listener::take(&first.pidfd, number)
+                    .and_then(|taken| wire::send(sync, wire::HAS_LISTENER).map(|()| taken));
+                match taken {
+                    Ok(taken) => listener = Some(taken),
+                    Err(error) => break Err(error),
                 }
-                wire::send(sync, wire::HAS_LISTENER)?;
             }
-            other => return Ok(other),
+            other => break other,
         }
+    };
+    if attended.is_err() {
+        // It may be waiting for an answer that nobody will give.
+        let _ = sys::signal::send(&first.pidfd, SIGKILL);
+    }
+    if let (Ok(Message::Born(pid)), Some(taken)) = (&attended, &listener)
+        && let Err(error) = hand_over(*pid, taken, record, init_pid)
+    {
+        end(*pid);
+        return Err(error);
+    }
+    attended
+}
+
+/// Answers for the filter until there is something to be received.
+fn answer(sync: &OwnedFd, taken: &OwnedFd) -> Result<(), Error> {
+    const ASKED: usize = 1;
+    let wait = || process::wait_any_ended([sync.as_fd(), taken.as_fd()], -1);
+    while wait().on("wait for", "the process that joins the container")? == Some(ASKED) {
+        listener::let_pass(taken)?;
+    }
+    Ok(())
+}
+
+fn hand_over(pid: i32, taken: &OwnedFd, record: &Record, init_pid: i32) -> Result<(), Error> {
+    let nobody = || Error::Setup { text: "a listener that nobody asked for".into() };
+    let listener = record.listener.as_ref().ok_or_else(nobody)?;
+    let annotations = record.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let container = hooks::state_json(&record.id, "running", init_pid, &record.bundle, Some(&annotations));
+    listener.hand_over(pid, taken, &container)
+}
+
+/// Ends the second process, which is our child and was not waited for.
+fn end(pid: i32) {
+    // The error that led here is the one that explains.
+    if let Ok(pidfd) = process::pidfd(pid) {
+        let _ = sys::signal::send(&pidfd, SIGKILL);
+        let _ = process::wait(&pidfd);
     }
 }
 

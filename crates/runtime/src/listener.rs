@@ -4,11 +4,12 @@
 //! itself. It writes the descriptor's number, a call that may not be listened to, and another process takes a copy.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sys::seccomp::{self, Answer};
 use sys::{process, socket};
 
 use crate::error::{Context as _, Error};
@@ -23,16 +24,9 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Sends the descriptor `number` of the process behind `pidfd`, with the specification's `ContainerProcessState`.
-    pub(crate) fn hand_over(
-        &self,
-        pid: i32,
-        pidfd: impl AsFd,
-        number: i32,
-        container: &Value,
-    ) -> Result<(), Error> {
+    /// Sends the listener of the process `pid`, with the specification's `ContainerProcessState`.
+    pub(crate) fn hand_over(&self, pid: i32, listener: &OwnedFd, container: &Value) -> Result<(), Error> {
         let path = &self.path;
-        let listener = process::descriptor_of(pidfd, number).on("take", "the seccomp listener")?;
         let (parent, name) = split(path)?;
         let socket = socket::connect(parent, name).on("connect to linux.seccomp.listenerPath", path)?;
         let message = json!({
@@ -50,6 +44,22 @@ impl Listener {
             rest.on("send to linux.seccomp.listenerPath", path)?;
         }
         Ok(())
+    }
+}
+
+/// A copy of the listener that the process behind `pidfd` has at `number`.
+pub(crate) fn take(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, Error> {
+    process::descriptor_of(pidfd, number).on("take", "the seccomp listener")
+}
+
+/// Lets a call be made that the filter asks about: one of our own, before there is anything of the container's in the process.
+pub(crate) fn let_pass(listener: &OwnedFd) -> Result<(), Error> {
+    const ENOENT: i32 = 2;
+    let asked = seccomp::asked(listener);
+    match asked.and_then(|asked| seccomp::answer(listener, asked.id, Answer::Continue)) {
+        // A signal took the caller out of it: it asks again, or has ended.
+        Err(error) if error.raw_os_error() == Some(ENOENT) => Ok(()),
+        other => other.on("answer at", "the seccomp listener"),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Context as _, Error};
 use crate::hooks;
 use crate::identity;
 use crate::idmap::Maps;
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 use crate::netdevices::{self, Device};
 use crate::privilege::Privilege;
 use crate::rdt::{self, Groups};
@@ -183,7 +183,8 @@ impl Server<'_> {
     fn hand_over(&self, number: i32) -> Result<(), Error> {
         let listener = listener(self.spec)
             .ok_or_else(|| Error::Setup { text: "init sent a listener that nobody asked for".into() })?;
-        listener.hand_over(self.child.pid, &self.child.pidfd, number, &self.state("creating"))
+        let taken = listener::take(&self.child.pidfd, number)?;
+        listener.hand_over(self.child.pid, &taken, &self.state("creating"))
     }
 
     fn finish(&self) -> Result<(), Error> {

@@ -12,6 +12,7 @@ mod concurrency;
 mod containers;
 mod faults;
 mod limits;
+mod listener;
 mod robustness;
 mod rootless;
 mod subgroups;

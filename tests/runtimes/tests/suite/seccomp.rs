@@ -6,7 +6,8 @@ use std::os::unix::net::UnixListener;
 
 use runtimes::{Bundle, Running, Runtime, judge, skip};
 use serde_json::{Value, json};
-use sys::trial::{self, Answer};
+use sys::seccomp::{self, Answer};
+use sys::trial;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -344,14 +345,14 @@ fn a_listener_answers_for_the_kernel() {
         assert_eq!(descriptors.len(), 1);
         let mut seen = Vec::new();
         while seen.len() < 3 {
-            let asked = trial::asked(&descriptors[0]).unwrap();
+            let asked = seccomp::asked(&descriptors[0]).unwrap();
             // The runtime's own last steps may pass here as well.
             let answer = match (asked.number, asked.arguments) {
                 (124, [7, ..]) => Answer::Value(4711),
                 (140, [1, 2, 3, ..]) => Answer::Errno(61),
                 _ => Answer::Continue,
             };
-            match trial::answer(&descriptors[0], asked.id, answer) {
+            match seccomp::answer(&descriptors[0], asked.id, answer) {
                 // A signal took the caller out of it, and it will ask again: Go's scheduler does that.
                 Err(error) if error.raw_os_error() == Some(ENOENT) => continue,
                 other => other.unwrap(),
