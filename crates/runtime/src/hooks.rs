@@ -1,7 +1,7 @@
 //! Programs that the configuration wants run at points of a container's life, with its state on standard input.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -34,6 +34,30 @@ pub(crate) fn run(hooks: &[Hook], kind: &'static str, state: &serde_json::Value)
     hooks.iter().try_for_each(|hook| run_one(hook, kind, state, None))
 }
 
+/// Hooks that have only to be started: their input is there already.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    hooks: Vec<(Hook, OwnedFd)>,
+}
+
+impl Prepared {
+    /// Hooks that are to run later, in a process that can do less by then.
+    pub(crate) fn new(hooks: Vec<Hook>, state: &serde_json::Value) -> Result<Self, Error> {
+        let prepare = |hook: Hook| input(&hook, state).map(|input| (hook, input));
+        Ok(Self { hooks: hooks.into_iter().map(prepare).collect::<Result<_, _>>()? })
+    }
+
+    /// What must stay open for them.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.hooks.iter().map(|(_, input)| input.as_fd())
+    }
+
+    /// Runs them in their order; the first that fails ends it.
+    pub(crate) fn run(self, kind: &'static str) -> Result<(), Error> {
+        self.hooks.into_iter().try_for_each(|(hook, input)| run_with(&hook, kind, input, None))
+    }
+}
+
 /// The same, while `process` waits for them: its end is theirs, since whoever deletes a container need not wait for its hooks.
 pub(crate) fn run_beside(
     process: &OwnedFd,
@@ -55,6 +79,15 @@ fn run_one(
     state: &serde_json::Value,
     beside: Option<&OwnedFd>,
 ) -> Result<(), Error> {
+    run_with(hook, kind, input(hook, state)?, beside)
+}
+
+/// In memory, not through a pipe: a hook that does not read it is within its rights. Each has its own, to be read from its beginning.
+fn input(hook: &Hook, state: &serde_json::Value) -> Result<OwnedFd, Error> {
+    sys::memfd::content("state", state.to_string().as_bytes()).on("prepare the state for", hook.path())
+}
+
+fn run_with(hook: &Hook, kind: &'static str, input: OwnedFd, beside: Option<&OwnedFd>) -> Result<(), Error> {
     let path = hook.path();
     let failed = |reason: String| Error::Invalid(format!("{kind} hook {}: {reason}", path.display()));
     if !path.is_absolute() {
@@ -65,9 +98,6 @@ fn run_one(
         command.arg0(name).args(arguments);
     }
     let environment = hook.env().iter().flatten().filter_map(|v| v.split_once('='));
-    // In memory, not through a pipe: a hook that does not read it is within its rights.
-    let input =
-        sys::memfd::content("state", state.to_string().as_bytes()).on("prepare the state for", path)?;
     command.env_clear().envs(environment).stdin(Stdio::from(input));
     let mut child = command.spawn().on("execute", path)?;
     let pidfd = sys::process::pidfd(child.id() as i32).on("find", path)?;

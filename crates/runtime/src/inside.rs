@@ -20,6 +20,7 @@ use crate::console::Console;
 use crate::create::{Manner, Stdio};
 use crate::error::{Context as _, Error};
 use crate::files::{self, Files};
+use crate::hooks::Prepared;
 use crate::identity::{self, Filter};
 use crate::masks::{self, Cover};
 use crate::mounts;
@@ -94,8 +95,7 @@ pub(crate) fn main(mut inside: Inside<'_>) -> ! {
 pub(crate) struct Ready {
     program: Program,
     filter: Option<Filter>,
-    start_hooks: Vec<oci::runtime::Hook>,
-    state: serde_json::Value,
+    start_hooks: Option<Prepared>,
 }
 
 fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting), Error> {
@@ -130,17 +130,24 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     }
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
     identity::own_null()?;
+    let start_hooks = prepare_start_hooks(&inside)?;
     let filter =
         identity::assume(process, inside.filter.take(), &inside.proc, &inside.sync, inside.privilege)?;
     // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.
-    let (id, bundle) = (inside.id, inside.bundle);
     let Inside { waiting, namespaces, files, devices, cgroup, proc, sync, .. } = inside;
     drop((namespaces, files, devices, cgroup, proc, sync));
-    spawn::keep_below_and(beyond, [reporting.as_fd(), waiting.fd()]);
+    let inputs = start_hooks.iter().flat_map(Prepared::inputs);
+    spawn::keep_below_and(beyond, [reporting.as_fd(), waiting.fd()].into_iter().chain(inputs));
     let program = Program::find(process)?;
-    let start_hooks = spec.hooks().as_ref().and_then(|h| h.start_container().clone()).unwrap_or_default();
-    let state = hooks::state_json(id, "created", process::id(), bundle, spec.annotations().as_ref());
-    Ok((Ready { program, filter, start_hooks, state }, waiting))
+    Ok((Ready { program, filter, start_hooks }, waiting))
+}
+
+/// What the hooks of the start read is prepared while nothing is forbidden yet.
+fn prepare_start_hooks(inside: &Inside<'_>) -> Result<Option<Prepared>, Error> {
+    let configured = inside.spec.hooks().as_ref().and_then(|h| h.start_container().clone());
+    let annotations = inside.spec.annotations().as_ref();
+    let state = hooks::state_json(inside.id, "created", process::id(), inside.bundle, annotations);
+    configured.map(|hooks| Prepared::new(hooks, &state)).transpose()
 }
 
 /// Marks all descriptors but the standard streams and those that the caller wants the program to have; returns the number
@@ -369,7 +376,7 @@ pub(crate) fn take_stdio(stdio: Stdio, console: Option<Console>, process: &Proce
 impl Ready {
     /// For a process that has joined a container: it has its filter already, and there are no hooks for it.
     pub(crate) fn without_hooks(program: Program) -> Self {
-        Self { program, filter: None, start_hooks: Vec::new(), state: serde_json::Value::Null }
+        Self { program, filter: None, start_hooks: None }
     }
 }
 
@@ -401,10 +408,11 @@ fn accept(listener: &OwnedFd) -> Result<OwnedFd, Error> {
 }
 
 fn execute(ready: Ready, socket: &OwnedFd) -> Result<Infallible, Error> {
-    // Before the hooks: what they execute is the container's.
+    // Before the hooks, as runc does it: what they execute is the container's, and no more is allowed to that than to its program.
+    // What it takes to start a hook is left to the filter: `clone`, `pidfd_open`, and waiting for its end.
     if let Some(filter) = &ready.filter {
         filter.install(socket)?;
     }
-    hooks::run(&ready.start_hooks, "startContainer", &ready.state)?;
+    ready.start_hooks.map_or(Ok(()), |hooks| hooks.run("startContainer"))?;
     Err(ready.program.execute())
 }
