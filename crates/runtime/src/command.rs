@@ -67,7 +67,7 @@ Commands:
   spec       write an example of a configuration
   features   show what this runtime can do
 
-\"corten runtime COMMAND --help\" explains a command.
+\"corten runtime help COMMAND\" explains a command.
 ";
 
 const GLOBAL: &[Flag] = &[
@@ -176,8 +176,8 @@ fn log(global: &Global, level: &str, text: &str) {
     } else {
         format!("time={:?} level={level} msg={text:?}", state::now())
     };
-    let written =
-        fs::OpenOptions::new().create(true).append(true).open(path).and_then(|mut f| writeln!(f, "{line}"));
+    let opened = config::open(path, fs::OpenOptions::new().create(true).append(true));
+    let written = opened.and_then(|mut file| writeln!(file, "{line}"));
     if let Err(error) = written {
         complain(&format!("cannot write {}: {error}", path.display()));
     }
@@ -240,9 +240,16 @@ fn dispatch(global: &mut Global, arguments: Vec<String>) -> Result<i32, Error> {
         "events" => events::events(global, rest),
         "checkpoint" => checkpoint::checkpoint(global, rest),
         "restore" => checkpoint::restore(global, rest),
-        "help" => show(USAGE.trim_end()),
-        other => Err(Error::Invalid(format!("unknown command {other:?}"))),
+        "help" | "h" => match rest.first() {
+            Some(topic) => show(help::of(topic).ok_or_else(|| unknown(topic))?),
+            None => show(USAGE.trim_end()),
+        },
+        other => Err(unknown(other)),
     }
+}
+
+fn unknown(command: &str) -> Error {
+    Error::Invalid(format!("unknown command {command:?}"))
 }
 
 /// Where an ordinary user's containers are recorded.

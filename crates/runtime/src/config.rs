@@ -1,11 +1,13 @@
 //! The bundle's configuration: read, bounded, and refused where it asks for what is not there.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use oci::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
+use sys::fsx::OFlags;
 
 use crate::error::{Context as _, Error};
 use crate::{netdevices, scheduling};
@@ -22,16 +24,37 @@ const ID_BYTES_MAX: usize = 200;
 /// Reads `config.json` of `bundle`.
 pub fn load(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
-    let text = read(&path)?;
+    let text = read(&path, CONFIG_BYTES_MAX)?;
     oci::runtime::parse_spec(&text).map_err(|error| invalid(&path, &error))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = File::open(path).on("open", path)?;
+/// Opens a file that a caller names, without waiting for anybody: a FIFO's other end may never come.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32).open(path)
+}
+
+/// The content of a regular file.
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    let file = open(path, OpenOptions::new().read(true)).on("open", path)?;
+    if !file.metadata().on("inspect", path)?.is_file() {
+        return Err(Error::Invalid(format!("{} is not a regular file", path.display())));
+    }
+    read_all(file, path, bytes_max)
+}
+
+/// The same, or of standard input if `path` is `-`.
+pub(crate) fn read_given(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    if path == Path::new("-") {
+        return read_all(io::stdin(), Path::new("standard input"), bytes_max);
+    }
+    read(path, bytes_max)
+}
+
+fn read_all(from: impl Read, path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text).on("read", path)?;
-    if text.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(Error::Invalid(format!("{} is larger than {CONFIG_BYTES_MAX} bytes", path.display())));
+    from.take(bytes_max + 1).read_to_end(&mut text).on("read", path)?;
+    if text.len() as u64 > bytes_max {
+        return Err(Error::Invalid(format!("{} is larger than {bytes_max} bytes", path.display())));
     }
     Ok(text)
 }
@@ -41,9 +64,9 @@ fn invalid(path: &Path, error: &oci::Error) -> Error {
     Error::Invalid(format!("{}: {error}{cause}", path.display()))
 }
 
-/// Reads an OCI `process` object from `path`.
+/// Reads an OCI `process` object from `path`, or from standard input for `-`.
 pub fn load_process(path: &Path) -> Result<Process, Error> {
-    let text = read(path)?;
+    let text = read_given(path, CONFIG_BYTES_MAX)?;
     oci::runtime::parse_process(&text).map_err(|error| invalid(path, &error))
 }
 

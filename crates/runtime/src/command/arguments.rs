@@ -1,4 +1,5 @@
-//! Options in runc's style: `--name value`, `--name=value`, `-n value`; they end at the first operand, or at `--`.
+//! Options in runc's style: `--name value`, `--name=value`, `-n value`; they end at the first operand, or at `--`. Letters
+//! cannot be joined (`-dt`): runc refuses that as well, and a word behind one dash may be a long option (`-detach`).
 
 use crate::error::Error;
 

@@ -50,7 +50,7 @@ Usage: corten runtime exec [options] ID PROGRAM [ARGUMENT...]
 
 Executes a further program in a container. What is not said is as for the container's first process.
 
-  -p, --process FILE       an OCI process object in JSON
+  -p, --process FILE       an OCI process object in JSON (\"-\": standard input)
   -u, --user UID[:GID]     who it is
   -g, --additional-gids N  a supplementary group; may be repeated
   --cwd DIR                its working directory

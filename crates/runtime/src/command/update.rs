@@ -1,14 +1,15 @@
 //! `update`.
 
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 
 use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::Global;
 use super::arguments::{Arguments, Flag};
 use crate::config;
-use crate::error::{Context as _, Error};
+use crate::error::Error;
 use crate::lifecycle::{Container, Status};
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -57,23 +58,27 @@ pub(super) fn update(global: &Global, arguments: Vec<String>) -> Result<i32, Err
 }
 
 fn from_file(path: &str) -> Result<LinuxResources, Error> {
-    let mut text = Vec::new();
-    let read = if path == "-" {
-        std::io::stdin().take(RESOURCES_BYTES_MAX + 1).read_to_end(&mut text)
-    } else {
-        File::open(path).and_then(|file| file.take(RESOURCES_BYTES_MAX + 1).read_to_end(&mut text))
-    };
-    read.on("read", path)?;
-    if text.len() as u64 > RESOURCES_BYTES_MAX {
-        return Err(Error::Invalid(format!("{path} is larger than {RESOURCES_BYTES_MAX} bytes")));
+    let json = |source| Error::Json { path: path.into(), source };
+    let text = config::read_given(Path::new(path), RESOURCES_BYTES_MAX)?;
+    let document: Value = serde_json::from_slice(&text).map_err(json)?;
+    if let Some(name) = not_an_object(&document) {
+        return Err(Error::Invalid(format!("{path}: {name} is not an object")));
     }
-    let mut resources: LinuxResources =
-        serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.into(), source })?;
+    let mut resources = LinuxResources::deserialize(document).map_err(json)?;
     // Zero is how callers in Go leave it as it is.
     if resources.pids().is_some_and(|pids| pids.limit() == 0) {
         resources.set_pids(None);
     }
     Ok(resources)
+}
+
+/// What of the limits is something else than what their names stand for: a list would be taken for values without names. As in Go,
+/// `null` is nothing, and names that nobody knows are none of our business.
+fn not_an_object(document: &Value) -> Option<&'static str> {
+    let Some(document) = document.as_object() else { return Some("the document") };
+    const OBJECTS: [&str; 5] = ["memory", "cpu", "pids", "blockIO", "network"];
+    let wrong = |name: &&str| document.get(*name).is_some_and(|v| !v.is_object() && !v.is_null());
+    OBJECTS.into_iter().find(wrong)
 }
 
 /// Callers hand back all of a container's limits with the changed ones among them. Device rules that are those it was made with are

@@ -11,6 +11,7 @@ mod checkpoint;
 mod concurrency;
 mod containers;
 mod faults;
+mod given;
 mod hooks;
 mod limits;
 mod listener;
