@@ -31,6 +31,7 @@ mod place;
 mod processes;
 mod stats;
 mod systemd;
+mod tree;
 mod v1;
 mod v2;
 
@@ -54,9 +55,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// First and longest pause between two looks at a state that the kernel does not announce.
 const PAUSE_FIRST: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-
-/// How deep groups made inside a container are followed: more than any nesting in practice.
-const DEPTH_MAX: usize = 1500;
 
 /// A container's group: the same path in every hierarchy.
 #[derive(Debug)]

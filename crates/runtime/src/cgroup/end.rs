@@ -1,12 +1,10 @@
 //! Killing all that is in a group, and removing it.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Cgroup, DEPTH_MAX, PATIENCE, PAUSE_FIRST, PAUSE_MAX, is_gone, systemd, v1, write_if_there};
+use super::{Cgroup, PATIENCE, PAUSE_FIRST, PAUSE_MAX, is_gone, systemd, tree, v1, write_if_there};
 use crate::error::{Context as _, Error};
 
 const SIGKILL: i32 = 9;
@@ -84,7 +82,7 @@ impl Cgroup {
         for hierarchy in &self.hierarchies {
             let directory = self.directory(hierarchy);
             let mut pause = PAUSE_FIRST;
-            while let Err(error) = remove_tree(&directory, 0) {
+            while let Err(error) = tree::remove(&directory) {
                 if Instant::now() > deadline {
                     return Err(error).on("remove", &directory);
                 }
@@ -106,19 +104,4 @@ fn signal(pid: i32, signal: i32) -> Result<(), Error> {
 fn sleep(pause: &mut Duration) {
     std::thread::sleep(*pause);
     *pause = (*pause * 2).min(PAUSE_MAX);
-}
-
-fn remove_tree(directory: &Path, depth: usize) -> io::Result<()> {
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(_) if depth < DEPTH_MAX => {}
-        other => return other,
-    }
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path(), depth + 1)?;
-        }
-    }
-    fs::remove_dir(directory)
 }

@@ -1,12 +1,15 @@
 //! The processes of a container.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use sys::fsx::{self, Mode, OFlags};
 use sys::proc::Proc;
 
-use super::{Cgroup, DEPTH_MAX, is_gone, read_bounded};
+use super::{Cgroup, is_gone, tree};
 use crate::error::{Context as _, Error};
 use crate::state::Init;
 
@@ -22,38 +25,30 @@ impl Cgroup {
         }
         let Some(directory) = self.reference() else { return Ok(Vec::new()) };
         let mut pids = Vec::new();
-        collect(&directory, 0, &mut pids)?;
+        let visited = tree::for_each(&directory, |group| read_in(group).map(|more| pids.extend(more)));
+        visited.on("list the processes of", &directory)?;
         Ok(pids)
     }
 }
 
-fn collect(directory: &Path, depth: usize, pids: &mut Vec<i32>) -> Result<(), Error> {
-    pids.extend(read(directory)?);
-    if depth >= DEPTH_MAX {
-        return Ok(());
-    }
-    let entries = match fs::read_dir(directory) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other.on("list", directory)?,
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            collect(&entry.path(), depth + 1, pids)?;
-        }
-    }
-    Ok(())
-}
-
 /// The processes of one group, without those below it.
 pub(super) fn read(directory: &Path) -> Result<Vec<i32>, Error> {
+    match fsx::open_dir(directory) {
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        opened => opened.and_then(|group| read_in(&group)).on("list the processes of", directory),
+    }
+}
+
+fn read_in(group: &OwnedFd) -> io::Result<Vec<i32>> {
     const EOPNOTSUPP: i32 = 95;
-    let path = directory.join("cgroup.procs");
-    match read_bounded(&path, PIDS_BYTES_MAX) {
-        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+    let opened = fsx::open_at(group, "cgroup.procs", OFlags::RDONLY, Mode::empty());
+    let mut text = String::new();
+    let read = opened.and_then(|file| File::from(file).take(PIDS_BYTES_MAX).read_to_string(&mut text));
+    match read {
         Err(error) if is_gone(&error) => Ok(Vec::new()),
         // A group of threads: their processes are listed by the one above.
         Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(Vec::new()),
-        Err(error) => Err(error).on("read", path),
+        other => other.map(|_| text.lines().filter_map(|line| line.parse().ok()).collect()),
     }
 }
 
@@ -111,7 +106,7 @@ mod tests {
         let mut child = shell.spawn().unwrap();
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
         let grandchild: i32 = line.trim().parse().unwrap();
         let pid = child.id() as i32;
         let start = Proc::open().unwrap().start_time(pid).unwrap();

@@ -1,14 +1,17 @@
 //! Limits and the freezer of version 1, where each controller has a hierarchy.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
+use sys::fsx::{self, Mode, OFlags};
 
 use super::device_list::List;
 use super::devices;
 use super::limits::{Writer, page_size, rdma_line};
-use super::{read, wait_until, write};
+use super::{read, tree, wait_until, write};
 use crate::error::{Context as _, Error};
 
 /// Finds the group's directory in the hierarchy of a controller.
@@ -343,23 +346,17 @@ pub(super) fn freeze(directory: &Path, frozen: bool) -> Result<bool, Error> {
 
 /// Thaws the group and all those made below it: one that was frozen by itself stays so when only the one above is thawed.
 pub(super) fn thaw_all(directory: &Path) -> Result<(), Error> {
-    thaw_below(directory, 0)
+    tree::for_each(directory, thaw).on("thaw", directory)
 }
 
-fn thaw_below(directory: &Path, depth: usize) -> Result<(), Error> {
-    if is_frozen(directory)? {
-        super::write_if_there(&directory.join("freezer.state"), "THAWED")?;
-    }
-    let entries = match fs::read_dir(directory) {
-        Err(error) if super::is_gone(&error) => return Ok(()),
-        other => other.on("list", directory)?,
-    };
-    for entry in entries.flatten() {
-        if depth < super::DEPTH_MAX && entry.file_type().is_ok_and(|t| t.is_dir()) {
-            thaw_below(&entry.path(), depth + 1)?;
-        }
-    }
-    Ok(())
+fn thaw(group: &OwnedFd) -> io::Result<()> {
+    let thawed = fsx::open_at(group, "freezer.state", OFlags::RDWR, Mode::empty()).and_then(|state| {
+        let mut state = File::from(state);
+        let mut text = String::new();
+        state.read_to_string(&mut text)?;
+        if text.trim() == "THAWED" { Ok(()) } else { sys::proc::write_once(&state, b"THAWED") }
+    });
+    thawed.or_else(|error| if super::is_gone(&error) { Ok(()) } else { Err(error) })
 }
 
 pub(super) fn is_frozen(directory: &Path) -> Result<bool, Error> {

@@ -69,6 +69,46 @@ fn groups_made_inside_are_the_containers_too() {
     bundle.assert_nothing_left();
 }
 
+/// Makes groups one in the other, and opens the deepest; `None` if the kernel lets nobody go so deep.
+fn nest(top: &Path, depth: usize) -> Option<std::os::fd::OwnedFd> {
+    let mut here = sys::fsx::open_dir(top).unwrap();
+    let name = "d".repeat(200);
+    for _ in 0..depth {
+        sys::fsx::mkdir_at(&here, &name, sys::fsx::Mode::from_raw_mode(0o755)).ok()?;
+        here = sys::fsx::open_dir_at(&here, &name).unwrap();
+    }
+    Some(here)
+}
+
+#[test]
+fn groups_deeper_than_any_path_are_found_and_removed() {
+    if !possible() {
+        return;
+    }
+    // With names of 200 letters; the longest path that the kernel takes has 4096. More levels take version 2 minutes to make.
+    const DEPTH: usize = 300;
+    let bundle = with_own_group("sleep 1000");
+    bundle.start();
+    let id = bundle.id();
+    let before: Vec<i32> = serde_json::from_str(&bundle.ok(&["ps", "--format", "json", &id])).unwrap();
+    for directory in [group("pids", &id), Path::new("/sys/fs/cgroup/unified").join(&id)] {
+        if !directory.exists() {
+            continue;
+        }
+        let Some(deepest) = nest(&directory, DEPTH) else {
+            println!("skipped: groups nested so deep");
+            return;
+        };
+        let procs =
+            sys::fsx::open_at(&deepest, "cgroup.procs", sys::fsx::OFlags::WRONLY, sys::fsx::Mode::empty());
+        sys::proc::write_once(procs.unwrap(), before[0].to_string().as_bytes()).unwrap();
+    }
+    let after: Vec<i32> = serde_json::from_str(&bundle.ok(&["ps", "--format", "json", &id])).unwrap();
+    assert_eq!(after.len(), before.len());
+    bundle.ok(&["delete", "--force", &id]);
+    bundle.assert_nothing_left();
+}
+
 #[test]
 fn a_group_frozen_inside_dies_as_well() {
     if !possible() {
