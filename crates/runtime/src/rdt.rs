@@ -40,9 +40,13 @@ fn schemata(rdt: &LinuxIntelRdt) -> Result<Vec<&str>, Error> {
         Some(lines) if !lines.is_empty() => lines.iter().map(String::as_str).collect(),
         _ => older.into_iter().flatten().flat_map(|text| text.lines()).collect(),
     };
+    checked(lines, "linux.intelRdt")
+}
+
+fn checked<'a>(lines: Vec<&'a str>, what: &str) -> Result<Vec<&'a str>, Error> {
     let lines: Vec<&str> = lines.into_iter().map(str::trim).filter(|line| !line.is_empty()).collect();
     if lines.len() > SCHEMATA_MAX || lines.iter().any(|line| line.contains('\n') || !line.contains(':')) {
-        return Err(Error::Invalid("linux.intelRdt: a schema is a line like L3:0=ff".into()));
+        return Err(Error::Invalid(format!("{what}: a schema is a line like L3:0=ff")));
     }
     Ok(lines)
 }
@@ -95,10 +99,7 @@ impl Groups {
             self.make(directory.clone(), &note)?;
         }
         self.tasks.push(directory.join("tasks"));
-        let file = directory.join("schemata");
-        for line in schemata {
-            write(&file, &format!("{line}\n"))?;
-        }
+        write_schemata(&directory, &schemata)?;
         if rdt.enable_monitoring() == &Some(true) {
             let monitored = directory.join("mon_groups").join(id);
             self.tasks.push(monitored.join("tasks"));
@@ -130,6 +131,41 @@ impl Groups {
     pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
         self.tasks.iter().try_for_each(|tasks| write(tasks, &pid.to_string()))
     }
+}
+
+/// What is shared differently from now on by a container that runs.
+#[derive(Debug)]
+pub(crate) struct Update<'a> {
+    directory: &'a Path,
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Update<'a> {
+    /// Checks `texts`, by the names of the options that gave them, for a container for which `made` was made. A group that was there
+    /// before is not the container's own: others may be in it.
+    pub(crate) fn new(made: &'a [PathBuf], texts: &'a [(&str, String)]) -> Result<Option<Self>, Error> {
+        let Some((name, _)) = texts.first() else { return Ok(None) };
+        let monitors = |path: &&PathBuf| path.parent().is_some_and(|above| above.ends_with("mon_groups"));
+        let directory = made.iter().find(|path| !monitors(path)).ok_or_else(|| {
+            Error::Unsupported(format!("--{name} for a container without a resctrl group of its own"))
+        })?;
+        let mut lines = Vec::new();
+        for (name, text) in texts {
+            lines.extend(checked(text.lines().collect(), &format!("--{name}"))?);
+        }
+        Ok(Some(Self { directory, lines }))
+    }
+
+    /// Carries it out.
+    pub(crate) fn write(&self) -> Result<(), Error> {
+        write_schemata(self.directory, &self.lines)
+    }
+}
+
+/// One after the other: the kernel takes those before one that it refuses.
+fn write_schemata(directory: &Path, lines: &[&str]) -> Result<(), Error> {
+    let file = directory.join("schemata");
+    lines.iter().try_for_each(|line| write(&file, &format!("{line}\n")))
 }
 
 /// Removes directories that were made for a container; what is not there is not an error.
@@ -185,6 +221,29 @@ mod tests {
         assert_eq!(schemata(&both).unwrap(), ["L3:0=f", "L3:1=f", "MB:0=20"]);
         let list = rdt(r#"{"l3CacheSchema": "L3:0=f", "schemata": ["L2:0=3"]}"#);
         assert_eq!(schemata(&list).unwrap(), ["L2:0=3"]);
+    }
+
+    #[test]
+    fn only_the_containers_own_group_is_changed() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("c1");
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("schemata"), "").unwrap();
+        let monitor = root.path().join("gold/mon_groups/c1");
+        let given = |text: &str| vec![("l3-cache-schema", text.to_owned())];
+        let made = [own.join("mon_groups/c1"), own.clone()];
+        let texts = given("L3:0=f");
+        Update::new(&made, &texts).unwrap().unwrap().write().unwrap();
+        assert_eq!(fs::read_to_string(own.join("schemata")).unwrap(), "L3:0=f\n");
+        assert!(Update::new(&made, &[]).unwrap().is_none());
+        for made in [&[monitor][..], &[]] {
+            let text = Update::new(made, &texts).unwrap_err().to_string();
+            let expected =
+                "--l3-cache-schema for a container without a resctrl group of its own is not supported";
+            assert_eq!(text, expected);
+        }
+        let text = Update::new(&made, &given("f")).unwrap_err().to_string();
+        assert_eq!(text, "--l3-cache-schema: a schema is a line like L3:0=ff");
     }
 
     #[test]

@@ -129,8 +129,8 @@ Changes the limits of a container that runs. What is not said stays.
   --cpu-share N, --cpu-idle 0|1
   --cpuset-cpus LIST, --cpuset-mems LIST
   --blkio-weight N
-  --l3-cache-schema, --mem-bw-schema
-                           refused: change the group of resctrl itself
+  --l3-cache-schema, --mem-bw-schema LINE
+                           of its own group of resctrl, where linux.intelRdt made one
 
 Example:
   corten runtime update --memory 256m --pids-limit 200 web",

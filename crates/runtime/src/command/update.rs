@@ -11,6 +11,7 @@ use super::arguments::{Arguments, Flag};
 use crate::config;
 use crate::error::Error;
 use crate::lifecycle::{Container, Status};
+use crate::rdt;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("resources").short('r'),
@@ -37,12 +38,11 @@ const RESOURCES_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn update(global: &Global, arguments: Vec<String>) -> Result<i32, Error> {
     let options = Arguments::parse(arguments, FLAGS)?;
-    for name in ["l3-cache-schema", "mem-bw-schema"] {
-        if options.value(name).is_some_and(|value| !value.is_empty()) {
-            return Err(Error::Unsupported(format!("--{name}")));
-        }
-    }
-    // All other options are ignored if there is a file, says runc's manual.
+    let schemata: Vec<_> = ["l3-cache-schema", "mem-bw-schema"]
+        .into_iter()
+        .filter_map(|name| options.value(name).filter(|text| !text.is_empty()).map(|text| (name, text)))
+        .collect();
+    // All other options but these two are ignored if there is a file, says runc's manual.
     let mut resources = match options.value("resources") {
         Some(path) => from_file(&path)?,
         None => from_flags(&options)?,
@@ -53,8 +53,9 @@ pub(super) fn update(global: &Global, arguments: Vec<String>) -> Result<i32, Err
         return Err(Error::State { id, verb: "update", state: Status::Stopped.word() });
     }
     leave_out_known_devices(&container, &mut resources);
+    let rdt = rdt::Update::new(&container.record.resctrl, &schemata)?;
     container.cgroup()?.update(&resources)?;
-    Ok(0)
+    rdt.map_or(Ok(()), |rdt| rdt.write()).map(|()| 0)
 }
 
 fn from_file(path: &str) -> Result<LinuxResources, Error> {

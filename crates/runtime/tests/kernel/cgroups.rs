@@ -324,7 +324,10 @@ fn a_refused_change_leaves_all_as_it_was() {
     for (wrong, expected) in [
         (&["--memory", "12x"][..], "invalid value for memory: \"12x\""),
         (&["--cpu-share", "-1"], "invalid value for cpu-share: \"-1\""),
-        (&["--l3-cache-schema", "L3:0=f"], "--l3-cache-schema is not supported"),
+        (
+            &["--l3-cache-schema", "L3:0=f"],
+            "--l3-cache-schema for a container without a resctrl group of its own is not supported",
+        ),
         (&["--resources", "/nowhere"], "cannot read /nowhere: no such file"),
     ] {
         let error = stderr(&update(wrong));
