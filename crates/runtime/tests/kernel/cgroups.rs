@@ -328,7 +328,7 @@ fn a_refused_change_leaves_all_as_it_was() {
             &["--l3-cache-schema", "L3:0=f"],
             "--l3-cache-schema for a container without a resctrl group of its own is not supported",
         ),
-        (&["--resources", "/nowhere"], "cannot read /nowhere: no such file"),
+        (&["--resources", "/nowhere"], "cannot open /nowhere: no such file"),
     ] {
         let error = stderr(&update(wrong));
         assert!(error.contains(expected), "{error}");
