@@ -5,8 +5,8 @@
 pub enum Who {
     /// The machine's root.
     Root,
-    /// An ordinary user with subordinate ids, in a unit of their own whose cgroup is delegated to them.
-    #[expect(dead_code, reason = "the suite for ordinary users is not there yet")]
+    /// An ordinary user with subordinate ids, in a unit of their own whose cgroup is delegated to them, and with a systemd of
+    /// their own.
     Tester,
 }
 
@@ -45,6 +45,7 @@ const fn job(
 /// kernel's age.
 pub const JOBS: &[Job] = &[
     job("runtime", "runtime", "kernel", &["--skip=attacks::mkdir_race", "--skip=attacks::fd_cwd"]),
+    Job { name: "runtime-user", package: "runtime", test: "kernel", args: &["delegated"], who: Who::Tester },
     job("suite", "runtimes", "suite", &[]),
     job("apparmor", "e2e", "apparmor", &[]),
     job("layers", "shim", "lib", &["rootfs"]),

@@ -54,10 +54,10 @@ pub fn checkpoint(container: &Container, order: &Checkpoint<'_>) -> Result<(), E
         let (id, state) = (record.id.clone(), container.status.word());
         return Err(Error::State { id, verb: VERB, state });
     }
-    let program = criu::working(VERB)?;
     let proc = Proc::open().on("open", "/proc")?;
     let spec = config::load(&record.bundle)?;
     super::check(VERB, &spec, Privilege::of_caller(&proc)?)?;
+    let program = criu::working(VERB)?;
     for directory in [order.images, order.work] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).on("create", directory)?;
     }

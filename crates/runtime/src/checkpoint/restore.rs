@@ -76,10 +76,10 @@ pub struct Restored {
 pub fn restore(r: &Restore<'_>) -> Result<Restored, Error> {
     config::check_id(r.id)?;
     config::check(r.spec)?;
-    let program = criu::working(VERB)?;
     let proc = Proc::open().on("open", "/proc")?;
     let privilege = Privilege::of_caller(&proc)?;
     super::check(VERB, r.spec, privilege)?;
+    let program = criu::working(VERB)?;
     if !r.images.join(INVENTORY).is_file() {
         let images = r.images.display();
         return Err(Error::Invalid(format!("{images} holds no checkpoint: {INVENTORY} is missing")));

@@ -66,12 +66,18 @@ impl Bundle {
         fs::create_dir(&example).unwrap();
         let made = Command::new(program()).args(["spec", "--bundle"]).arg(&example).status().unwrap();
         assert!(made.success());
-        let mut config: Value =
-            serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap();
-        config["process"]["terminal"] = false.into();
-        config["process"]["args"] = json!(args);
-        config["root"]["readonly"] = false.into();
-        Self { directory, config }
+        let mut bundle = Self { directory, config: json!({"process": {"args": args}}) };
+        bundle.adopt(&example);
+        bundle
+    }
+
+    /// Takes the configuration in `example` for its own, with what it runs and a root that can be written to.
+    pub fn adopt(&mut self, example: &Path) {
+        let args = self.config["process"]["args"].clone();
+        self.config = serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap();
+        self.config["process"]["terminal"] = false.into();
+        self.config["process"]["args"] = args;
+        self.config["root"]["readonly"] = false.into();
     }
 
     /// One that runs a shell script.
