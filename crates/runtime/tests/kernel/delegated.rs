@@ -51,7 +51,7 @@ fn limited(script: &str, resources: Value) -> Bundle {
     let example = bundle.path().join("rootless");
     fs::create_dir(&example).unwrap();
     text(&Command::new(program()).args(["spec", "--rootless", "--bundle"]).arg(&example).output().unwrap());
-    bundle.adopt(&example);
+    bundle.adopt(serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap());
     bundle.config["linux"]["resources"] = resources;
     bundle
 }

@@ -28,7 +28,7 @@ impl Rootless {
         let mut made =
             as_user(Command::new(program()).args(["spec", "--rootless", "--bundle"]).arg(&example));
         text(&made.output().unwrap());
-        bundle.adopt(&example);
+        bundle.adopt(serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap());
         Self { bundle }
     }
 

@@ -11,6 +11,9 @@ fi
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb RUST_BACKTRACE=1
 # Ours alone: every start of `docker` takes seconds under emulation. The runtime without the engine around it is a fifth as large.
 export CORTEN_TEST_CLIS=corten CORTEN_TEST_PROGRAMS=/payload/programs RUNTIME_UNDER_TEST=/payload/debug/examples/runtime
+# Where tests can link to it: it takes long to copy, and to translate each copy of it.
+cp /payload/debug/probe /tmp/probe
+export RUNTIMES_PROBE=/tmp/probe
 # What is slow here is no failure.
 export CORTEN_TEST_PATIENCE=4
 ip link set lo up
