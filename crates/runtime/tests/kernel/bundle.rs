@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -21,6 +22,13 @@ pub struct Bundle {
     _busybox: Arc<tempfile::TempDir>,
     /// The configuration, written before each command.
     pub config: Value,
+}
+
+/// How long a state is waited for that must come: longer by the factor `CORTEN_TEST_PATIENCE` on machines that are slow because they
+/// are emulated.
+pub fn patience() -> Duration {
+    const WAIT: Duration = Duration::from_secs(30);
+    WAIT * std::env::var("CORTEN_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// Whether the tests can run here; prints what is missing.

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, possible};
+use crate::bundle::{Bundle, patience, possible};
 
 /// Counts for ever, in a file.
 const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
-
-/// Emulation is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether criu is there and works on this kernel; prints it if not.
 fn criu() -> bool {
@@ -52,7 +49,7 @@ fn count(bundle: &Bundle) -> u64 {
 
 /// Waits until the counter is beyond `start`.
 fn await_count(bundle: &Bundle, start: u64) -> u64 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         let now = count(bundle);
         if now > start {
@@ -202,7 +199,7 @@ fn a_restored_container_is_attended() {
     let id = bundle.id();
     let mut command = bundle.command(&["run", "--keep", &id]);
     let first = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !bundle.command(&["exec", &id, "true"]).output().unwrap().status.success() {
         assert!(Instant::now() < deadline, "it does not start");
     }
