@@ -44,8 +44,9 @@ const fn job(
 /// All jobs, in their order. Emulation is slow: of the engine's tests, those that have to do with cgroups, AppArmor or the
 /// kernel's age.
 pub const JOBS: &[Job] = &[
-    job("runtime", "runtime", "kernel", &["--skip=attacks::mkdir_race", "--skip=attacks::fd_cwd"]),
+    // First: criu, which others use, mounts version 2 without `nsdelegate`, and by that takes the option from the whole machine.
     Job { name: "runtime-user", package: "runtime", test: "kernel", args: &["delegated"], who: Who::Tester },
+    job("runtime", "runtime", "kernel", &["--skip=attacks::mkdir_race", "--skip=attacks::fd_cwd"]),
     job("suite", "runtimes", "suite", &[]),
     job("apparmor", "e2e", "apparmor", &[]),
     job("layers", "shim", "lib", &["rootfs"]),
