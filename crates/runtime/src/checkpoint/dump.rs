@@ -9,7 +9,7 @@ use sys::proc::Proc;
 
 use super::criu::{self, Places, Start, Worker};
 use super::outside::{self, Mounts};
-use super::{JOINED, Options, field, protocol, streams};
+use super::{JOINED, Options, field, protocol, streams, unified};
 use crate::config;
 use crate::error::{Context as _, Error};
 use crate::lifecycle::{self, Container, Status};
@@ -49,6 +49,10 @@ impl Checkpoint<'_> {
 
 /// Writes the container down. Unless it is to go on it is stopped afterwards.
 pub fn checkpoint(container: &Container, order: &Checkpoint<'_>) -> Result<(), Error> {
+    unified::kept(|| dump(container, order))
+}
+
+fn dump(container: &Container, order: &Checkpoint<'_>) -> Result<(), Error> {
     let (record, init) = (&container.record, container.init);
     if matches!(container.status, Status::Created | Status::Stopped) {
         let (id, state) = (record.id.clone(), container.status.word());
