@@ -119,25 +119,31 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     drop(joining);
     let born = admitted.and_then(|()| attend(&ours, &first, &record, init_pid));
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
-    match born? {
-        Message::Born(pid) => adopt(pid, e.process),
-        Message::Failure { code, text } => Err(wire::failure(code, text)),
-        _ => Err(Error::Setup { text: "the process ended while it joined the container".into() }),
-    }
+    adopt(born?, e.process)
 }
 
 /// Takes over the second process, which waits to execute its program. Only now is it given its limits: with few descriptors, or
 /// few processes of its user, it could not have come so far.
-fn adopt(pid: i32, process: &Process) -> Result<Created, Error> {
+fn adopt(born: Created, process: &Process) -> Result<Created, Error> {
     // It is our child and not waited for: the number is its own.
+    identity::set_limits(born.pid, process).inspect_err(|_| end(&born))?;
+    Ok(born)
+}
+
+/// The second process, by the number that was sent. At the moment of its birth it has a copy of the socket, which a debugger in the
+/// container may take: what comes from there may be the number of any process of the host.
+fn born(pid: i32, first: &Child) -> Result<Created, Error> {
     let pidfd = process::pidfd(pid).on("open", format!("process {pid}"))?;
-    identity::set_limits(pid, process).inspect_err(|_| end(pid))?;
+    if pid == first.pid || !process::is_child(&pidfd).on("inspect", format!("process {pid}"))? {
+        let text = format!("process {pid}, which is not its child, was said to be born in the container");
+        return Err(Error::Setup { text });
+    }
     Ok(Created { pid, pidfd })
 }
 
 /// Waits for the news that the second process is there. If it has a listener that is handed over then, as the second's. Until
 /// then nobody but ourselves can answer for the filter, which the first process has already; and what that asks about is our own.
-fn attend(sync: &OwnedFd, first: &Child, record: &Record, init_pid: i32) -> Result<Message, Error> {
+fn attend(sync: &OwnedFd, first: &Child, record: &Record, init_pid: i32) -> Result<Created, Error> {
     let mut listener = None;
     let attended = loop {
         let message = listener.as_ref().map_or(Ok(()), |taken| answer(sync, taken));
@@ -157,13 +163,15 @@ fn attend(sync: &OwnedFd, first: &Child, record: &Record, init_pid: i32) -> Resu
         // It may be waiting for an answer that nobody will give.
         let _ = sys::signal::send(&first.pidfd, SIGKILL);
     }
-    if let (Ok(Message::Born(pid)), Some(taken)) = (&attended, &listener)
-        && let Err(error) = hand_over(*pid, taken, record, init_pid)
-    {
-        end(*pid);
-        return Err(error);
+    let born = match attended? {
+        Message::Born(pid) => born(pid, first)?,
+        Message::Failure { code, text } => return Err(wire::failure(code, text)),
+        _ => return Err(Error::Setup { text: "the process ended while it joined the container".into() }),
+    };
+    if let Some(taken) = &listener {
+        hand_over(born.pid, taken, record, init_pid).inspect_err(|_| end(&born))?;
     }
-    attended
+    Ok(born)
 }
 
 /// Answers for the filter until there is something to be received.
@@ -185,12 +193,10 @@ fn hand_over(pid: i32, taken: &OwnedFd, record: &Record, init_pid: i32) -> Resul
 }
 
 /// Ends the second process, which is our child and was not waited for.
-fn end(pid: i32) {
+fn end(born: &Created) {
     // The error that led here is the one that explains.
-    if let Ok(pidfd) = process::pidfd(pid) {
-        let _ = sys::signal::send(&pidfd, SIGKILL);
-        let _ = process::wait(&pidfd);
-    }
+    let _ = sys::signal::send(&born.pidfd, SIGKILL);
+    let _ = process::wait(&born.pidfd);
 }
 
 /// The life of the first process.
@@ -275,4 +281,45 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error
     }
     process::set_dumpable(false).on("hide", "this process")?;
     Ok(Joined { program, console, gate })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sleeper(std::process::Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            Self(std::process::Command::new("sleep").arg("1000").spawn().unwrap())
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn only_its_own_child_is_taken_for_the_one_that_was_born() {
+        let record = r#"{"id":"a","bundle":"/b","created":"c","cgroup":"/x/a","namespaces":5}"#;
+        let record = serde_json::from_str(record).unwrap();
+        let (mut one, mut two) = (Sleeper::start(), Sleeper::start());
+        let (pid, second) = (one.0.id() as i32, two.0.id() as i32);
+        let first = Child { pid, pidfd: process::pidfd(pid).unwrap() };
+        let attended = |pid: i32| {
+            let (ours, theirs) = socket::packet_pair().unwrap();
+            wire::send_born(&theirs, pid).unwrap();
+            attend(&ours, &first, &record, 1)
+        };
+        for stranger in [process::parent_id(), 1, pid, -1, 0] {
+            attended(stranger).unwrap_err();
+        }
+        assert_eq!(attended(second).unwrap().pid, second);
+        for sleeper in [&mut one, &mut two] {
+            assert!(sleeper.0.try_wait().unwrap().is_none(), "it was ended");
+        }
+    }
 }

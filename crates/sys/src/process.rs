@@ -144,6 +144,20 @@ pub fn wait(pidfd: impl AsFd) -> io::Result<Exit> {
     }
 }
 
+/// Whether the process behind `pidfd` is a child of the caller's, alive or not reaped.
+pub fn is_child(pidfd: impl AsFd) -> io::Result<bool> {
+    // Nothing is taken away: who has ended is there to be reaped as before.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), look) {
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::CHILD) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Reaps one child that has ended. With `block` waits until there is one; `None` when none has ended.
 /// Fails with `ECHILD` when there are no children.
 pub fn wait_any(block: bool) -> io::Result<Option<(i32, Exit)>> {
@@ -194,7 +208,8 @@ pub fn wait_any_ended<const N: usize>(
 
 /// A descriptor of the process `pid`.
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let pid = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
