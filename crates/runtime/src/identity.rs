@@ -9,6 +9,7 @@ use sys::caps::Sets;
 use sys::fsx::{self, FileType, Mode, OFlags};
 use sys::path::Root;
 use sys::proc::Proc;
+use sys::process::{Clone, Cloned, Exit};
 use sys::seccomp::Instruction;
 use sys::{caps, process, rlimit, seccomp};
 
@@ -19,6 +20,8 @@ use crate::{scheduling, wire};
 
 /// The mask of programs that do not say otherwise.
 const UMASK_DEFAULT: u32 = 0o022;
+
+const EIO: i32 = 5;
 
 /// A seccomp program, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,17 +96,26 @@ pub(crate) fn set_limits(pid: i32, process: &Process) -> Result<(), Error> {
     Ok(())
 }
 
-/// Calls `set` with the real user and group of a process: without `CAP_SYS_RESOURCE` the kernel lets nobody else set its limits.
-/// `None` if we cannot take them.
+/// Has a child with the real user and group of a process call `set`: without `CAP_SYS_RESOURCE` the kernel lets nobody else set its
+/// limits. Not the caller itself, which could be stopped or ended by that user's processes meanwhile. `None` if the child cannot take
+/// them.
 fn set_as(uid: u32, gid: u32, set: impl Fn() -> io::Result<()>) -> Option<io::Result<()>> {
-    let (own_user, own_group) = (process::real_user(), process::real_group());
-    let taken = process::set_real_group(gid).and_then(|()| process::set_real_user(uid));
-    let result = taken.is_ok().then(set);
-    let back = process::set_real_user(own_user).and_then(|()| process::set_real_group(own_group));
-    match back {
-        // Ours were never given up, or the kernel would have to have changed its mind.
-        Err(error) if taken.is_ok() => Some(Err(error)),
-        _ => result,
+    const NOT_TAKEN: i32 = 255;
+    let child = match process::clone(Clone { flags: process::CLONE_CLEAR_SIGHAND, cgroup: None }) {
+        Err(error) => return Some(Err(error)),
+        Ok(Cloned::Parent(child)) => child,
+        Ok(Cloned::Child) => {
+            let taken = process::set_real_group(gid).and_then(|()| process::set_real_user(uid));
+            let number = |error: io::Error| error.raw_os_error().unwrap_or(EIO);
+            process::exit(taken.map_or(NOT_TAKEN, |()| set().map_or_else(number, |()| 0)))
+        }
+    };
+    match process::wait(&child.pidfd) {
+        Ok(Exit::Code(NOT_TAKEN)) => None,
+        Ok(Exit::Code(0)) => Some(Ok(())),
+        Ok(Exit::Code(number)) => Some(Err(io::Error::from_raw_os_error(number))),
+        Ok(Exit::Signal(_)) => Some(Err(io::ErrorKind::Interrupted.into())),
+        Err(error) => Some(Err(error)),
     }
 }
 

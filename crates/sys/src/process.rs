@@ -401,18 +401,6 @@ pub fn set_real_group(gid: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, -1, -1) })
 }
 
-/// The real user.
-pub fn real_user() -> u32 {
-    // SAFETY: takes nothing, cannot fail.
-    unsafe { libc::getuid() }
-}
-
-/// The real group.
-pub fn real_group() -> u32 {
-    // SAFETY: takes nothing, cannot fail.
-    unsafe { libc::getgid() }
-}
-
 /// The effective user.
 pub fn effective_user() -> u32 {
     // SAFETY: takes nothing, cannot fail.

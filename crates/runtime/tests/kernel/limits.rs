@@ -1,6 +1,7 @@
 //! Limits of processes (`process.rlimits`), also such as leave next to nothing.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -87,4 +88,26 @@ fn limits_that_contradict_themselves_are_refused() {
     let mut bundle = Bundle::new(&["true"]);
     bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]);
     assert!(bundle.refusal().contains("RLIMIT_CORE: soft limit 2 is above hard limit 1"));
+}
+
+#[test]
+fn they_are_set_by_a_root_that_may_not_for_others() {
+    if !possible() {
+        return;
+    }
+    let run = |bundle: &Bundle| {
+        let runtime = bundle.command(&["run", &bundle.id()]);
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-sys_resource").arg(runtime.get_program()).args(runtime.get_args());
+        command.current_dir(bundle.path()).output().unwrap()
+    };
+    // What may be set for its own user's processes alone is set by a child that becomes that user.
+    let output = run(&limited(&["sh", "-c", "ulimit -n"], ("RLIMIT_NOFILE", 64, 1000)));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "64\n", "{output:?}");
+    // One that nobody may: the one line is about that, and nothing is left.
+    let bundle = limited(&["true"], ("RLIMIT_NOFILE", 1 << 29, 1000));
+    let output = run(&bundle);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("cannot set RLIMIT_NOFILE") && error.lines().count() == 1, "{error}");
+    bundle.assert_nothing_left();
 }
