@@ -154,6 +154,10 @@ impl Connection {
     }
 
     fn message(&mut self, deadline: Instant) -> Result<Message, Failure> {
+        // Also where something is always there.
+        if Instant::now() > deadline {
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
         loop {
             if let Some(fixed) = self.received.first_chunk::<FIXED_BYTES>() {
                 let length = Message::length(fixed)?;
@@ -343,6 +347,24 @@ mod tests {
         let opened = Connection::open(directory.path(), "s").map(drop);
         server.join().unwrap();
         opened
+    }
+
+    #[test]
+    fn a_server_that_never_stops_talking_is_not_listened_to_for_ever() {
+        let (client, server) = socket::stream_pair().unwrap();
+        let call = Message {
+            member: Some("Nonsense".into()),
+            path: Some("/".into()),
+            ..Message::new(Kind::Call, 1)
+        };
+        let babble = call.encode().unwrap().repeat(100);
+        let talker = std::thread::spawn(move || while socket::send(&server, &babble).is_ok() {});
+        let (received, signals) = (Vec::new(), VecDeque::new());
+        let mut connection = Connection { socket: client, serial: 0, received, signals };
+        let error = connection.signal(Instant::now() + Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, Failure::Io(error) if error.kind() == io::ErrorKind::TimedOut));
+        drop(connection);
+        talker.join().unwrap();
     }
 
     #[test]
