@@ -5,6 +5,7 @@
 //! procfs is opened once and verified, every path is resolved below it without leaving the filesystem or following a
 //! link, and each file is verified again before it is written.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -129,11 +130,45 @@ pub fn exists(path: impl AsRef<Path>) -> bool {
     rustix::fs::accessat(CWD, path.as_ref(), Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-/// Replaces the file at `path`, of the host, by one with this content: a reader sees the old or the new, never a part.
+/// Replaces the file at `path`, of the host, by one with this content: a reader sees the old or the new, never a part. Nothing else
+/// beside it is touched, and what somebody else has put there is not written to.
 pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut name = OsString::from(".new-");
+    name.push(path.file_name().ok_or(Errno::INVAL)?);
+    let temporary = path.with_file_name(name);
+    match rustix::fs::unlink(&temporary) {
+        Err(error) if error != Errno::NOENT => return Err(error.into()),
+        _ => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(CWD, &temporary, flags, Mode::from_raw_mode(mode))?);
-    file.write_all(content)?;
-    Ok(rustix::fs::rename(&temporary, path)?)
+    let replaced = file.write_all(content).and_then(|()| Ok(rustix::fs::rename(&temporary, path)?));
+    if replaced.is_err() {
+        let _ = rustix::fs::unlink(&temporary);
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_none_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("one.new"), "another's").unwrap();
+        // Left by one that was killed, or put there by a stranger.
+        fs::hard_link(at("one.new"), at(".new-one.pid")).unwrap();
+        for content in ["1", "2"] {
+            replace_file(&at("one.pid"), content.as_bytes(), 0o600).unwrap();
+            assert_eq!(fs::read_to_string(at("one.pid")).unwrap(), content);
+        }
+        assert_eq!(fs::read_to_string(at("one.new")).unwrap(), "another's");
+        fs::create_dir(at("taken")).unwrap();
+        replace_file(&at("taken"), b"", 0o600).unwrap_err();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    }
 }
