@@ -194,7 +194,8 @@ impl Order {
                 Ok((directory, restored))
             }
             Err(error) => {
-                held.remove()?;
+                // The first error is the one that explains; what is in the way is found again by whoever deletes.
+                let _ = held.remove();
                 Err(error)
             }
         }

@@ -92,7 +92,8 @@ impl Order {
         let created = match create::create(order) {
             Ok(created) => created,
             Err(error) => {
-                held.remove()?;
+                // The first error is the one that explains; what is in the way is found again by whoever deletes.
+                let _ = held.remove();
                 return Err(error);
             }
         };

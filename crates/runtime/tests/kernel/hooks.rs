@@ -27,3 +27,21 @@ fn a_hook_of_the_start_needs_nothing_that_only_making_its_state_takes() {
         assert_eq!(bundle.output(), "\"status\":\"created\"\n\"pid\":1\nfirst\nsecond\n");
     }
 }
+
+#[test]
+fn a_failure_is_told_whatever_is_in_the_way_of_clearing_up_after_it() {
+    if !possible() {
+        return;
+    }
+    let mut bundle = Bundle::new(&["true"]);
+    let more = bundle.path().join("state").join(bundle.id()).join("more");
+    let script = format!("touch {}; exit 3", more.display());
+    bundle.config["hooks"]["createRuntime"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+    let output = bundle.run();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("createRuntime hook /bin/sh: exit status: 3"), "{error}");
+    assert!(more.exists(), "nothing was in the way");
+    bundle.ok(&["delete", "--force", &bundle.id()]);
+    bundle.assert_nothing_left();
+}
