@@ -55,15 +55,21 @@ pub(super) fn ensure(global: &Global) -> Result<(), Error> {
     execute(&copy, std::env::args_os())
 }
 
+/// What the runtime looks up in its environment. The rest is its caller's, and goes no further: the process of an exec is a copy of
+/// this one until it executes its program, and a debugger in the container may read it.
+const VARIABLES: [&str; 4] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LISTEN_FDS", "LISTEN_PID"];
+
 /// Becomes the program behind `file`. Returns only if that failed.
 fn execute(file: &OwnedFd, arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let nul = || Error::Invalid("a NUL byte in the arguments".into());
     let arguments: Result<Vec<CString>, _> = arguments.map(|a| CString::new(a.into_vec())).collect();
-    let environment: Result<Vec<CString>, _> = std::env::vars_os()
-        .map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            CString::new(name.into_vec())
+    let given = VARIABLES.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
+    let environment: Result<Vec<CString>, _> = given
+        .map(|(name, value)| {
+            let mut variable = OsString::from(name);
+            variable.push("=");
+            variable.push(value);
+            CString::new(variable.into_vec())
         })
         .collect();
     let error = process::fexecve(file, &arguments.map_err(|_| nul())?, &environment.map_err(|_| nul())?);

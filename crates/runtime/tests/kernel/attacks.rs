@@ -339,6 +339,35 @@ fn exec_watched() {
 }
 
 #[test]
+fn exec_environment() {
+    if !possible() {
+        return;
+    }
+    // A debugger in the container reads the environment of every process that it sees: none is the caller's. What the runtime itself
+    // looks up stays, and tells that it was seen.
+    let mut bundle = Bundle::script(
+        "while test ! -e /tmp/stop; do for p in /proc/[0-9]*; do \
+           { read -r all < $p/environ; case \"$all\" in *RUNTIME_DIR=*) echo \"$all\" >> /tmp/seen;; esac; } \
+         done; done 2>/dev/null",
+    );
+    let few = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    bundle.config["process"]["capabilities"] = json!({"bounding": few, "effective": few, "permitted": few});
+    bundle.start();
+    let seen = || fs::read_to_string(bundle.rootfs().join("tmp/seen")).unwrap_or_default();
+    for _ in 0..300 {
+        let mut exec = bundle.command(&["exec", &bundle.id(), "true"]);
+        exec.env("SECRET", "hunter2").env("XDG_RUNTIME_DIR", "/nowhere");
+        assert!(exec.output().unwrap().status.success());
+        if seen().lines().count() >= 10 {
+            break;
+        }
+    }
+    assert!(!seen().is_empty(), "the debugger never saw the runtime");
+    fs::write(bundle.rootfs().join("tmp/stop"), "").unwrap();
+    assert!(!seen().contains("hunter2"), "it read the environment of whoever asked for the exec");
+}
+
+#[test]
 fn state_perms() {
     if !possible() {
         return;
