@@ -119,14 +119,15 @@ pub fn exec(e: Exec<'_>) -> Result<Created, Error> {
     drop(joining);
     let born = admitted.and_then(|()| attend(&ours, &first, &record, init_pid));
     process::wait(&first.pidfd).on("wait for", "the process that joins the container")?;
-    adopt(born?, e.process)
+    adopt(born?, e.process, &ours)
 }
 
 /// Takes over the second process, which waits to execute its program. Only now is it given its limits: with few descriptors, or
 /// few processes of its user, it could not have come so far.
-fn adopt(born: Created, process: &Process) -> Result<Created, Error> {
+fn adopt(born: Created, process: &Process, sync: &OwnedFd) -> Result<Created, Error> {
     // It is our child and not waited for: the number is its own.
-    identity::set_limits(born.pid, process).inspect_err(|_| end(&born))?;
+    let limited = identity::set_limits(born.pid, process);
+    limited.and_then(|()| wire::answer(sync, wire::HAS_LIMITS)).inspect_err(|_| end(&born))?;
     Ok(born)
 }
 
@@ -210,11 +211,7 @@ fn join(joining: Joining<'_>) -> ! {
         }
     };
     match process::clone_sibling().on("clone", "a process") {
-        Ok(0) => {
-            // Only the starter is to be told from here on.
-            drop(sync);
-            begin(joined)
-        }
+        Ok(0) => begin(joined, sync),
         Ok(pid) => drop(wire::send_born(&sync, pid)),
         Err(error) => wire::send_failure(&sync, &error),
     }
@@ -222,7 +219,7 @@ fn join(joining: Joining<'_>) -> ! {
 }
 
 /// The life of the second process.
-fn begin(joined: Joined) -> ! {
+fn begin(joined: Joined, sync: OwnedFd) -> ! {
     let Joined { program, console, gate } = joined;
     let taken =
         process::new_session().on("start", "a session").and_then(|()| console.map_or(Ok(()), Console::take));
@@ -230,6 +227,12 @@ fn begin(joined: Joined) -> ! {
         wire::send_failure(&gate, &error);
         process::exit(error.exit_code().into());
     }
+    // The word to go on may be there already, and must not be followed before the limits hold.
+    if !matches!(wire::receive(&sync), Ok(Message::Step(wire::HAS_LIMITS))) {
+        process::exit(1);
+    }
+    // Only the starter is to be told from here on.
+    drop(sync);
     inside::wait_and_execute(Ready::without_hooks(program), Waiting::Connected(gate))
 }
 

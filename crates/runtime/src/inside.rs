@@ -81,9 +81,10 @@ pub(crate) fn main(mut inside: Inside<'_>) -> ! {
         Err(error) => wire::send_failure(&sync, &error),
         // The last thing the creator hears; from here on it is the starter who is told.
         Ok((ready, waiting)) => {
-            let announced = wire::send(&sync, wire::READY);
+            // The word to go on may be there already, and must not be followed before the limits hold.
+            let limited = wire::ask(&sync, wire::READY, wire::HAS_LIMITS);
             drop(sync);
-            if announced.is_ok() {
+            if limited.is_ok() {
                 wait_and_execute(ready, waiting);
             }
         }

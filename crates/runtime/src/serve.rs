@@ -110,7 +110,10 @@ impl Server<'_> {
                     run_hooks(self.spec, &self.state("creating"), &self.child.pidfd)?;
                     wire::answer(sync, wire::HAD_HOOKS)?;
                 }
-                Message::Step(wire::READY) => return self.finish(),
+                Message::Step(wire::READY) => {
+                    self.finish()?;
+                    return wire::answer(sync, wire::HAS_LIMITS);
+                }
                 Message::Listener(number) => {
                     self.hand_over(number)?;
                     wire::answer(sync, wire::HAS_LISTENER)?;

@@ -12,7 +12,8 @@
 //!    |----- 'h' -------------->|                                  |
 //!    |<---- 'L' number --------| has a seccomp listener           |
 //!    |----- 'l' -------------->| it has been handed over          |
-//!    |<---- 'R' ---------------| ready (the socket is closed)     |
+//!    |<---- 'R' ---------------| ready                            |
+//!    |----- 'r' -------------->| it has its limits (the socket is closed)
 //!    |                         |<---------------- one byte -------|
 //!    |                         | execve                           |
 //!    |                         |----- end, or 'E' code text ----->|
@@ -38,6 +39,7 @@ pub(crate) const HAS_DEVICES: u8 = b'n';
 pub(crate) const NEEDS_HOOKS: u8 = b'H';
 pub(crate) const HAD_HOOKS: u8 = b'h';
 pub(crate) const READY: u8 = b'R';
+pub(crate) const HAS_LIMITS: u8 = b'r';
 const GO: u8 = b'G';
 const BORN: u8 = b'B';
 const LISTENER: u8 = b'L';

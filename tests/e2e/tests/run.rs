@@ -157,6 +157,39 @@ fn the_id_is_written_to_a_file_that_was_not_there() {
 }
 
 #[test]
+fn a_program_begins_with_its_limits_and_never_before() {
+    let host = Host::with_busybox();
+    let run = || {
+        let id = host
+            .corten([
+                "run",
+                "-d",
+                "--network",
+                "none",
+                "--ulimit",
+                "nofile=123:456",
+                "busybox",
+                "sh",
+                "-c",
+                "ulimit -n; sleep 1000",
+            ])
+            .ok();
+        let exec = host.corten(["exec", &id, "sh", "-c", "ulimit -n"]).ok();
+        let first = kit::wait_for("its first word", || {
+            Some(host.corten(["logs", &id]).ok()).filter(|log| !log.is_empty())
+        });
+        (first, exec)
+    };
+    std::thread::scope(|scope| {
+        let runs: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| (0..7).map(|_| run()).collect::<Vec<_>>())).collect();
+        for (first, exec) in runs.into_iter().flat_map(|thread| thread.join().unwrap()) {
+            assert_eq!((first.as_str(), exec.as_str()), ("123", "123"));
+        }
+    });
+}
+
+#[test]
 fn limits() {
     let host = Host::with_busybox();
     for cli in CLIS {
