@@ -32,7 +32,7 @@ const SHM_BYTES: i64 = 64 << 20;
 const PLAIN_NAMES: u32 = 8;
 /// And this often in all: then something else is wrong.
 const NAMES_MAX: u32 = 1000;
-const NO_NETWORK: &str = "the container has no network but its own loopback: bridge networks are not available yet (use --network none to be rid of this warning, --network host to share the host's)";
+const NO_NETWORK: &str = "the container has no network but its own loopback: nothing leads out of bridge networks yet (use --network none to be rid of this warning, --network host to share the host's)";
 const NO_HEALTH: &str = "the image's health check is not run: health checks are not available yet";
 
 /// Makes a container.
@@ -118,9 +118,11 @@ fn make(
     body: CreateRequest,
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
+    let networking = body.networking_config.clone();
     let (config, host, warnings) = complete(context, &id, body, image);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
+    let attachments = context.networks.attachments(&host, networking.as_ref())?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
     sources_exist(&wanted)?;
@@ -133,6 +135,8 @@ fn make(
         image: image_ref(image_name, image),
         labels: labels(context, &host, &id)?,
         mounts: Vec::new(),
+        attachments,
+        endpoints: Vec::new(),
         life: Life::default(),
         name: name.name.clone(),
         id,

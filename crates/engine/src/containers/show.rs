@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::containers::record::{MountKind, Paths, Record};
 use crate::containers::state::{Life, Phase};
+use crate::networks::Endpoint;
 
 /// The snapshotter's name, as clients know it from containerd.
 pub const SNAPSHOTTER: &str = "overlayfs";
@@ -74,12 +75,34 @@ pub fn mounts(record: &Record) -> Vec<MountPoint> {
 }
 
 fn networks(record: &Record) -> BTreeMap<String, EndpointSettings> {
-    let name = record.host.network_mode.clone();
-    let endpoint = EndpointSettings {
-        network_id: crate::networks::id_of(&name).unwrap_or_default(),
-        ..EndpointSettings::default()
-    };
-    BTreeMap::from([(name, endpoint)])
+    if let Some(network_id) = crate::networks::plain_id(&record.host.network_mode) {
+        let endpoint = EndpointSettings { network_id, ..EndpointSettings::default() };
+        return BTreeMap::from([(record.host.network_mode.clone(), endpoint)]);
+    }
+    let shown = record.attachments.iter().map(|attachment| {
+        let mut settings = attachment.settings.clone();
+        settings.network_id.clone_from(&attachment.network);
+        if let Some(endpoint) = record.endpoints.iter().find(|e| e.network == attachment.network) {
+            fill(&mut settings, endpoint);
+        }
+        (attachment.name.clone(), settings)
+    });
+    shown.collect()
+}
+
+/// What it has beside what was asked for.
+fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint) {
+    let address = |v6| endpoint.address(v6).map(|net| net.addr().to_string()).unwrap_or_default();
+    let prefix = |v6| endpoint.address(v6).map_or(0, |net| i64::from(net.prefix_len()));
+    let gateway = |v6| endpoint.gateway(v6).map(|ip| ip.to_string()).unwrap_or_default();
+    settings.endpoint_id.clone_from(&endpoint.id);
+    settings.mac_address = endpoint.mac_text();
+    settings.ip_address = address(false);
+    settings.ip_prefix_len = prefix(false);
+    settings.gateway = gateway(false);
+    settings.global_ipv6_address = address(true);
+    settings.global_ipv6_prefix_len = prefix(true);
+    settings.ipv6_gateway = gateway(true);
 }
 
 fn descriptor(record: &Record) -> Descriptor {

@@ -321,45 +321,25 @@ fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// The networks there are, until bridges exist.
+/// What cannot be had of a network yet.
 fn network(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<()> {
-    match host.network_mode.as_str() {
-        "" | "default" | "none" | "host" => {}
-        "bridge" => {
-            return Err(Error::not_implemented(
-                "bridge networks are not available yet (NetworkMode, --network bridge)",
-            )
-            .with_hint("use --network none or --network host"));
-        }
-        mode if mode.starts_with("container:") => {
-            return unavailable(&format!("network namespaces of other containers ({mode}) are"));
-        }
-        // Not a 404: a client would take that for a missing image, and pull it.
-        other => return Err(Error::invalid(format!("network {other} not found"))),
+    let mode = host.network_mode.as_str();
+    if mode.starts_with("container:") {
+        return unavailable(&format!("network namespaces of other containers ({mode}) are"));
     }
-    for (name, endpoint) in networking.iter().flat_map(|n| &n.endpoints_config) {
-        if !matches!(name.as_str(), "default" | "none" | "host") && *name != host.network_mode {
-            return match name.as_str() {
-                "bridge" => unavailable("bridge networks (EndpointsConfig, --network bridge) are"),
-                _ => Err(Error::invalid(format!("network {name} not found"))),
-            };
-        }
-        endpoint_settings(name, endpoint)?;
-    }
-    Ok(())
+    let mut endpoints = networking.iter().flat_map(|n| &n.endpoints_config);
+    endpoints.try_for_each(|(name, endpoint)| endpoint_settings(name, endpoint))
 }
 
-fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
+pub(crate) fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
     let asked = [
         (
-            endpoint.ipam_config.as_ref().is_some_and(|i| *i != Default::default()),
-            "addresses (IPAMConfig, --ip, --ip6, --link-local-ip)",
+            endpoint.ipam_config.as_ref().is_some_and(|i| !i.link_local_ips.is_empty()),
+            "link-local addresses (IPAMConfig, --link-local-ip)",
         ),
         (!endpoint.links.is_empty(), "links (Links, --link)"),
         (!endpoint.aliases.is_empty(), "aliases (Aliases, --network-alias)"),
-        (!endpoint.mac_address.is_empty(), "hardware addresses (MacAddress, --mac-address)"),
         (!endpoint.driver_opts.is_empty(), "driver options (DriverOpts, --network driver-opt=…)"),
-        (endpoint.gw_priority != 0, "gateway priorities (GwPriority)"),
     ];
     match asked.iter().find(|(set, _)| *set) {
         Some((_, what)) => unavailable(&format!("{what} on network {name} are")),
