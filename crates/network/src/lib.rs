@@ -3,5 +3,6 @@
 //! Nothing here is remembered beyond a call: the engine gives records and keeps those that come back. What is made in the kernel can be
 //! made again from them, and is: see `docs/design/network.md`.
 
+pub mod firewall;
 pub mod ipam;
 pub mod link;
