@@ -157,12 +157,13 @@ fn open(config: Config) -> Result<(Context, String)> {
             (tasks.clone(), closing.clone()),
         ),
         volumes: Arc::new(volumes::Volumes::open(store.clone(), Arc::clone(&events))?),
-        networks: Arc::new(networks::Networks::open(
+        networks: networks::Networks::open(
             store.clone(),
             Arc::clone(&events),
             Arc::clone(&index),
+            &config,
             &id,
-        )?),
+        )?,
         events,
         index,
         execs: execs::table::Table::default(),

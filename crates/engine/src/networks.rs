@@ -3,12 +3,16 @@
 //! A network is a record in the store and a bridge. The record comes first when one is made and goes last when it is removed, so that a bridge
 //! always has its record; where the bridge is missing it is made again when a container needs it.
 
+mod filter;
 mod join;
 mod live;
+pub(crate) mod ports;
+mod publish;
 mod record;
 mod show;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::container::{HostConfig, NetworkingConfig};
@@ -16,26 +20,33 @@ use api::network::{CreateRequest, CreateResponse, EndpointSettings, Inspect, Net
 use api::{Filters, timestamp};
 use ipnet::IpNet;
 use network::bridge;
+use network::firewall::Port;
 use network::ipam::Defaults;
 use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store};
 
 use crate::blocking;
+use crate::config::Config;
 use crate::containers::index::{Handle, Index};
 use crate::containers::show::nanoseconds;
 use crate::error::{Error, Result};
 use crate::events::{Events, Subject};
 use crate::names;
 
+use filter::Filter;
 pub(crate) use join::Joined;
+pub use join::Places;
 pub use live::Endpoint;
 use live::Live;
+pub use ports::Published;
 use record::{BRIDGE, Record};
 
 /// The kind of a network's record in the store.
 const NETWORK: &str = "network";
 /// The names of networks that are none, and with each the letter its id is made of: fixed, so that it is the same after every start.
-const PLAIN: [(&str, &str); 2] = [("none", "0"), ("host", "f")];
+const PLAIN: [(&str, &str); 2] = [(NONE, "0"), ("host", "f")];
+/// The network of containers that are to have none.
+const NONE: &str = "none";
 /// What prune can be filtered by.
 const PRUNE_FILTERS: &[&str] = &["label", "label!", "until"];
 /// How many characters of an id are enough to name a network by.
@@ -52,6 +63,18 @@ pub struct Networks {
     defaults: Defaults,
     /// By id.
     state: Mutex<BTreeMap<String, Live>>,
+    /// The packet filters. Taken before the state, where both are.
+    filter: Mutex<Filter>,
+    /// What containers have published, by their ids.
+    published: Mutex<BTreeMap<String, Outlet>>,
+}
+
+/// The published ports of a container that runs.
+#[derive(Debug)]
+struct Outlet {
+    rules: Vec<Port>,
+    /// What holds the ports of the host.
+    _held: Vec<OwnedFd>,
 }
 
 /// A network that a container is to be connected with.
@@ -82,23 +105,38 @@ fn not_found(name: &str) -> Error {
 
 impl Networks {
     /// Reads the networks of a store; the one that every engine has is made if it is not there. `machine` is this installation's id.
-    pub(crate) fn open(store: Store, events: Arc<Events>, index: Arc<Index>, machine: &str) -> Result<Self> {
+    pub(crate) fn open(
+        store: Store,
+        events: Arc<Events>,
+        index: Arc<Index>,
+        config: &Config,
+        machine: &str,
+    ) -> Result<Arc<Self>> {
         let mut host = [0; 5];
         for (at, byte) in host.iter_mut().enumerate() {
             let digits = machine.get(at * 2..at * 2 + 2).unwrap_or_default();
             *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
         }
-        let networks =
-            Self { store, events, index, defaults: Defaults::of_host(host), state: Mutex::default() };
+        let networks = Arc::new_cyclic(|networks| Self {
+            store,
+            events,
+            index,
+            defaults: Defaults::of_host(host),
+            state: Mutex::default(),
+            filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
+            published: Mutex::default(),
+        });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;
         for row in rows {
             match serde_json::from_slice::<Record>(&row.json) {
+                // With --bridge none it is there again once it is wanted.
+                Ok(record) if record.is_default() && config.no_bridge => {}
                 Ok(record) => drop(networks.state().insert(record.id.clone(), Live::of(record)?)),
                 // It is left alone, for a person or a newer version to look at.
                 Err(error) => tracing::error!(id = %row.id, %error, "cannot read a network's record"),
             }
         }
-        if !networks.state().values().any(|live| live.record.is_default()) {
+        if !config.no_bridge && !networks.state().values().any(|live| live.record.is_default()) {
             let subnet = networks.defaults.v4(&networks.taken()?).map_err(record::invalid)?;
             networks.keep(Record::default_bridge(names::new_id()?, subnet)?)?;
         }
@@ -162,6 +200,7 @@ impl Networks {
             _ => error,
         })?;
         let made = join::route().and_then(|host| join::ensure(&host, &record));
+        let made = made.and_then(|_| self.filter_network(&record));
         if let Err(error) = made {
             let _ = join::remove(&record);
             self.forget(&record)?;
@@ -210,6 +249,7 @@ impl Networks {
         }
         join::remove(&record)?;
         self.forget(&record)?;
+        self.unfilter_network(&record);
         self.tell(&record, "destroy", None);
         Ok(())
     }
@@ -299,6 +339,11 @@ impl Networks {
             return Err(Error::forbidden(format!("container cannot be connected to {name} network")));
         }
         attachment(&*self.find(name)?, settings)
+    }
+
+    /// The network of containers that name none.
+    pub(crate) fn default_mode(&self) -> &'static str {
+        if self.state().values().any(|live| live.record.is_default()) { BRIDGE } else { NONE }
     }
 
     /// The id of the network that a person means.

@@ -150,3 +150,83 @@ fn wishes_that_cannot_be_are_refused_in_dockers_words() {
         host.cli(cli, ["network", "rm", "web"]).ok();
     }
 }
+
+/// What a server in a container answers that is asked from the host.
+fn fetch(host: &Host, url: &str) -> Option<String> {
+    let output = host.program("busybox", ["wget", "-T", "3", "-qO-", url]).run();
+    (output.code == 0).then_some(output.stdout)
+}
+
+/// A container that serves its name at port 80.
+fn serve(host: &Host, cli: Cli, name: &str, flags: &[&str]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(flags);
+    let script = format!("mkdir /w; echo {name} > /w/index.html; exec httpd -f -p 80 -h /w");
+    args.extend(["busybox", "sh", "-c", &script]);
+    host.cli(cli, args).ok();
+}
+
+#[test]
+fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
+    let host = Host::apart();
+    for cli in CLIS {
+        serve(&host, cli, "one", &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "80"]);
+        serve(&host, cli, "two", &[]);
+        assert_eq!(inspect(&host, cli, "one", "{{.HostConfig.NetworkMode}}"), "bridge");
+        let gateway = inspect(&host, cli, "one", "{{.NetworkSettings.Networks.bridge.Gateway}}");
+        let any = inspect(
+            &host,
+            cli,
+            "one",
+            "{{range (index .NetworkSettings.Ports \"80/tcp\")}}{{.HostPort}} {{end}}",
+        );
+        let any = any.split(' ').find(|port| !port.starts_with("808")).unwrap().to_owned();
+        wait_for("the server", || fetch(&host, "http://127.0.0.1:8080/"));
+        for url in [
+            format!("http://{gateway}:8080/"),
+            "http://127.0.0.1:8081/".to_owned(),
+            format!("http://127.0.0.1:{any}/"),
+        ] {
+            assert_eq!(fetch(&host, &url).as_deref(), Some("one\n"), "{url}");
+        }
+        // From another container, and from itself, by way of the host.
+        for name in ["one", "two"] {
+            let asked = inside(&host, cli, name, &format!("wget -T 3 -qO- http://{gateway}:8080/"));
+            assert_eq!(asked, "one");
+        }
+        assert_eq!(fetch(&host, &format!("http://{gateway}:8081/")), None, "that one is for the host alone");
+        let listed = host.cli(cli, ["ps", "--format", "{{.Names}} {{.Ports}}"]).ok();
+        assert!(
+            listed.contains("0.0.0.0:8080->80/tcp") && listed.contains("127.0.0.1:8081->80/tcp"),
+            "{listed}"
+        );
+        let taken = ["run", "--rm", "-p", "8080:80", "busybox", "true"];
+        host.cli(cli, taken).fails(125, "address already in use");
+        host.cli(cli, ["rm", "-f", "one", "two"]).ok();
+        wait_for("the port to be free", || {
+            host.cli(cli, ["run", "--rm", "-p", "8080:80", "busybox", "true"]).run().code.eq(&0).then_some(())
+        });
+        assert_eq!(fetch(&host, "http://127.0.0.1:8080/"), None);
+    }
+}
+
+#[test]
+fn ports_stay_open_without_a_daemon_and_packet_filters_are_put_back() {
+    let mut host = Host::apart();
+    serve(&host, Cli::Corten, "one", &["-p", "8080:80"]);
+    let answers = |host: &Host| fetch(host, "http://127.0.0.1:8080/").as_deref() == Some("one\n");
+    wait_for("the server", || answers(&host).then_some(()));
+    host.kill_daemon();
+    assert!(answers(&host), "without a daemon");
+    host.start_daemon();
+    serve(&host, Cli::Corten, "two", &["-p", "8082:80"]);
+    assert!(answers(&host), "with the next daemon");
+    host.program("nft", ["flush", "ruleset"]).ok();
+    wait_for("the packet filters to be put back", || answers(&host).then_some(()));
+    let table = host.program("nft", ["list", "table", "inet", "corten"]).ok();
+    assert!(table.contains("8080") && table.contains("8082"), "{table}");
+    host.corten(["rm", "-f", "one", "two"]).ok();
+    let table = host.program("nft", ["list", "table", "inet", "corten"]).ok();
+    assert!(!table.contains("8080") && !table.contains("8082"), "{table}");
+    assert!(!answers(&host));
+}

@@ -73,6 +73,11 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// How `nsenter` is told of a network namespace.
+fn enter(namespace: &fs::File) -> String {
+    format!("--net=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
+}
+
 /// A new network namespace with a loopback that is up.
 fn network_namespace() -> fs::File {
     let mut holder = Command::new("unshare")
@@ -207,6 +212,10 @@ impl Host {
                 args.extend([flag.to_owned(), value]);
             }
         }
+        if self.namespace.is_none() && !self.flags.iter().any(|given| given == "--bridge") {
+            // Bridges and packet filters would be the machine's.
+            args.extend(["--bridge", "none"].map(str::to_owned));
+        }
         args.extend(self.flags.iter().cloned());
         args
     }
@@ -227,9 +236,8 @@ impl Host {
         let mut command = match &self.namespace {
             None => Command::new(binary()),
             Some(file) => {
-                let path = format!("--net=/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
                 let mut command = Command::new("nsenter");
-                command.arg(path).arg(binary());
+                command.arg(enter(file)).arg(binary());
                 command
             }
         };
@@ -250,6 +258,15 @@ impl Host {
             std::os::unix::net::UnixStream::connect(&socket).ok()
         });
         self.daemon = Some(child);
+    }
+
+    /// A program on this host, in its network namespace if it has one of its own.
+    #[must_use]
+    pub fn program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Cmd {
+        match &self.namespace {
+            None => Cmd::new(name).args(args),
+            Some(file) => Cmd::new("nsenter").args([enter(file).as_str(), name]).args(args),
+        }
     }
 
     /// The daemon's process id.

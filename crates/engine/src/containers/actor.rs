@@ -204,7 +204,7 @@ impl Actor {
                 self.shim = Some(shim);
                 self.events = Some(events);
                 self.oom = status.oom;
-                self.adopt_endpoints();
+                self.adopt_places();
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
                 self.drive(Input::Adopted { pid, paused, at }).await;

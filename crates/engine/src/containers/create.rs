@@ -20,6 +20,7 @@ use crate::containers::state::Life;
 use crate::context::{CONTAINER, Context, encode};
 use crate::error::{Error, Result};
 use crate::images::Resolved;
+use crate::networks::{Places, ports};
 use crate::selinux::Labels;
 use crate::volumes::{Unrecorded, Volumes};
 use crate::{blocking, names, plan};
@@ -32,7 +33,6 @@ const SHM_BYTES: i64 = 64 << 20;
 const PLAIN_NAMES: u32 = 8;
 /// And this often in all: then something else is wrong.
 const NAMES_MAX: u32 = 1000;
-const NO_NETWORK: &str = "the container has no network but its own loopback: nothing leads out of bridge networks yet (use --network none to be rid of this warning, --network host to share the host's)";
 const NO_HEALTH: &str = "the image's health check is not run: health checks are not available yet";
 
 /// Makes a container.
@@ -122,6 +122,7 @@ fn make(
     let (config, host, warnings) = complete(context, &id, body, image);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
+    ports::wishes(&host, &config)?;
     let attachments = context.networks.attachments(&host, networking.as_ref())?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
@@ -136,7 +137,7 @@ fn make(
         labels: labels(context, &host, &id)?,
         mounts: Vec::new(),
         attachments,
-        endpoints: Vec::new(),
+        places: Places::default(),
         life: Life::default(),
         name: name.name.clone(),
         id,
@@ -241,10 +242,8 @@ fn complete(
     }
     let mut host = body.host_config.unwrap_or_default();
     if matches!(host.network_mode.as_str(), "" | "default") {
-        if !config.network_disabled {
-            warnings.push(NO_NETWORK.to_owned());
-        }
-        host.network_mode = "none".to_owned();
+        let mode = if config.network_disabled { "none" } else { context.networks.default_mode() };
+        mode.clone_into(&mut host.network_mode);
     }
     for (field, default) in [
         (&mut host.ipc_mode, "private"),

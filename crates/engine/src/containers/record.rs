@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::containers::state::{Life, Rules};
-use crate::networks::{Attachment, Endpoint};
+use crate::networks::{Attachment, Places};
 use crate::restart::Policy;
 use crate::selinux::Labels;
 
@@ -36,9 +36,9 @@ pub struct Record {
     /// The networks it is to be connected with.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
-    /// Where it is connected while it runs: known by the runtime directory, and not written here.
+    /// What it has on its networks while it runs: known by the runtime directory, and not written here.
     #[serde(skip)]
-    pub endpoints: Vec<Endpoint>,
+    pub places: Places,
     /// How it is doing.
     pub life: Life,
 }
@@ -130,9 +130,9 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Where the container is connected, while it runs.
-    pub fn endpoints(&self) -> PathBuf {
-        self.run.join("endpoints.json")
+    /// What the container has on its networks, while it runs.
+    pub fn places(&self) -> PathBuf {
+        self.run.join("places.json")
     }
 
     /// `/etc/hostname` inside.
@@ -198,7 +198,7 @@ pub(crate) mod tests {
             labels: Labels::default(),
             mounts: Vec::new(),
             attachments: Vec::new(),
-            endpoints: Vec::new(),
+            places: Places::default(),
             life: Life::default(),
         }
     }

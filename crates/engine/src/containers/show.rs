@@ -82,7 +82,7 @@ fn networks(record: &Record) -> BTreeMap<String, EndpointSettings> {
     let shown = record.attachments.iter().map(|attachment| {
         let mut settings = attachment.settings.clone();
         settings.network_id.clone_from(&attachment.network);
-        if let Some(endpoint) = record.endpoints.iter().find(|e| e.network == attachment.network) {
+        if let Some(endpoint) = record.places.endpoints.iter().find(|e| e.network == attachment.network) {
             fill(&mut settings, endpoint);
         }
         (attachment.name.clone(), settings)
@@ -145,7 +145,7 @@ pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary
         image_manifest_descriptor: Some(descriptor(record)),
         command: command(&record.args),
         created: record.created.as_second(),
-        ports: Vec::new(),
+        ports: crate::networks::ports::summary(&record.config, &record.places.published),
         size_rw: sizes.map(|s| s.rw),
         size_root_fs: sizes.map(|s| s.root_fs),
         labels: record.config.labels.clone(),
@@ -194,7 +194,11 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         network_settings: NetworkSettings {
             sandbox_id: String::new(),
             sandbox_key: running.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
-            ports: BTreeMap::new(),
+            ports: if running.is_some() {
+                crate::networks::ports::map(&record.config, &record.places.published)
+            } else {
+                BTreeMap::new()
+            },
             networks: networks(record),
         },
         process_label: record.labels.process.clone(),

@@ -14,7 +14,7 @@ use crate::containers::layered::Layered;
 use crate::containers::record::{Identity, MountKind, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::networks::{Endpoint, Joined};
+use crate::networks::{Joined, Places, ports};
 use crate::{plan, selinux};
 
 /// What the supervisor is given.
@@ -37,7 +37,7 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     files::make_state_dir(paths)?;
     run_dir(&paths.run)?;
     let joined = join(context, record, paths)?;
-    let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.endpoints);
+    let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.places.endpoints);
     files::write(record, paths, endpoints)?;
     selinux::prepare_files(&record.labels, paths)?;
     make_sources(context, record, &mounts)?;
@@ -68,25 +68,26 @@ fn join(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Join
     if record.attachments.is_empty() {
         return Ok(None);
     }
-    let joined = context.networks.enter(&record.id, &record.attachments)?;
-    note_endpoints(paths, &joined.endpoints)?;
+    let wishes = ports::wishes(&record.host, &record.config)?;
+    let joined = context.networks.enter(&record.id, &record.attachments, &wishes)?;
+    note_places(paths, &joined.places)?;
     Ok(Some(joined))
 }
 
-/// Notes where a container is connected, for whoever adopts it.
-pub(crate) fn note_endpoints(paths: &Paths, endpoints: &[Endpoint]) -> Result<()> {
-    let path = paths.endpoints();
-    let written = serde_json::to_vec(endpoints)
+/// Notes what a container has on its networks, for whoever adopts it.
+pub(crate) fn note_places(paths: &Paths, places: &Places) -> Result<()> {
+    let path = paths.places();
+    let written = serde_json::to_vec(places)
         .map_err(io::Error::other)
         .and_then(|json| sys::proc::replace_file(&path, &json, 0o600));
     written.map_err(|e| Error::io("write", &path, e))
 }
 
-/// Where a container that runs is connected.
-pub(crate) fn endpoints(paths: &Paths) -> Result<Vec<Endpoint>> {
-    let path = paths.endpoints();
+/// What a container that runs has on its networks.
+pub(crate) fn places(paths: &Paths) -> Result<Places> {
+    let path = paths.places();
     let json = match std::fs::read(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Places::default()),
         other => other.map_err(|e| Error::io("read", &path, e))?,
     };
     serde_json::from_slice(&json)

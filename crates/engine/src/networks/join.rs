@@ -6,10 +6,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
 use network::bridge::{self, Bridge};
+use network::firewall::host::allow_loopback;
 use network::namespace::Namespace;
+use network::ports::Wish;
+use serde::{Deserialize, Serialize};
 use sys::netlink::{Family, Socket};
 
 use super::live::{Endpoint, local_mac};
+use super::ports::Published;
 use super::record::Record;
 use super::{Attachment, Networks};
 use crate::error::{Error, Result};
@@ -24,7 +28,18 @@ pub(crate) struct Joined {
     /// It lives as long as this or a process in it does.
     pub namespace: Namespace,
     /// Where it is connected.
+    pub places: Places,
+}
+
+/// What a container has on its networks while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// On each of them.
+    #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub published: Vec<Published>,
 }
 
 impl Joined {
@@ -37,15 +52,20 @@ impl Joined {
 
 impl Networks {
     /// Makes a namespace for a container that is about to start, and connects it with its networks; blocks. On failure nothing is left.
-    pub(crate) fn enter(&self, container: &str, attachments: &[Attachment]) -> Result<Joined> {
-        let entered = self.try_enter(container, attachments);
+    pub(crate) fn enter(
+        &self,
+        container: &str,
+        attachments: &[Attachment],
+        wishes: &[Wish],
+    ) -> Result<Joined> {
+        let entered = self.try_enter(container, attachments, wishes);
         if entered.is_err() {
             self.leave(container);
         }
         entered
     }
 
-    fn try_enter(&self, container: &str, attachments: &[Attachment]) -> Result<Joined> {
+    fn try_enter(&self, container: &str, attachments: &[Attachment], wishes: &[Wish]) -> Result<Joined> {
         let failed = |e| Error::system("cannot make a network namespace").with_source(e);
         let namespace = Namespace::create().map_err(failed)?;
         bridge::loopback(&namespace).map_err(kernel)?;
@@ -56,7 +76,12 @@ impl Networks {
             let interface = format!("eth{number}");
             endpoints.push(self.connect_to(container, attachment, &namespace, interface, goes_out)?);
         }
-        Ok(Joined { namespace, endpoints })
+        self.filter()?;
+        let published = match way_out.and_then(|number| endpoints.get(number)) {
+            Some(endpoint) if !wishes.is_empty() => self.publish(container, wishes, endpoint)?,
+            _ => Vec::new(),
+        };
+        Ok(Joined { namespace, places: Places { endpoints, published } })
     }
 
     /// Which of the networks the default routes go by: the one with the highest priority, then the first by name; none that is internal.
@@ -145,20 +170,26 @@ impl Networks {
 
     /// Gives back all that a container had, which does not run any more.
     pub(crate) fn leave(&self, container: &str) {
+        self.withdraw(container);
         for live in self.state().values_mut() {
             live.release(container);
         }
     }
 
     /// A container was found running that has these places.
-    pub(crate) fn adopt(&self, container: &str, endpoints: &[Endpoint]) {
-        let mut state = self.state();
-        for endpoint in endpoints {
-            match state.get_mut(&endpoint.network) {
-                Some(live) => live.adopt(container, endpoint.clone()),
-                None => tracing::warn!(container, network = endpoint.name, "is on a network that is no more"),
+    pub(crate) fn adopt(&self, container: &str, places: &Places) {
+        {
+            let mut state = self.state();
+            for endpoint in &places.endpoints {
+                match state.get_mut(&endpoint.network) {
+                    Some(live) => live.adopt(container, endpoint.clone()),
+                    None => {
+                        tracing::warn!(container, network = endpoint.name, "is on a network that is no more");
+                    }
+                }
             }
         }
+        self.adopt_ports(container, places);
     }
 }
 
@@ -174,7 +205,10 @@ fn plumb(record: &Record, endpoint: &Endpoint, namespace: &Namespace, goes_out: 
         gateways: if goes_out { endpoint.gateways.clone() } else { Vec::new() },
         mtu: record.mtu(),
     };
-    bridge::connect(&host, index, namespace, &end).map_err(kernel)
+    bridge::connect(&host, index, namespace, &end).map_err(kernel)?;
+    // What the host sends from 127.0.0.1 to a published port of its own.
+    allow_loopback(&record.device())
+        .map_err(|e| Error::system(format!("cannot set up bridge {}", record.device())).with_source(e))
 }
 
 /// Makes a network's bridge, or completes it; returns its number.

@@ -172,6 +172,16 @@ impl Record {
         self.options.get(BRIDGE_NAME).cloned().unwrap_or_else(own)
     }
 
+    /// Whether its containers speak to each other.
+    pub(super) fn lets_speak(&self) -> bool {
+        self.options.get(ENABLE_ICC).is_none_or(|value| value == "true")
+    }
+
+    /// Whether what leaves it has the host's address.
+    pub(super) fn masquerades(&self) -> bool {
+        self.options.get(ENABLE_MASQUERADE).is_none_or(|value| value == "true")
+    }
+
     /// The largest packet, if it is not the kernel's choice.
     pub(super) fn mtu(&self) -> Option<u32> {
         self.options.get(MTU).and_then(|text| text.parse().ok())

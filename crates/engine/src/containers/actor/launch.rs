@@ -58,8 +58,8 @@ impl Actor {
                 .map_err(|error| (EXIT_NOT_STARTED, error))?
         };
         let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
-        self.record.endpoints = joined.map(|joined| joined.endpoints).unwrap_or_default();
-        self.context.networks.tell_endpoints(&self.record.id, &self.record.endpoints, "connect");
+        self.record.places = joined.map(|joined| joined.places).unwrap_or_default();
+        self.context.networks.tell_endpoints(&self.record.id, &self.record.places.endpoints, "connect");
         self.handle.set_shim(Some(launched.shim.clone()));
         self.shim = Some(launched.shim);
         self.events = Some(launched.events);

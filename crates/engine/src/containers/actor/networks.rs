@@ -10,11 +10,11 @@ use crate::networks::{Attachment, Endpoint};
 
 impl Actor {
     /// What it has on its networks is its own also under this daemon.
-    pub(super) fn adopt_endpoints(&mut self) {
-        match start::endpoints(&self.paths) {
-            Ok(endpoints) => {
-                self.context.networks.adopt(&self.record.id, &endpoints);
-                self.record.endpoints = endpoints;
+    pub(super) fn adopt_places(&mut self) {
+        match start::places(&self.paths) {
+            Ok(places) => {
+                self.context.networks.adopt(&self.record.id, &places);
+                self.record.places = places;
             }
             Err(error) => {
                 tracing::error!(id = %self.record.id, error = %error.chain(), "cannot tell its addresses");
@@ -24,9 +24,9 @@ impl Actor {
 
     /// Its addresses are others' to have.
     pub(super) fn disconnected(&mut self) {
-        let endpoints = std::mem::take(&mut self.record.endpoints);
+        let places = std::mem::take(&mut self.record.places);
         self.context.networks.leave(&self.record.id);
-        self.context.networks.tell_endpoints(&self.record.id, &endpoints, "disconnect");
+        self.context.networks.tell_endpoints(&self.record.id, &places.endpoints, "disconnect");
     }
 
     /// Connects it with one more network: at once if it runs, and at every start.
@@ -52,12 +52,12 @@ impl Actor {
         }
         if let Some(pid) = self.machine.life.pid() {
             let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
-            let (wanted, endpoints) = (attachment.clone(), self.record.endpoints.clone());
+            let (wanted, endpoints) = (attachment.clone(), self.record.places.endpoints.clone());
             let endpoint =
                 blocking::run("connect a container", move || networks.connect(&id, pid, &wanted, &endpoints))
                     .await?;
-            self.record.endpoints.push(endpoint.clone());
-            self.note_endpoints().await?;
+            self.record.places.endpoints.push(endpoint.clone());
+            self.note_places().await?;
             self.context.networks.tell_endpoints(&self.record.id, &[endpoint], "connect");
         }
         self.record.attachments.push(attachment);
@@ -72,16 +72,16 @@ impl Actor {
                 self.record.id
             )));
         };
-        let connected = self.record.endpoints.iter().position(|endpoint| endpoint.network == network);
+        let connected = self.record.places.endpoints.iter().position(|endpoint| endpoint.network == network);
         if let (Some(pid), Some(number)) = (self.machine.life.pid(), connected) {
-            let gone = self.record.endpoints.remove(number);
+            let gone = self.record.places.endpoints.remove(number);
             let rest = self.connections();
             let (networks, id, endpoint) =
                 (Arc::clone(&self.context.networks), self.record.id.clone(), gone.clone());
             let rest: Vec<_> = rest.into_iter().filter(|(a, _)| a.network != endpoint.network).collect();
             blocking::run("disconnect a container", move || networks.disconnect(&id, pid, &endpoint, &rest))
                 .await?;
-            self.note_endpoints().await?;
+            self.note_places().await?;
             self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
         }
         self.record.attachments.remove(at);
@@ -91,15 +91,16 @@ impl Actor {
     /// Each network that it is on, with what it has there.
     fn connections(&self) -> Vec<(Attachment, Endpoint)> {
         let of = |attachment: &Attachment| {
-            let found = self.record.endpoints.iter().find(|endpoint| endpoint.network == attachment.network);
+            let found =
+                self.record.places.endpoints.iter().find(|endpoint| endpoint.network == attachment.network);
             found.map(|endpoint| (attachment.clone(), endpoint.clone()))
         };
         self.record.attachments.iter().filter_map(of).collect()
     }
 
     /// Notes for the next daemon where it is connected now.
-    async fn note_endpoints(&self) -> Result<()> {
-        let (paths, endpoints) = (self.paths.clone(), self.record.endpoints.clone());
-        blocking::run("note a container's networks", move || start::note_endpoints(&paths, &endpoints)).await
+    async fn note_places(&self) -> Result<()> {
+        let (paths, places) = (self.paths.clone(), self.record.places.clone());
+        blocking::run("note a container's networks", move || start::note_places(&paths, &places)).await
     }
 }

@@ -94,9 +94,6 @@ pub fn health_is_off(health: &HealthConfig) -> bool {
 
 /// Fields that this engine has nothing behind.
 fn absent(host: &HostConfig) -> Result<()> {
-    if host.publish_all_ports || host.port_bindings.values().flatten().any(|b| !b.is_empty()) {
-        return unavailable("published ports (PortBindings, -p, --publish, -P) are");
-    }
     if !host.links.is_empty() {
         return unavailable("links (Links, --link) are");
     }
@@ -351,7 +348,7 @@ pub(crate) fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Resu
 mod tests {
     use super::*;
     use crate::Kind;
-    use api::container::{PortBinding, RestartPolicy};
+    use api::container::RestartPolicy;
 
     fn body(change: impl FnOnce(&mut Config, &mut HostConfig)) -> CreateRequest {
         let mut body = CreateRequest { host_config: Some(HostConfig::default()), ..Default::default() };
@@ -381,12 +378,6 @@ mod tests {
             let error = check(&body(change), 2).unwrap_err();
             assert!(error.to_string().contains(named), "{named}: {error}");
         };
-        refused("PortBindings", |_, h| {
-            h.port_bindings.insert("80/tcp".into(), Some(vec![PortBinding::default()]));
-        });
-        refused("-P", |_, h| h.publish_all_ports = true);
-        refused("--network bridge", |_, h| h.network_mode = "bridge".into());
-        refused("network web not found", |_, h| h.network_mode = "web".into());
         refused("container:x", |_, h| h.network_mode = "container:x".into());
         refused("--link", |_, h| h.links = vec!["a:b".into()]);
         refused("--volumes-from", |_, h| h.volumes_from = vec!["a".into()]);
@@ -416,7 +407,7 @@ mod tests {
         assert!(check(&body, 2).is_ok());
         let error = check(
             &CreateRequest {
-                host_config: Some(HostConfig { network_mode: "bridge".into(), ..Default::default() }),
+                host_config: Some(HostConfig { network_mode: "container:x".into(), ..Default::default() }),
                 ..Default::default()
             },
             2,
