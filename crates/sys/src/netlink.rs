@@ -300,6 +300,8 @@ impl Socket {
 
     /// Has this end hear what the kernel tells all in `group`.
     pub fn join(&self, group: i32) -> io::Result<()> {
+        // An end without a number hears nothing.
+        self.port()?;
         let size = size_of::<i32>() as libc::socklen_t;
         let (fd, group) = (self.fd.as_raw_fd(), (&raw const group).cast());
         // SAFETY: reads `size` bytes, those of one live `i32`.

@@ -45,6 +45,7 @@ const NFTA_SET_DATA_TYPE: u16 = 6;
 const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_DESC: u16 = 9;
 const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
 const NFTA_SET_DESC_CONCAT: u16 = 2;
 const NFTA_SET_FIELD_LEN: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -63,6 +64,11 @@ const ELEMENT_INTERVAL_END: u32 = 1;
 
 /// Of a comment that nft shows, in what is kept with a table for whoever made it.
 const USERDATA_COMMENT: u8 = 0;
+
+/// In which order the bytes of a set's keys are, in what is kept with it.
+const USERDATA_KEY_ORDER: u8 = 0;
+const ORDER_HOST: u32 = 1;
+const ORDER_NETWORK: u32 = 2;
 
 /// So many elements go in one message: the list's length is told in 16 bits, and an element takes less than 200 bytes.
 const ELEMENTS_AT_ONCE: usize = 256;
@@ -174,6 +180,9 @@ impl Batch {
             }
             number(NFTA_SET_ID, id);
             m.put_text(NFTA_SET_NAME, set.name);
+            // Without this nft shows names of devices as if they were numbers.
+            let order: u32 = if set.key == [Type::Name] { ORDER_HOST } else { ORDER_NETWORK };
+            m.put(NFTA_SET_USERDATA, &[&[USERDATA_KEY_ORDER, 4][..], &order.to_ne_bytes()].concat());
             if concatenated {
                 m.nest(NFTA_SET_DESC | NESTED, |m| describe(m, set.key));
             }
