@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use network::firewall::{Firewall, Inward, Model, Network, Outward, Subnet, host};
 use network::link;
-use sys::netlink::{Family, Socket};
+use sys::netlink::{ACK, Family, Message, Socket};
 
 /// What is to come comes in this time, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -258,20 +258,12 @@ pub fn model() -> Model {
 
 /// Has this machine send what is for 127.0.0.1 to `gateway`.
 pub fn lead_loopback_to(gateway: &str) {
-    // It has to be no address of its own any more: the device that holds it is emptied of it.
     let socket = Socket::open(Family::Route).unwrap();
     std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
-    socket.tell(down(1)).unwrap();
+    // It is no address of its own any more (RTM_DELADDR; IFA_LOCAL of the first device).
+    let body = [2, 8, 0, 0, 1, 0, 0, 0];
+    socket.tell(Message::new(21, ACK, &body).with(2, &[127, 0, 0, 1])).unwrap();
     let eth0 = index(&socket, "eth0");
     let to = "127.0.0.1/32".parse().unwrap();
     socket.tell(link::route(to, Some(gateway.parse().unwrap()), eth0, None)).unwrap();
-}
-
-/// Switches a device off: RTM_NEWLINK with no flag of those that are changed, which is IFF_UP.
-fn down(index: u32) -> sys::netlink::Message {
-    let mut body = vec![0; 4];
-    for field in [index, 0, 1] {
-        body.extend(field.to_ne_bytes());
-    }
-    sys::netlink::Message::new(16, sys::netlink::ACK, &body)
 }
