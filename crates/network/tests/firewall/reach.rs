@@ -141,6 +141,20 @@ fn loopback_is_the_hosts_own() {
 }
 
 #[test]
+fn the_sixth_versions_loopback_is_left_to_who_listens_there() {
+    world(true, |w, firewall| {
+        let mut model = model();
+        model.ports = vec![tcp("[::]:8080", "[fd00:1::2]:80"), tcp("[::1]:8081", "[fd00:1::2]:80")];
+        firewall.apply(&model).unwrap();
+        for port in [8080, 8081] {
+            w.host.serves("host", "::1", port);
+            assert_eq!(w.host.reaches(&format!("[::1]:{port}")), "host ::1");
+        }
+        w.lan.is_cut_from("[fd00:9::1]:8081");
+    });
+}
+
+#[test]
 fn a_port_published_at_one_address_is_there_alone() {
     world(true, |w, firewall| {
         let mut model = model();
@@ -190,8 +204,7 @@ fn networks_that_are_routed_or_not_protected() {
             model.networks[0].subnets[version].inward = Inward::Routed;
             model.networks[0].subnets[version].outward = Outward::Own;
             model.networks[1].subnets[version].inward = Inward::Unprotected;
-            model.networks[1].subnets[version].outward =
-                Outward::As(address(version, 3, 1).parse().unwrap());
+            model.networks[1].subnets[version].outward = Outward::As(address(version, 3, 1).parse().unwrap());
             model.ports.push(Port { host: None, ..port(Protocol::Tcp, &any(version, 1), &at(1, 2, 79), 2) });
         }
         firewall.apply(&model).unwrap();

@@ -67,6 +67,9 @@ fn chains_of_others_that_drop_are_found() {
             nft(&[command.strip_prefix("nft ").unwrap()]);
         }
         let rules = nft(&["list chain ip filter FORWARD"]).unwrap();
-        assert!(rules.contains("oifname \"br-a\" accept") && rules.contains("iifname \"br-a\" accept"), "{rules}");
+        assert!(
+            rules.contains("oifname \"br-a\" accept") && rules.contains("iifname \"br-a\" accept"),
+            "{rules}"
+        );
     });
 }

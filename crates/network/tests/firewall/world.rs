@@ -102,7 +102,9 @@ impl Machine {
                     let answer = seen(stream.peer_addr().unwrap());
                     std::thread::spawn(move || {
                         let mut byte = [0];
-                        while stream.read_exact(&mut byte).is_ok() && stream.write_all(&line(&answer)).is_ok() {}
+                        while stream.read_exact(&mut byte).is_ok() && stream.write_all(&line(&answer)).is_ok()
+                        {
+                        }
                     });
                 }
             });
@@ -243,11 +245,7 @@ pub fn model() -> Model {
     let network = |bridge: &str, number: u8| Network {
         bridge: bridge.to_owned(),
         subnets: addresses(number, 1)
-            .map(|net| Subnet {
-                net: net.trunc(),
-                inward: Inward::Published,
-                outward: Outward::Masquerade,
-            })
+            .map(|net| Subnet { net: net.trunc(), inward: Inward::Published, outward: Outward::Masquerade })
             .into(),
         internal: false,
         icc: true,
