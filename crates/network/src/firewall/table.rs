@@ -166,7 +166,7 @@ pub fn chains(closed: bool) -> Vec<Chain> {
 
 /// A port that is published on 127.0.0.1 is the host's own, and what has such an address does not come by a cable.
 fn raw() -> Vec<Rule> {
-    let outside = || rule().is_not(IIFNAME, "lo");
+    let outside = || rule().unless(IIFNAME, "lo");
     vec![outside().within(IP_SADDR, loopback4()).drop(), outside().within(IP_DADDR, loopback4()).drop()]
 }
 
@@ -216,10 +216,7 @@ fn into() -> Vec<Rule> {
 
 /// What leaves a network: nothing from an internal one, and nothing that would keep an address which nobody knows outside.
 fn out() -> Vec<Rule> {
-    let mut rules = vec![
-        rule().any(CT_STATE, ESTABLISHED | RELATED).accept(),
-        rule().in_set(&[IIFNAME], &INTERNAL).counter().drop(),
-    ];
+    let mut rules = vec![rule().in_set(&[IIFNAME], &INTERNAL).counter().drop()];
     for v in versions() {
         rules.push(rule().any(CT_STATE, INVALID).in_set(&[v.saddr], &v.sets.masquerade).counter().drop());
     }
