@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use network::firewall::{Firewall, Inward, Model, Network, Outward, Subnet, host};
@@ -53,7 +53,14 @@ impl Machine {
     /// Connects from there, and says what the other side answered: its name, and the address that it saw. The connection is kept.
     pub fn connect(&self, to: &str) -> Result<(TcpStream, String), String> {
         let to: SocketAddr = to.parse().unwrap();
-        self.run(move || ask(to, PATIENCE))
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.run(move || ask(to, PATIENCE)) {
+                // On a busy machine the kernel takes its time to notice that cables are there.
+                Err(_) if Instant::now() < until => std::thread::yield_now(),
+                other => return other,
+            }
+        }
     }
 
     /// What is answered there, of which it is certain that it is.
