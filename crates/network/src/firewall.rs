@@ -6,6 +6,7 @@
 //!
 //! What the table relies on is in [`host`]: that the kernel passes packets on, and takes those from 127.0.0.1 to a bridge of ours.
 
+mod conversations;
 mod elements;
 mod foreign;
 pub mod host;
@@ -201,13 +202,24 @@ impl Firewall {
         self.change(|batch| changes.remove(batch))
     }
 
-    /// Opens ports, all or none.
+    /// Opens ports, all or none. For what is under way see [`Firewall::redirect`].
     pub fn publish(&self, ports: &[Port]) -> Result<(), Error> {
         let changes = Changes::of_ports(ports)?;
         self.change(|batch| changes.add(batch))
     }
 
-    /// Closes ports, all or none. What is not there is no error. Conversations that are under way go on.
+    /// Forgets the conversations of a container that is no more, so that whoever still sends to it finds the next one: datagrams follow
+    /// the first of their kind for as long as they come.
+    pub fn forget(&self, container: IpAddr) -> io::Result<()> {
+        conversations::forget_container(&self.socket(), container)
+    }
+
+    /// Has datagrams that came before their port was published go to its container, as those of a client that begins now.
+    pub fn redirect(&self, ports: &[Port]) -> io::Result<()> {
+        conversations::forget_undirected(&self.socket(), ports)
+    }
+
+    /// Closes ports, all or none. What is not there is no error. Conversations that are under way go on, but see [`Firewall::forget`].
     pub fn withdraw(&self, ports: &[Port]) -> Result<(), Error> {
         let changes = Changes::of_ports(ports)?;
         self.change(|batch| changes.remove(batch))

@@ -132,38 +132,19 @@ fn loopback4() -> IpNet {
     Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into()
 }
 
-fn loopback6() -> IpNet {
-    IpAddr::from(Ipv6Addr::LOCALHOST).into()
-}
-
 /// The fields, numbers and sets of a version.
 struct Version {
     ip: Ip,
     saddr: Field,
     daddr: Field,
     icmp: u8,
-    loopback: IpNet,
     sets: &'static Sets,
 }
 
 fn versions() -> [Version; 2] {
     [
-        Version {
-            ip: Ip::V4,
-            saddr: IP_SADDR,
-            daddr: IP_DADDR,
-            icmp: ICMP,
-            loopback: loopback4(),
-            sets: &V4,
-        },
-        Version {
-            ip: Ip::V6,
-            saddr: IP6_SADDR,
-            daddr: IP6_DADDR,
-            icmp: ICMP6,
-            loopback: loopback6(),
-            sets: &V6,
-        },
+        Version { ip: Ip::V4, saddr: IP_SADDR, daddr: IP_DADDR, icmp: ICMP, sets: &V4 },
+        Version { ip: Ip::V6, saddr: IP6_SADDR, daddr: IP6_DADDR, icmp: ICMP6, sets: &V6 },
     ]
 }
 
@@ -185,20 +166,22 @@ pub fn chains(closed: bool) -> Vec<Chain> {
 
 /// A port that is published on 127.0.0.1 is the host's own, and what has such an address does not come by a cable.
 fn raw() -> Vec<Rule> {
-    let outside = || rule().is_not(IIFNAME, "lo");
+    let outside = || rule().unless(IIFNAME, "lo");
     vec![outside().within(IP_SADDR, loopback4()).drop(), outside().within(IP_DADDR, loopback4()).drop()]
 }
 
-/// What is for a published port goes to its container.
+/// What is for a published port goes to its container. Not what the host sends to `::1`: it would leave by no bridge, and is for whoever
+/// listens there.
 fn ports() -> Vec<Rule> {
-    let each = |v: &Version| {
-        [
+    let mut rules = vec![rule().within(IP6_DADDR, IpAddr::from(Ipv6Addr::LOCALHOST).into()).end()];
+    for v in versions() {
+        rules.extend([
             rule().dnat(v.ip, &[v.daddr, L4PROTO, TH_DPORT], &v.sets.ports_at),
             rule().dnat(v.ip, &[L4PROTO, TH_DPORT], &v.sets.ports),
             rule().dnat(v.ip, &[v.daddr, L4PROTO, TH_DPORT], &v.sets.ranges),
-        ]
-    };
-    versions().iter().flat_map(each).collect()
+        ]);
+    }
+    rules
 }
 
 /// Only what goes into our networks or comes out of them concerns us, unless the host is not to pass on anything else.
@@ -233,10 +216,7 @@ fn into() -> Vec<Rule> {
 
 /// What leaves a network: nothing from an internal one, and nothing that would keep an address which nobody knows outside.
 fn out() -> Vec<Rule> {
-    let mut rules = vec![
-        rule().any(CT_STATE, ESTABLISHED | RELATED).accept(),
-        rule().in_set(&[IIFNAME], &INTERNAL).counter().drop(),
-    ];
+    let mut rules = vec![rule().in_set(&[IIFNAME], &INTERNAL).counter().drop()];
     for v in versions() {
         rules.push(rule().any(CT_STATE, INVALID).in_set(&[v.saddr], &v.sets.masquerade).counter().drop());
     }
@@ -245,13 +225,12 @@ fn out() -> Vec<Rule> {
 
 /// What leaves a network has an address that answers find; so has what comes back into it by way of the host.
 fn source() -> Vec<Rule> {
-    let mut rules = Vec::new();
+    let mut rules = vec![rule().in_set(&[OIFNAME], &BRIDGES).within(IP_SADDR, loopback4()).masquerade()];
     for v in versions() {
         let subnets = &v.sets.subnets;
         rules.extend([
             rule().any(CT_STATUS, TO_ELSEWHERE).in_set(&[OIFNAME, v.saddr], subnets).masquerade(),
             rule().in_set(&[OIFNAME, v.saddr], subnets).end(),
-            rule().in_set(&[OIFNAME], &BRIDGES).within(v.saddr, v.loopback).masquerade(),
             rule().snat(v.ip, &[v.saddr], &v.sets.outward),
             rule().in_set(&[v.saddr], &v.sets.masquerade).masquerade(),
         ]);

@@ -1,8 +1,11 @@
 //! Real packets: who reaches whom.
 
+use std::net::UdpSocket;
+
 use network::firewall::{Inward, Outward, Port, Protocol};
 
-use super::world::{again, lead_loopback_to, model, world};
+use super::listing::nft;
+use super::world::{SILENCE, again, lead_loopback_to, model, world};
 use super::{port, tcp};
 
 /// Each version's networks are numbered as the other's.
@@ -47,7 +50,7 @@ fn networks_are_apart_from_each_other_and_from_outside() {
                     inside.is_cut_from(&at(3, 2, 80));
                     // Outside it is the host who speaks.
                     assert_eq!(inside.reaches(&at(9, 2, 80)), format!("lan {}", address(version, 9, 1)));
-                    assert_eq!(inside.asks(&at(9, 2, 80)), Some(format!("lan {}", address(version, 9, 1))));
+                    assert_eq!(inside.hears(&at(9, 2, 80), 0), format!("lan {}", address(version, 9, 1)));
                 }
                 for outside in [at(9, 2, 80), at(1, 2, 80)] {
                     w.i1.is_cut_from(&outside);
@@ -87,13 +90,13 @@ fn a_published_port_is_reached_from_everywhere() {
                         assert_eq!(w.a2.reaches(&at(network, 1, port)), own(1, 1));
                         assert_eq!(w.a1.reaches(&at(network, 1, port)), own(1, 1));
                     }
-                    w.i1.is_cut_from(&at(3, 1, port));
-                    w.i1.is_cut_from(&at(9, 1, port));
                 }
+                w.i1.is_cut_from(&at(3, 1, 8080));
+                w.i1.is_cut_from(&at(9, 1, 8080));
                 for machine in [&w.b1, &w.a2, &w.a1] {
-                    assert_eq!(machine.asks(&at(9, 1, 8080)), Some(own(1, 1)));
+                    assert_eq!(machine.hears(&at(9, 1, 8080), 0), own(1, 1));
                 }
-                assert_eq!(w.lan.asks(&at(9, 1, 8080)), Some(own(2, 9)));
+                assert_eq!(w.lan.hears(&at(9, 1, 8080), 0), own(2, 9));
                 // It is the host's port that is open and not the container's.
                 w.lan.is_cut_from(&at(1, 2, 80));
                 w.b1.is_cut_from(&at(1, 2, 80));
@@ -141,6 +144,45 @@ fn loopback_is_the_hosts_own() {
 }
 
 #[test]
+fn the_sixth_versions_loopback_is_left_to_who_listens_there() {
+    world(true, |w, firewall| {
+        let mut model = model();
+        model.ports = vec![tcp("[::]:8080", "[fd00:1::2]:80"), tcp("[::1]:8081", "[fd00:1::2]:80")];
+        firewall.apply(&model).unwrap();
+        for port in [8080, 8081] {
+            w.host.serves("host", "::1", port);
+            assert_eq!(w.host.reaches(&format!("[::1]:{port}")), "host ::1");
+        }
+        w.lan.is_cut_from("[fd00:9::1]:8081");
+    });
+}
+
+#[test]
+fn datagrams_follow_the_port_and_not_the_first_of_them() {
+    world(true, |w, firewall| {
+        firewall.apply(&model()).unwrap();
+        for (version, at) in VERSIONS.into_iter().enumerate() {
+            let ask = || w.lan.hears(&at(9, 1, 5353), 4000);
+            let answer = |name| format!("{name} {}", address(version, 9, 2));
+            let to = |machine| [port(Protocol::Udp, &any(version, 5353), &at(1, machine, 80), 1)];
+            // Something of the host's own answers at first.
+            w.host.serves("host", &address(version, 9, 1), 5353);
+            assert_eq!(ask(), answer("host"));
+            firewall.publish(&to(2)).unwrap();
+            assert_eq!(ask(), answer("host"));
+            firewall.redirect(&to(2)).unwrap();
+            assert_eq!(ask(), answer("a1"));
+            firewall.redirect(&to(2)).unwrap();
+            firewall.withdraw(&to(2)).unwrap();
+            firewall.publish(&to(3)).unwrap();
+            assert_eq!(ask(), answer("a1"));
+            firewall.forget(address(version, 1, 2).parse().unwrap()).unwrap();
+            assert_eq!(ask(), answer("a2"));
+        }
+    });
+}
+
+#[test]
 fn a_port_published_at_one_address_is_there_alone() {
     world(true, |w, firewall| {
         let mut model = model();
@@ -162,6 +204,58 @@ fn a_port_published_at_one_address_is_there_alone() {
             w.lan.is_cut_from(&at(8, 1, 8083));
         }
         w.host.is_cut_from("127.0.0.1:8082");
+    });
+}
+
+#[test]
+fn a_port_that_leads_into_an_internal_network_leads_nowhere() {
+    world(true, |w, firewall| {
+        let mut model = model();
+        for (version, at) in VERSIONS.into_iter().enumerate() {
+            model.ports.push(tcp(&any(version, 8080), &at(3, 2, 80)));
+        }
+        firewall.apply(&model).unwrap();
+        for at in VERSIONS {
+            w.lan.is_cut_from(&at(9, 1, 8080));
+            w.a1.is_cut_from(&at(9, 1, 8080));
+        }
+    });
+}
+
+#[test]
+fn what_says_that_it_is_from_loopback_is_dropped() {
+    world(true, |w, firewall| {
+        w.a1.run(|| std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap());
+        let socket = w.host.run(|| UdpSocket::bind("10.1.0.1:7000").unwrap());
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        let sends = || {
+            let sender = w.a1.run(|| UdpSocket::bind("127.0.0.2:0").unwrap());
+            sender.send_to(b"?", "10.1.0.1:7000").unwrap();
+            socket.recv_from(&mut [0; 9]).map(|(_, from)| from.ip().to_string()).ok()
+        };
+        assert_eq!(sends().as_deref(), Some("127.0.0.2"));
+        firewall.apply(&model()).unwrap();
+        assert_eq!(sends(), None);
+    });
+}
+
+#[test]
+fn nothing_leaves_with_an_address_that_nobody_knows() {
+    world(true, |w, firewall| {
+        firewall.apply(&model()).unwrap();
+        // What goes on in the middle belongs to no conversation.
+        w.host.run(|| std::fs::write("/proc/sys/net/netfilter/nf_conntrack_tcp_loose", "0").unwrap());
+        for (version, at) in VERSIONS.into_iter().enumerate() {
+            let (mut stream, _) = w.a1.connect(&at(9, 2, 80)).unwrap();
+            firewall.forget(address(version, 1, 2).parse().unwrap()).unwrap();
+            stream.set_read_timeout(Some(SILENCE)).unwrap();
+            again(&mut stream).unwrap_err();
+        }
+        let Some(rules) = w.host.run(|| nft(&["list", "chain", "inet", "corten", "out"])) else { return };
+        for set in ["@masquerade4", "@masquerade6"] {
+            let rule = rules.lines().find(|line| line.contains(set)).unwrap();
+            assert!(rule.contains("counter packets ") && !rule.contains("packets 0 "), "{rules}");
+        }
     });
 }
 
@@ -198,6 +292,8 @@ fn networks_that_are_routed_or_not_protected() {
             assert_eq!(w.lan.reaches(&at(1, 2, 80)), format!("a1 {}", address(version, 9, 2)));
             w.lan.is_cut_from(&at(1, 3, 80));
             assert_eq!(w.lan.asks(&at(1, 2, 80)), None);
+            assert!(w.lan.echoes(&address(version, 1, 2)));
+            assert!(!w.lan.echoes(&address(version, 3, 2)));
             w.lan.reaches(&at(2, 2, 80));
             assert_eq!(w.a1.reaches(&at(9, 2, 80)), format!("lan {}", address(version, 1, 2)));
             assert_eq!(w.b1.reaches(&at(9, 2, 80)), format!("lan {}", address(version, 3, 1)));

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use network::firewall::{Firewall, Inward, Model, Network, Outward, Subnet, host};
@@ -15,7 +15,7 @@ use sys::netlink::{ACK, Family, Message, Socket};
 /// What is to come comes in this time, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has not come in this time is held back. Nothing is lost between these machines but by packet filters.
-const SILENCE: Duration = Duration::from_millis(400);
+pub const SILENCE: Duration = Duration::from_millis(200);
 
 /// The port that all machines answer at.
 pub const WEB: u16 = 80;
@@ -53,7 +53,14 @@ impl Machine {
     /// Connects from there, and says what the other side answered: its name, and the address that it saw. The connection is kept.
     pub fn connect(&self, to: &str) -> Result<(TcpStream, String), String> {
         let to: SocketAddr = to.parse().unwrap();
-        self.run(move || ask(to, PATIENCE))
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.run(move || ask(to, PATIENCE)) {
+                // On a busy machine the kernel takes its time to notice that cables are there.
+                Err(_) if Instant::now() < until => std::thread::yield_now(),
+                other => return other,
+            }
+        }
     }
 
     /// What is answered there, of which it is certain that it is.
@@ -69,23 +76,43 @@ impl Machine {
         }
     }
 
-    /// The same by UDP: the answer, if there is one.
+    /// What is answered to one datagram, if anything is.
     pub fn asks(&self, to: &str) -> Option<String> {
         self.asks_from(to, 0)
     }
 
-    /// From a port of ours.
-    pub fn asks_from(&self, to: &str, port: u16) -> Option<String> {
+    fn asks_from(&self, to: &str, port: u16) -> Option<String> {
         let to: SocketAddr = to.parse().unwrap();
         self.run(move || {
             let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-            let socket = UdpSocket::bind((any, port)).unwrap();
-            socket.set_read_timeout(Some(SILENCE)).unwrap();
-            // What is dropped on the way out is refused at once.
-            socket.send_to(b"?", to).ok()?;
-            let mut answer = [0; 200];
-            let (length, _) = socket.recv_from(&mut answer).ok()?;
-            Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+            answer(&UdpSocket::bind((any, port)).unwrap(), to, b"?")
+        })
+    }
+
+    /// What is answered to a datagram from a port of ours. The first of them may be lost, while machines look for each other.
+    pub fn hears(&self, to: &str, port: u16) -> String {
+        let mut tries = PATIENCE.as_millis() / SILENCE.as_millis();
+        loop {
+            if let Some(answer) = self.asks_from(to, port) {
+                return answer;
+            }
+            tries = tries.checked_sub(1).unwrap_or_else(|| panic!("{to} does not answer"));
+        }
+    }
+
+    /// Whether an echo comes from there.
+    pub fn echoes(&self, to: &str) -> bool {
+        let to: IpAddr = to.parse().unwrap();
+        self.run(move || {
+            use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+            std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
+            let (family, protocol, kind) = match to {
+                IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8),
+                IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128),
+            };
+            let socket = UdpSocket::from(socket(family, SocketType::DGRAM, Some(protocol)).unwrap());
+            // The first may be lost, while machines look for each other.
+            (0..3).any(|_| answer(&socket, (to, 0).into(), &[kind, 0, 0, 0, 0, 0, 0, 1]).is_some())
         })
     }
 
@@ -123,6 +150,15 @@ impl Drop for Machine {
         drop(self.jobs.take());
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+fn answer(socket: &UdpSocket, to: SocketAddr, question: &[u8]) -> Option<String> {
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    // What is dropped on the way out is refused at once.
+    socket.send_to(question, to).ok()?;
+    let mut answer = [0; 200];
+    let (length, _) = socket.recv_from(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// An answer in a size that is known.

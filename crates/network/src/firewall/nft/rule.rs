@@ -130,7 +130,7 @@ impl Rule {
     }
 
     /// If it is not from the device `name`.
-    pub fn is_not(self, field: Field, name: &str) -> Self {
+    pub fn unless(self, field: Field, name: &str) -> Self {
         self.load(&[field]).and(Expression::Compare(CMP_NEQ, encode(&[Value::Name(name)], false)))
     }
 
