@@ -19,6 +19,7 @@ mod outside;
 mod protocol;
 mod restore;
 mod streams;
+mod unified;
 
 pub use dump::{Checkpoint, checkpoint};
 pub use restore::{Restore, Restored, restore};

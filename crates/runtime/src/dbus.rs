@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sys::{process, socket};
@@ -31,6 +31,14 @@ pub struct Malformed(pub(crate) &'static str);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Nobody is at its socket.
+    #[error("cannot connect to {path}")]
+    Unreachable {
+        /// Where that is.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The other side cannot be reached any more.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -82,7 +90,8 @@ pub struct Method<'a> {
 impl Connection {
     /// Connects to the socket `name` in `directory`.
     pub fn open(directory: &Path, name: &str) -> Result<Self, Failure> {
-        let socket = socket::connect(directory, name)?;
+        let socket = socket::connect(directory, name)
+            .map_err(|source| Failure::Unreachable { path: directory.join(name), source })?;
         let mut connection = Self { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() };
         connection.authenticate()?;
         Ok(connection)

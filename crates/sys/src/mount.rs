@@ -10,7 +10,9 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::io::retry_on_intr;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 /// No writes through this mount.
 pub const RDONLY: u64 = 0x1;
@@ -105,6 +107,19 @@ pub fn filesystem(
     configure(&context, source, options).map_err(|error| explain(&context, error))?;
     let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
     Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Gives the filesystem that is mounted at `path` these options (flags or `key=value`), and takes all others from it.
+pub fn reconfigure(path: impl AsRef<Path>, options: &[String]) -> io::Result<()> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
+    let context = rustix::mount::fspick(CWD, path.as_ref(), flags)?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => rustix::mount::fsconfig_set_string(&context, key, value)?,
+            None => rustix::mount::fsconfig_set_flag(&context, option)?,
+        }
+    }
+    rustix::mount::fsconfig_reconfigure(&context).map_err(|error| explain(&context, error.into()))
 }
 
 fn configure(context: &OwnedFd, source: Option<&str>, options: &[(&str, Option<&str>)]) -> io::Result<()> {

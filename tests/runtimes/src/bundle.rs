@@ -376,9 +376,13 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        let id = self.id();
-        let _ = self.bare(&["delete", "--force", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let mut left = self.left();
+        if !left.is_empty() {
+            let id = self.id();
+            let _ =
+                self.bare(&["delete", "--force", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            left = self.left();
+        }
         // crun does not wait for those it kills, and leaves the group then.
         let started = Instant::now();
         while self.runtime.kind != Kind::Corten && !left.is_empty() && started.elapsed() < PATIENCE {

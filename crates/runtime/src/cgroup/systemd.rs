@@ -185,8 +185,8 @@ pub(super) fn attach(unit: &Unit, pid: i32) -> Result<(), Error> {
 /// Stops the unit, and has systemd forget that it failed. One that is not there is not an error, nor is a systemd that is not there.
 pub(super) fn stop(unit: &Unit) -> Result<(), Error> {
     match Manager::connect(unit) {
-        Err(Error::Systemd { source: Failure::Io(error), .. })
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+        Err(Error::Systemd { source: Failure::Unreachable { source, .. }, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
         {
             Ok(())
         }

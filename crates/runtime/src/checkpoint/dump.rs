@@ -9,7 +9,7 @@ use sys::proc::Proc;
 
 use super::criu::{self, Places, Start, Worker};
 use super::outside::{self, Mounts};
-use super::{JOINED, Options, field, protocol, streams};
+use super::{JOINED, Options, field, protocol, streams, unified};
 use crate::config;
 use crate::error::{Context as _, Error};
 use crate::lifecycle::{self, Container, Status};
@@ -49,15 +49,19 @@ impl Checkpoint<'_> {
 
 /// Writes the container down. Unless it is to go on it is stopped afterwards.
 pub fn checkpoint(container: &Container, order: &Checkpoint<'_>) -> Result<(), Error> {
+    unified::kept(|| dump(container, order))
+}
+
+fn dump(container: &Container, order: &Checkpoint<'_>) -> Result<(), Error> {
     let (record, init) = (&container.record, container.init);
     if matches!(container.status, Status::Created | Status::Stopped) {
         let (id, state) = (record.id.clone(), container.status.word());
         return Err(Error::State { id, verb: VERB, state });
     }
-    let program = criu::working(VERB)?;
     let proc = Proc::open().on("open", "/proc")?;
     let spec = config::load(&record.bundle)?;
     super::check(VERB, &spec, Privilege::of_caller(&proc)?)?;
+    let program = criu::working(VERB)?;
     for directory in [order.images, order.work] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).on("create", directory)?;
     }

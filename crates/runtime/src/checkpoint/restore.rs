@@ -13,7 +13,7 @@ use sys::process::{self, Child};
 
 use super::criu::{self, Apart, Places, Start, Worker};
 use super::protocol::{self, Writer};
-use super::{CgroupsMode, Options, field, joined, outside, streams};
+use super::{CgroupsMode, Options, field, joined, outside, streams, unified};
 use crate::cgroup::{Cgroup, Driver, Order};
 use crate::config;
 use crate::error::{Context as _, Error};
@@ -74,12 +74,16 @@ pub struct Restored {
 ///
 /// The caller must have one thread.
 pub fn restore(r: &Restore<'_>) -> Result<Restored, Error> {
+    unified::kept(|| restore_once(r))
+}
+
+fn restore_once(r: &Restore<'_>) -> Result<Restored, Error> {
     config::check_id(r.id)?;
     config::check(r.spec)?;
-    let program = criu::working(VERB)?;
     let proc = Proc::open().on("open", "/proc")?;
     let privilege = Privilege::of_caller(&proc)?;
     super::check(VERB, r.spec, privilege)?;
+    let program = criu::working(VERB)?;
     if !r.images.join(INVENTORY).is_file() {
         let images = r.images.display();
         return Err(Error::Invalid(format!("{images} holds no checkpoint: {INVENTORY} is missing")));

@@ -257,15 +257,17 @@ fn self_exe() {
     let script = bundle.rootfs().join("bin/evil");
     fs::write(&script, "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let held = || fs::read_to_string(bundle.rootfs().join("tmp/held")).unwrap_or_default();
+    let of_runtime = || held().matches("/proc/self/exe").count() + held().matches("features").count();
     for _ in 0..20 {
         bundle.command(&["exec", &bundle.id(), "/bin/evil"]).output().unwrap();
         bundle.command(&["exec", &bundle.id(), "/proc/self/exe", "features"]).output().unwrap();
+        // It has had its chances.
+        if of_runtime() >= 8 {
+            break;
+        }
     }
-    let held = fs::read_to_string(bundle.rootfs().join("tmp/held")).unwrap_or_default();
-    assert!(
-        held.contains("/proc/self/exe") || held.contains("features"),
-        "the attacker never saw the runtime: {held}"
-    );
+    assert!(of_runtime() > 0, "the attacker never saw the runtime: {}", held());
     assert!(fs::read(crate::bundle::program()).unwrap() == before, "the runtime's own file was changed");
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,8 +19,16 @@ const APPLETS: &[&str] = &[
 /// A bundle in a directory of its own, with a place for the runtime's records beside it; all of it goes when this is dropped.
 pub struct Bundle {
     directory: tempfile::TempDir,
+    _busybox: Arc<tempfile::TempDir>,
     /// The configuration, written before each command.
     pub config: Value,
+}
+
+/// How long a state is waited for that must come: longer by the factor `CORTEN_TEST_PATIENCE` on machines that are slow because they
+/// are emulated.
+pub fn patience() -> Duration {
+    const WAIT: Duration = Duration::from_secs(30);
+    WAIT * std::env::var("CORTEN_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// Whether the tests can run here; prints what is missing.
@@ -33,12 +43,43 @@ pub fn possible() -> bool {
     root && busybox().is_some()
 }
 
-fn busybox() -> Option<PathBuf> {
-    let found = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|p| p.exists())?;
-    // One that needs libraries would not run in an otherwise empty root.
-    let text = fs::read(&found).ok()?;
-    let interpreter = b"/lib64/ld-linux-x86-64.so.2";
-    (!text.windows(interpreter.len()).any(|w| w == interpreter)).then_some(found)
+/// The host's, if it can be used; looked at once, as that takes longer than a container.
+fn busybox() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let found =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|p| p.exists())?;
+        // One that needs libraries would not run in an otherwise empty root.
+        let text = fs::read(&found).ok()?;
+        let interpreter = b"/lib64/ld-linux-x86-64.so.2";
+        (!text.windows(interpreter.len()).any(|w| w == interpreter)).then_some(found)
+    };
+    FOUND.get_or_init(find).as_deref()
+}
+
+/// A copy that the bundles of this time share: an emulated machine takes long to write one, and to translate each for itself.
+fn shared_busybox() -> Arc<tempfile::TempDir> {
+    static SHARED: Mutex<Weak<tempfile::TempDir>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap();
+    shared.upgrade().unwrap_or_else(|| {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let copy = directory.path().join("busybox");
+        fs::copy(busybox().unwrap(), &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        *shared = Arc::downgrade(&directory);
+        directory
+    })
+}
+
+/// What `spec` writes.
+fn example() -> Value {
+    static EXAMPLE: OnceLock<Value> = OnceLock::new();
+    let make = || {
+        let directory = tempfile::tempdir().unwrap();
+        text(&Command::new(program()).args(["spec", "--bundle"]).arg(directory.path()).output().unwrap());
+        serde_json::from_slice(&fs::read(directory.path().join("config.json")).unwrap()).unwrap()
+    };
+    EXAMPLE.get_or_init(make).clone()
 }
 
 /// The runtime's command line: an example that is built with the tests.
@@ -57,21 +98,23 @@ impl Bundle {
         for name in ["bin", "proc", "sys", "dev", "etc", "tmp"] {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
-        fs::copy(busybox().unwrap(), rootfs.join("bin/busybox")).unwrap();
-        fs::set_permissions(rootfs.join("bin/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
+        let busybox = shared_busybox();
+        fs::hard_link(busybox.path().join("busybox"), rootfs.join("bin/busybox")).unwrap();
         for applet in APPLETS {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
-        let example = directory.path().join("example");
-        fs::create_dir(&example).unwrap();
-        let made = Command::new(program()).args(["spec", "--bundle"]).arg(&example).status().unwrap();
-        assert!(made.success());
-        let mut config: Value =
-            serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap();
-        config["process"]["terminal"] = false.into();
-        config["process"]["args"] = json!(args);
-        config["root"]["readonly"] = false.into();
-        Self { directory, config }
+        let mut bundle = Self { directory, _busybox: busybox, config: json!({"process": {"args": args}}) };
+        bundle.adopt(example());
+        bundle
+    }
+
+    /// Takes `example` for its configuration, with what it runs and a root that can be written to.
+    pub fn adopt(&mut self, example: Value) {
+        let args = self.config["process"]["args"].clone();
+        self.config = example;
+        self.config["process"]["terminal"] = false.into();
+        self.config["process"]["args"] = args;
+        self.config["root"]["readonly"] = false.into();
     }
 
     /// One that runs a shell script.
@@ -158,8 +201,11 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        let id = self.id();
-        let _ = self.command(&["delete", "--force", &id]).output();
+        let records = fs::read_dir(self.path().join("state"));
+        if records.is_ok_and(|mut records| records.next().is_some()) {
+            let id = self.id();
+            let _ = self.command(&["delete", "--force", &id]).output();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, possible, text};
+use crate::bundle::{Bundle, patience, possible, text};
 
 /// Where groups are: one hierarchy for all controllers, or one for each.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -343,7 +343,7 @@ fn a_refused_change_leaves_all_as_it_was() {
 }
 
 pub fn wait_for(bundle: &Bundle, status: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + patience();
     loop {
         let state: Value = serde_json::from_str(&bundle.ok(&["state", &bundle.id()])).unwrap();
         if state["status"] == status {
@@ -445,7 +445,7 @@ fn running_out_of_memory_is_told_while_it_happens() {
 }
 
 pub fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + patience();
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "it never came to that");
         std::thread::yield_now();

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, possible};
+use crate::bundle::{Bundle, patience, possible};
 
 /// Counts for ever, in a file.
 const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
-
-/// Emulation is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether criu is there and works on this kernel; prints it if not.
 fn criu() -> bool {
@@ -50,9 +47,26 @@ fn count(bundle: &Bundle) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// The options of cgroup version 2, which are the host's.
+fn unified_options() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    line.split(' ').next_back().map(str::to_owned)
+}
+
+/// Waits until none of them is gone: another test's criu may be at work.
+fn await_options(before: &Option<String>) {
+    let deadline = Instant::now() + patience();
+    let now = || unified_options().unwrap_or_default();
+    while !before.iter().flat_map(|before| before.split(',')).all(|option| now().contains(option)) {
+        assert!(Instant::now() < deadline, "{before:?} became {:?}", now());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Waits until the counter is beyond `start`.
 fn await_count(bundle: &Bundle, start: u64) -> u64 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         let now = count(bundle);
         if now > start {
@@ -128,6 +142,7 @@ fn a_counter_goes_on_where_it_was() {
     if !possible() || !criu() {
         return;
     }
+    let options = unified_options();
     let mut bundle = counting();
     let source = bundle.path().join("source");
     fs::create_dir(&source).unwrap();
@@ -169,6 +184,7 @@ fn a_counter_goes_on_where_it_was() {
     assert_eq!(state(&bundle)["status"], "stopped");
     bundle.ok(&["delete", &id]);
     bundle.assert_nothing_left();
+    await_options(&options);
 }
 
 #[test]
@@ -202,7 +218,7 @@ fn a_restored_container_is_attended() {
     let id = bundle.id();
     let mut command = bundle.command(&["run", "--keep", &id]);
     let first = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !bundle.command(&["exec", &id, "true"]).output().unwrap().status.success() {
         assert!(Instant::now() < deadline, "it does not start");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::bundle::{Bundle, possible};
+use crate::bundle::{Bundle, patience, possible};
 
 /// How long commands are given at random.
 const STORM: Duration = Duration::from_secs(4);
@@ -38,7 +38,7 @@ fn processes(word: &str) -> Vec<String> {
 fn await_none(word: &str) {
     let started = Instant::now();
     while !processes(word).is_empty() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", processes(word));
+        assert!(started.elapsed() < patience(), "{:?}", processes(word));
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -289,7 +289,7 @@ fn too_little_memory_is_noticed() {
     if !possible() {
         return;
     }
-    let mut bundle = Bundle::script("x=$(yes | head -c 200000000)");
+    let mut bundle = Bundle::new(&["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]);
     bundle.config["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
     let output = bundle.run();
     assert_eq!(output.status.code(), Some(137), "{}", String::from_utf8_lossy(&output.stderr));

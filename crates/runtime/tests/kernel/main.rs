@@ -10,6 +10,7 @@ mod cgroups;
 mod checkpoint;
 mod concurrency;
 mod containers;
+mod delegated;
 mod faults;
 mod given;
 mod hooks;

@@ -28,11 +28,7 @@ impl Rootless {
         let mut made =
             as_user(Command::new(program()).args(["spec", "--rootless", "--bundle"]).arg(&example));
         text(&made.output().unwrap());
-        let args = bundle.config["process"]["args"].clone();
-        bundle.config = serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap();
-        bundle.config["process"]["terminal"] = false.into();
-        bundle.config["process"]["args"] = args;
-        bundle.config["root"]["readonly"] = false.into();
+        bundle.adopt(serde_json::from_slice(&fs::read(example.join("config.json")).unwrap()).unwrap());
         Self { bundle }
     }
 
