@@ -151,10 +151,15 @@ fn wishes_that_cannot_be_are_refused_in_dockers_words() {
     }
 }
 
+/// What asks a web server for its first page.
+fn question(address: &str, port: &str) -> String {
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {address} {port} | tail -n 1")
+}
+
 /// What a server in a container answers that is asked from the host.
-fn fetch(host: &Host, url: &str) -> Option<String> {
-    let output = host.program("busybox", ["wget", "-T", "3", "-qO-", url]).run();
-    (output.code == 0).then_some(output.stdout)
+fn fetch(host: &Host, address: &str, port: &str) -> Option<String> {
+    let output = host.program("sh", ["-c", &question(address, port)]).run();
+    Some(output.stdout.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// A container that serves its name at port 80.
@@ -181,20 +186,16 @@ fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
             "{{range (index .NetworkSettings.Ports \"80/tcp\")}}{{.HostPort}} {{end}}",
         );
         let any = any.split(' ').find(|port| !port.starts_with("808")).unwrap().to_owned();
-        wait_for("the server", || fetch(&host, "http://127.0.0.1:8080/"));
-        for url in [
-            format!("http://{gateway}:8080/"),
-            "http://127.0.0.1:8081/".to_owned(),
-            format!("http://127.0.0.1:{any}/"),
-        ] {
-            assert_eq!(fetch(&host, &url).as_deref(), Some("one\n"), "{url}");
+        wait_for("the server", || fetch(&host, "127.0.0.1", "8080"));
+        for (address, port) in [(gateway.as_str(), "8080"), ("127.0.0.1", "8081"), ("127.0.0.1", &any)] {
+            assert_eq!(fetch(&host, address, port).as_deref(), Some("one"), "{address}:{port}");
         }
         // From another container, and from itself, by way of the host.
         for name in ["one", "two"] {
-            let asked = inside(&host, cli, name, &format!("wget -T 3 -qO- http://{gateway}:8080/"));
+            let asked = inside(&host, cli, name, &question(&gateway, "8080"));
             assert_eq!(asked, "one");
         }
-        assert_eq!(fetch(&host, &format!("http://{gateway}:8081/")), None, "that one is for the host alone");
+        assert_eq!(fetch(&host, &gateway, "8081"), None, "that one is for the host alone");
         let listed = host.cli(cli, ["ps", "--format", "{{.Names}} {{.Ports}}"]).ok();
         assert!(
             listed.contains("0.0.0.0:8080->80/tcp") && listed.contains("127.0.0.1:8081->80/tcp"),
@@ -206,7 +207,7 @@ fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
         wait_for("the port to be free", || {
             host.cli(cli, ["run", "--rm", "-p", "8080:80", "busybox", "true"]).run().code.eq(&0).then_some(())
         });
-        assert_eq!(fetch(&host, "http://127.0.0.1:8080/"), None);
+        assert_eq!(fetch(&host, "127.0.0.1", "8080"), None);
     }
 }
 
@@ -214,7 +215,7 @@ fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
 fn ports_stay_open_without_a_daemon_and_packet_filters_are_put_back() {
     let mut host = Host::apart();
     serve(&host, Cli::Corten, "one", &["-p", "8080:80"]);
-    let answers = |host: &Host| fetch(host, "http://127.0.0.1:8080/").as_deref() == Some("one\n");
+    let answers = |host: &Host| fetch(host, "127.0.0.1", "8080").as_deref() == Some("one");
     wait_for("the server", || answers(&host).then_some(()));
     host.kill_daemon();
     assert!(answers(&host), "without a daemon");
