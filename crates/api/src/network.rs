@@ -195,6 +195,22 @@ record! {
         pub labels: BTreeMap<String, String>,
     }
 
+    /// The body of `POST /networks/{id}/connect`.
+    pub struct ConnectRequest {
+        /// The container's name or id.
+        pub container: String,
+        /// What is asked of the network.
+        pub endpoint_config: Option<EndpointSettings>,
+    }
+
+    /// The body of `POST /networks/{id}/disconnect`.
+    pub struct DisconnectRequest {
+        /// The container's name or id.
+        pub container: String,
+        /// Whether it is to be cut off in any case.
+        pub force: bool,
+    }
+
     /// The answer to `POST /networks/create`.
     pub struct CreateResponse {
         /// The id.

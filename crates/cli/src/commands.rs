@@ -42,9 +42,6 @@ pub const NOT_YET: &[&str] = &[
     "update",
 ];
 
-/// The same of the group `network`.
-pub const NETWORK_NOT_YET: &[&str] = &["connect", "create", "disconnect", "prune", "rm"];
-
 /// The root of the tree.
 #[must_use]
 pub fn root() -> &'static Command {

@@ -120,8 +120,7 @@ fn start(program: &str, args: Vec<String>) -> Started {
 
 fn unknown(path: &str, name: &str, command: &Command, place: &mut Place) -> Error {
     path.clone_into(&mut place.path);
-    let of_network = command.name == "network" && commands::NETWORK_NOT_YET.contains(&name);
-    if of_network || commands::NOT_YET.contains(&name) {
+    if commands::NOT_YET.contains(&name) {
         return Error::Message(format!("'{path} {name}' is not supported yet by this version of corten"));
     }
     place.usage = if command.name.is_empty() { String::new() } else { format!("Usage:  {path}") };

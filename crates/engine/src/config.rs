@@ -21,6 +21,8 @@ pub struct Config {
     pub cgroup_parent: Option<String>,
     /// The size of `/dev/shm` where a container does not say.
     pub default_shm_size_bytes: Option<i64>,
+    /// Whether there is no default bridge network: containers that name no network have none.
+    pub no_bridge: bool,
     /// Whether containers get labels of SELinux, where the host has it.
     pub selinux: bool,
     /// Whether the daemon logs more, for `info`.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use api::container::{
     CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse,
 };
+use api::network::EndpointSettings;
 use shim::wire::{Streams, Target};
 use tokio::sync::oneshot;
 
@@ -220,6 +221,19 @@ impl Containers {
         // A client that goes away does not stop half-way what it has begun.
         let renamed = self.context.tasks.spawn(rename(handle, name));
         renamed.await.map_err(|e| Error::system("a bug: rename panicked").with_source(e))?
+    }
+
+    /// Connects it with one more network.
+    pub async fn connect(&self, name: &str, network: &str, settings: &EndpointSettings) -> Result<()> {
+        create::refuse::endpoint_settings(network, settings)?;
+        let attachment = Box::new(self.context.networks.attachment(network, settings)?);
+        self.ask(name, |reply| Command::Connect { attachment, reply }).await
+    }
+
+    /// Disconnects it from a network.
+    pub async fn disconnect(&self, name: &str, network: &str) -> Result<()> {
+        let network = self.context.networks.id_of(network)?;
+        self.ask(name, |reply| Command::Disconnect { network, reply }).await
     }
 
     /// Its processes, in the columns that `ps` with these arguments has.

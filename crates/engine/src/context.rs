@@ -16,6 +16,7 @@ use crate::exec_root::ExecRoot;
 use crate::execs::table::Table;
 use crate::host::Host;
 use crate::images::Images;
+use crate::networks::Networks;
 use crate::supervisor::Sealed;
 use crate::volumes::Volumes;
 
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub index: Arc<Index>,
     pub execs: Table,
     pub volumes: Arc<Volumes>,
+    pub networks: Arc<Networks>,
     pub images: Images,
     pub sealed: Sealed,
     pub host: Host,

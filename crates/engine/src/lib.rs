@@ -48,7 +48,6 @@ pub struct Engine {
     context: Arc<Context>,
     containers: containers::Containers,
     execs: execs::Execs,
-    networks: networks::Networks,
     system: system::System,
 }
 
@@ -66,7 +65,6 @@ impl Engine {
         Ok(Arc::new(Self {
             containers: containers::Containers::new(Arc::clone(&context)),
             execs: execs::Execs::new(Arc::clone(&context)),
-            networks: networks::Networks::new(Arc::clone(&context.index)),
             system: system::System::new(Arc::clone(&context), id),
             context,
         }))
@@ -106,8 +104,8 @@ impl Engine {
     }
 
     /// Networks.
-    pub fn networks(&self) -> &networks::Networks {
-        &self.networks
+    pub fn networks(&self) -> &Arc<networks::Networks> {
+        &self.context.networks
     }
 
     /// The engine itself.
@@ -159,6 +157,13 @@ fn open(config: Config) -> Result<(Context, String)> {
             (tasks.clone(), closing.clone()),
         ),
         volumes: Arc::new(volumes::Volumes::open(store.clone(), Arc::clone(&events))?),
+        networks: networks::Networks::open(
+            store.clone(),
+            Arc::clone(&events),
+            Arc::clone(&index),
+            &config,
+            &id,
+        )?,
         events,
         index,
         execs: execs::table::Table::default(),

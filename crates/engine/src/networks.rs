@@ -1,28 +1,96 @@
-//! Networks: `none` and `host`, which every engine has.
+//! Networks: bridges of this host, and `none` and `host`, which are none.
+//!
+//! A network is a record in the store and a bridge. The record comes first when one is made and goes last when it is removed, so that a bridge
+//! always has its record; where the bridge is missing it is made again when a container needs it.
+
+mod filter;
+mod join;
+mod live;
+pub(crate) mod ports;
+mod publish;
+mod record;
+mod show;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::Filters;
-use api::network::{EndpointResource, Inspect, Ipam, Network};
+use api::container::{HostConfig, NetworkingConfig};
+use api::network::{CreateRequest, CreateResponse, EndpointSettings, Inspect, Network, PruneReport};
+use api::{Filters, timestamp};
+use ipnet::IpNet;
+use network::bridge;
+use network::firewall::Port;
+use network::ipam::Defaults;
+use serde::{Deserialize, Serialize};
+use storage::{NewRecord, Store};
 
-use crate::containers::index::Index;
-use crate::{Error, Result};
+use crate::blocking;
+use crate::config::Config;
+use crate::containers::index::{Handle, Index};
+use crate::containers::show::nanoseconds;
+use crate::error::{Error, Result};
+use crate::events::{Events, Subject};
+use crate::names;
 
-/// The names there are, and with each the letter its id is made of: fixed, so that it is the same after every start.
-const ALL: [(&str, &str); 2] = [("none", "0"), ("host", "f")];
-/// The filters that are understood.
-const FILTERS: &[&str] = &["driver", "id", "label", "name", "scope", "type", "dangling"];
+use filter::Filter;
+pub(crate) use join::Joined;
+pub use join::Places;
+pub use live::Endpoint;
+use live::Live;
+pub use ports::Published;
+use record::{BRIDGE, Record};
+
+/// The kind of a network's record in the store.
+const NETWORK: &str = "network";
+/// The names of networks that are none, and with each the letter its id is made of: fixed, so that it is the same after every start.
+const PLAIN: [(&str, &str); 2] = [(NONE, "0"), ("host", "f")];
+/// The network of containers that are to have none.
+const NONE: &str = "none";
+/// What prune can be filtered by.
+const PRUNE_FILTERS: &[&str] = &["label", "label!", "until"];
+/// How many characters of an id are enough to name a network by.
+const ID_PREFIX_MIN: usize = 2;
+/// The name that stands for the network of containers that ask for none.
+const DEFAULT: &str = "default";
 
 /// The networks.
 #[derive(Debug)]
 pub struct Networks {
+    store: Store,
+    events: Arc<Events>,
     index: Arc<Index>,
+    defaults: Defaults,
+    /// By id.
+    state: Mutex<BTreeMap<String, Live>>,
+    /// The packet filters. Taken before the state, where both are.
+    filter: Mutex<Filter>,
+    /// What containers have published, by their ids.
+    published: Mutex<BTreeMap<String, Outlet>>,
 }
 
-/// The id of a network, by its name.
-pub(crate) fn id_of(name: &str) -> Option<String> {
-    ALL.iter().find(|(known, _)| *known == name).map(|(known, letter)| id(known, letter))
+/// The published ports of a container that runs.
+#[derive(Debug)]
+struct Outlet {
+    rules: Vec<Port>,
+    /// What holds the ports of the host.
+    _held: Vec<OwnedFd>,
+}
+
+/// A network that a container is to be connected with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its id.
+    pub network: String,
+    /// Its name.
+    pub name: String,
+    /// What is asked of it.
+    pub settings: EndpointSettings,
+}
+
+/// The id of a network that is none, by its name.
+pub(crate) fn plain_id(name: &str) -> Option<String> {
+    PLAIN.iter().find(|(known, _)| *known == name).map(|(known, letter)| id(known, letter))
 }
 
 /// The name's bytes in hexadecimal, filled up to 64 digits.
@@ -31,66 +99,324 @@ fn id(name: &str, letter: &str) -> String {
     format!("{name}{}", letter.repeat(64 - name.len()))
 }
 
-fn network(name: &str, id: String) -> Network {
-    Network {
-        name: name.to_owned(),
-        id,
-        created: api::timestamp::ZERO.to_owned(),
-        scope: "local".to_owned(),
-        driver: if name == "none" { "null" } else { name }.to_owned(),
-        enable_ipv4: true,
-        ipam: Ipam { driver: "default".to_owned(), ..Ipam::default() },
-        ..Network::default()
-    }
+fn not_found(name: &str) -> Error {
+    Error::not_found(format!("network {name} not found"))
 }
 
 impl Networks {
-    pub(crate) fn new(index: Arc<Index>) -> Self {
-        Self { index }
+    /// Reads the networks of a store; the one that every engine has is made if it is not there. `machine` is this installation's id.
+    pub(crate) fn open(
+        store: Store,
+        events: Arc<Events>,
+        index: Arc<Index>,
+        config: &Config,
+        machine: &str,
+    ) -> Result<Arc<Self>> {
+        let mut host = [0; 5];
+        for (at, byte) in host.iter_mut().enumerate() {
+            let digits = machine.get(at * 2..at * 2 + 2).unwrap_or_default();
+            *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
+        }
+        let networks = Arc::new_cyclic(|networks| Self {
+            store,
+            events,
+            index,
+            defaults: Defaults::of_host(host),
+            state: Mutex::default(),
+            filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
+            published: Mutex::default(),
+        });
+        let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;
+        for row in rows {
+            match serde_json::from_slice::<Record>(&row.json) {
+                // With --bridge none it is there again once it is wanted.
+                Ok(record) if record.is_default() && config.no_bridge => {}
+                Ok(record) => drop(networks.state().insert(record.id.clone(), Live::of(record)?)),
+                // It is left alone, for a person or a newer version to look at.
+                Err(error) => tracing::error!(id = %row.id, %error, "cannot read a network's record"),
+            }
+        }
+        if !config.no_bridge && !networks.state().values().any(|live| live.record.is_default()) {
+            let subnet = networks.defaults.v4(&networks.taken()?).map_err(record::invalid)?;
+            networks.keep(Record::default_bridge(names::new_id()?, subnet)?)?;
+        }
+        Ok(networks)
+    }
+
+    fn state(&self) -> MutexGuard<'_, BTreeMap<String, Live>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The subnets that nobody else may have: those of networks, and where the host has routes to.
+    fn taken(&self) -> Result<Vec<IpNet>> {
+        let mut taken = bridge::routes(&join::route()?).map_err(join::kernel)?;
+        taken.extend(self.state().values().flat_map(|live| live.record.pools.iter().map(|pool| pool.subnet)));
+        Ok(taken)
+    }
+
+    fn keep(&self, record: Record) -> Result<()> {
+        let json = serde_json::to_vec(&record)
+            .map_err(|e| Error::system(format!("cannot write network {}", record.name)).with_source(e))?;
+        let new = NewRecord { kind: NETWORK, id: &record.id, name: Some(&record.name), json: &json };
+        self.store.transaction(|tx| tx.insert_record(&new))?;
+        self.state().insert(record.id.clone(), Live::of(record)?);
+        Ok(())
+    }
+
+    /// The record of the network that a person means: by id, by name, or by an id's beginning that fits one alone.
+    fn find(&self, text: &str) -> Result<Arc<Record>> {
+        let state = self.state();
+        let all = || state.values().map(|live| &live.record);
+        if let Some(found) = all().find(|r| r.id == text).or_else(|| all().find(|r| r.name == text)) {
+            return Ok(Arc::clone(found));
+        }
+        let begins = |record: &&Arc<Record>| text.len() >= ID_PREFIX_MIN && record.id.starts_with(text);
+        let mut found = all().filter(begins);
+        match (found.next(), found.next()) {
+            (Some(record), None) => Ok(Arc::clone(record)),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("network {text} is ambiguous (several ids begin with it)")))
+            }
+            (None, _) => Err(not_found(text)),
+        }
+    }
+
+    /// Makes a network.
+    pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<CreateResponse> {
+        let this = Arc::clone(self);
+        blocking::run("create a network", move || this.create_blocking(request)).await
+    }
+
+    fn create_blocking(&self, request: CreateRequest) -> Result<CreateResponse> {
+        let name = request.name.clone();
+        let there = |live: &Live| live.record.name == name;
+        if self.state().values().any(there) {
+            return Err(Error::conflict(format!("network with name {name} already exists")));
+        }
+        let record = Record::of_request(names::new_id()?, request, &self.defaults, &self.taken()?)?;
+        let id = record.id.clone();
+        self.keep(record.clone()).map_err(|error| match error.kind() {
+            crate::Kind::Conflict => Error::conflict(format!("network with name {name} already exists")),
+            _ => error,
+        })?;
+        let made = join::route().and_then(|host| join::ensure(&host, &record));
+        let made = made.and_then(|_| self.filter_network(&record));
+        if let Err(error) = made {
+            let _ = join::remove(&record);
+            self.forget(&record)?;
+            return Err(error);
+        }
+        self.tell(&record, "create", None);
+        Ok(CreateResponse { id, warning: String::new() })
+    }
+
+    fn forget(&self, record: &Record) -> Result<()> {
+        self.store.transaction(|tx| tx.delete_record(NETWORK, &record.id))?;
+        self.state().remove(&record.id);
+        Ok(())
+    }
+
+    /// Removes a network that no container is on.
+    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<()> {
+        if let Some((plain, _)) =
+            PLAIN.iter().find(|(known, letter)| *known == name || id(known, letter) == name)
+        {
+            return Err(predefined(plain));
+        }
+        let (this, name) = (Arc::clone(self), name.to_owned());
+        blocking::run("remove a network", move || this.remove_blocking(&name)).await
+    }
+
+    fn remove_blocking(&self, name: &str) -> Result<()> {
+        let record = self.find(name)?;
+        if record.is_default() {
+            return Err(predefined(&record.name));
+        }
+        let active =
+            self.state().get(&record.id).map(|live| live.endpoints.keys().cloned().collect::<Vec<_>>());
+        let active = active.unwrap_or_default();
+        if !active.is_empty() {
+            let who = active.iter().map(|id| {
+                let name = self.index.find(id).map(|handle| handle.record().name.clone()).unwrap_or_default();
+                format!("name:{name:?} id:{:?}", id.get(..12).unwrap_or(id))
+            });
+            let who: Vec<String> = who.collect();
+            return Err(Error::forbidden(format!(
+                "error while removing network: network {} has active endpoints ({})",
+                record.name,
+                who.join(", ")
+            )));
+        }
+        join::remove(&record)?;
+        self.forget(&record)?;
+        self.unfilter_network(&record);
+        self.tell(&record, "destroy", None);
+        Ok(())
+    }
+
+    /// Removes all that no container uses, running or not.
+    pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
+        filters.validate(PRUNE_FILTERS).map_err(|e| Error::invalid(e.to_string()))?;
+        let until = until(filters)?;
+        let used: Vec<String> = self
+            .index
+            .all()
+            .iter()
+            .flat_map(|handle| {
+                handle.record().attachments.iter().map(|a| a.network.clone()).collect::<Vec<_>>()
+            })
+            .collect();
+        let wanted: Vec<Arc<Record>> = {
+            let state = self.state();
+            let all = state.values().map(|live| Arc::clone(&live.record));
+            all.filter(|record| !record.is_default() && !used.contains(&record.id))
+                .filter(|record| until.is_none_or(|until| nanoseconds(Some(record.created)) < until))
+                .filter(|record| show::labels_match(filters, &record.labels))
+                .collect()
+        };
+        let mut report = PruneReport::default();
+        for record in wanted {
+            match self.remove(&record.id).await {
+                Ok(()) => report.networks_deleted.push(record.name.clone()),
+                // Taken or removed by somebody since.
+                Err(Error::Forbidden(_) | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(report)
     }
 
     /// Lists them.
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Network>> {
-        filters.validate(FILTERS).map_err(|e| Error::invalid(e.to_string()))?;
-        let among = |key: &str, test: &dyn Fn(&str) -> bool| {
-            filters.get(key).next().is_none() || filters.get(key).any(test)
-        };
-        let dangling = filters.flag("dangling").map_err(|e| Error::invalid(e.to_string()))?;
-        Ok(ALL
-            .iter()
-            .map(|(name, letter)| network(name, id(name, letter)))
-            .filter(|n| {
-                among("name", &|v| n.name.contains(v))
-                    && among("id", &|v| n.id.starts_with(v))
-                    && among("driver", &|v| n.driver == v)
-                    && among("scope", &|v| n.scope == v)
-                    && among("type", &|v| v == "builtin")
-                    && filters.get("label").next().is_none()
-                    && dangling != Some(true)
-            })
-            .collect())
+        show::list(self, filters)
     }
 
     /// All about one, by name or id.
     pub async fn inspect(&self, name: &str) -> Result<Inspect> {
-        let found = ALL
-            .iter()
-            .map(|(known, letter)| (*known, id(known, letter)))
-            .find(|(known, id)| *known == name || (name.len() >= 2 && id.starts_with(name)));
-        let Some((known, id)) = found else {
-            return Err(Error::not_found(format!("network {name} not found")));
-        };
-        let containers: BTreeMap<String, EndpointResource> = self
-            .index
-            .all()
-            .iter()
-            .map(|handle| handle.record())
-            .filter(|record| record.host.network_mode == known && record.life.pid().is_some())
-            .map(|record| {
-                let resource = EndpointResource { name: record.name.clone(), ..EndpointResource::default() };
-                (record.id.clone(), resource)
-            })
-            .collect();
-        Ok(Inspect { containers, network: network(known, id) })
+        show::inspect(self, name)
     }
+
+    /// What a container that is being made is to be connected with.
+    pub(crate) fn attachments(
+        &self,
+        host: &HostConfig,
+        networking: Option<&NetworkingConfig>,
+    ) -> Result<Vec<Attachment>> {
+        let mode = host.network_mode.clone();
+        let asked: Vec<(&String, &EndpointSettings)> =
+            networking.iter().flat_map(|networking| &networking.endpoints_config).collect();
+        if plain_id(&mode).is_some() || mode.starts_with("container:") {
+            return match asked.iter().find(|(name, _)| **name != mode && *name != DEFAULT) {
+                Some((name, _)) => Err(Error::invalid(format!(
+                    "container cannot be connected to network {name} and to {mode} at once"
+                ))),
+                None => Ok(Vec::new()),
+            };
+        }
+        let first = self.named(&mode)?;
+        let mut all: Vec<Attachment> = Vec::new();
+        for (name, settings) in &asked {
+            let record = if *name == DEFAULT { Arc::clone(&first) } else { self.named(name)? };
+            all.push(attachment(&record, settings)?);
+        }
+        if !all.iter().any(|attachment| attachment.network == first.id) {
+            all.push(attachment(&first, &EndpointSettings::default())?);
+        }
+        // The network that gives the mode its name comes first, the others by their names.
+        all.sort_by_key(|attachment| (attachment.network != first.id, attachment.name.clone()));
+        all.dedup_by(|one, other| one.network == other.network);
+        Ok(all)
+    }
+
+    /// Not a 404: a client would take that for a missing image, and pull it.
+    fn named(&self, name: &str) -> Result<Arc<Record>> {
+        self.find(name).map_err(|error| Error::invalid(error.to_string()))
+    }
+
+    /// What a container is to be connected with further.
+    pub(crate) fn attachment(&self, name: &str, settings: &EndpointSettings) -> Result<Attachment> {
+        if plain_id(name).is_some() {
+            return Err(Error::forbidden(format!("container cannot be connected to {name} network")));
+        }
+        attachment(&*self.find(name)?, settings)
+    }
+
+    /// The network of containers that name none.
+    pub(crate) fn default_mode(&self) -> &'static str {
+        if self.state().values().any(|live| live.record.is_default()) { BRIDGE } else { NONE }
+    }
+
+    /// The id of the network that a person means.
+    pub(crate) fn id_of(&self, name: &str) -> Result<String> {
+        plain_id(name).map_or_else(|| self.find(name).map(|record| record.id.clone()), Ok)
+    }
+
+    fn tell(&self, record: &Record, action: &str, container: Option<&str>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), record.name.clone()),
+            ("type".to_owned(), record.driver.clone()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
+        self.events.emit(Subject::Network, action, &record.id, attributes);
+    }
+
+    /// Tells the world that a container is on networks, or is no more.
+    pub(crate) fn tell_endpoints(&self, container: &str, endpoints: &[Endpoint], action: &str) {
+        for endpoint in endpoints {
+            let found = self.state().get(&endpoint.network).map(|live| Arc::clone(&live.record));
+            if let Some(record) = found {
+                self.tell(&record, action, Some(container));
+            }
+        }
+    }
+}
+
+/// The time that `until` names, in nanoseconds since 1970.
+fn until(filters: &Filters) -> Result<Option<i64>> {
+    let mut until = None;
+    for text in filters.get("until") {
+        until = timestamp::parse_query(text, timestamp::now()).map_err(|e| Error::invalid(e.to_string()))?;
+    }
+    Ok(until)
+}
+
+fn predefined(name: &str) -> Error {
+    Error::forbidden(format!("{name} is a pre-defined network and cannot be removed"))
+}
+
+fn attachment(record: &Record, settings: &EndpointSettings) -> Result<Attachment> {
+    live::check_settings(record, settings)?;
+    let user_defined = [
+        (
+            !settings.aliases.is_empty() && record.is_default(),
+            "network-scoped aliases are only supported for user-defined networks",
+        ),
+        (!settings.links.is_empty(), "links (Links, --link) are not available yet"),
+        (!settings.driver_opts.is_empty(), "options of endpoints (DriverOpts) are not available yet"),
+    ];
+    if let Some((_, text)) = user_defined.iter().find(|(wrong, _)| *wrong) {
+        return Err(Error::invalid(*text));
+    }
+    Ok(Attachment { network: record.id.clone(), name: record.name.clone(), settings: settings.clone() })
+}
+
+/// The address of a container's own, for `/etc/hosts`, and the names that lead to it.
+pub(crate) fn own_hosts(endpoints: &[Endpoint], hostname: &str, domainname: &str) -> Vec<(String, String)> {
+    let names = match domainname {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    };
+    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    addresses.map(|net| (net.addr().to_string(), names.clone())).collect()
+}
+
+/// The containers that run on a network that is none.
+fn on_plain(index: &Index, name: &str) -> Vec<Arc<Handle>> {
+    let all = index.all();
+    all.into_iter()
+        .filter(|handle| {
+            let record = handle.record();
+            record.host.network_mode == name && record.life.pid().is_some()
+        })
+        .collect()
 }

@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub host: &'a Host,
     /// Its cgroup, counted from the root of the hierarchies.
     pub cgroup: &'a Path,
+    /// The network namespace that is made for it, if one is.
+    pub network: Option<&'a Path>,
 }
 
 /// What had to be looked up on the host.
@@ -150,7 +152,7 @@ pub fn plan_start(request: &Request<'_>, resolved: &Resolved) -> Result<Plan> {
 
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces::plan(host, machine)))
+        .set_namespaces(Some(namespaces::plan(host, machine, request.network)))
         .set_devices(Some(devices::nodes(&resolved.devices)))
         .set_resources(Some(resources::plan(host, machine, resolved)?))
         .set_cgroups_path(Some(request.cgroup.to_owned()))

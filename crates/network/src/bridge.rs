@@ -211,6 +211,17 @@ fn settle(host: &Socket, inside: &Namespace, endpoint: &Endpoint) -> Result<(), 
     host.tell(link::hairpin(port.index)).on(format_args!("set up {}", endpoint.port))
 }
 
+/// Sends what has no other way by these gateways.
+pub fn send_by(inside: &Namespace, interface: &str, gateways: &[IpAddr]) -> Result<(), Error> {
+    let own = device(inside.route(), interface)?.ok_or_else(|| Error {
+        what: format!("find network device {interface}"),
+        source: Cause::Io(io::Error::from_raw_os_error(ENODEV)),
+    })?;
+    let routes =
+        gateways.iter().map(|gateway| link::route(everything(*gateway), Some(*gateway), own.index, None));
+    inside.route().tell_all(routes.collect()).on(format_args!("send everything by {interface}"))
+}
+
 /// All addresses of the same family.
 fn everything(address: IpAddr) -> IpNet {
     let none: IpAddr = match address {

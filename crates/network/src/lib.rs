@@ -4,6 +4,8 @@
 //! made again from them, and is: see `docs/design/network.md`.
 
 pub mod bridge;
+pub mod firewall;
 pub mod ipam;
 pub mod link;
 pub mod namespace;
+pub mod ports;

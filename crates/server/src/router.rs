@@ -105,12 +105,12 @@ async fn volumes(call: Call, method: &Method, segments: &[&str]) -> Answer {
 async fn networks(call: Call, method: &Method, segments: &[&str]) -> Answer {
     match (method.as_str(), segments) {
         ("GET", []) => networks::list(call).await,
-        ("POST", ["create"]) => Err(Failure::absent("network create")),
-        ("POST", ["prune"]) => networks::prune(&call),
+        ("POST", ["create"]) => networks::create(call).await,
+        ("POST", ["prune"]) => networks::prune(call).await,
         ("GET", [id]) => networks::inspect(call, id).await,
         ("DELETE", [id]) => networks::remove(call, id).await,
-        ("POST", [_, "connect"]) => Err(Failure::absent("network connect")),
-        ("POST", [_, "disconnect"]) => Err(Failure::absent("network disconnect")),
+        ("POST", [id, "connect"]) => networks::connect(call, id).await,
+        ("POST", [id, "disconnect"]) => networks::disconnect(call, id).await,
         _ => Err(Failure::page_not_found()),
     }
 }

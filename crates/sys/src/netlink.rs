@@ -251,6 +251,79 @@ impl Socket {
         first.map_or(Ok(()), Err)
     }
 
+    /// Sends messages of which the kernel carries out all or none, with what begins and ends such a batch among them. The last but one is
+    /// made to ask for an answer, which comes behind the refusals of those before it; the first of these is returned.
+    pub fn transact(&self, mut messages: Vec<Message>) -> Result<(), Refusal> {
+        let failed = |error| Refusal { index: 0, said: None, error };
+        let Some(last) = messages.len().checked_sub(2) else { return Ok(()) };
+        messages[last].bytes[6] |= ACK as u8;
+        let mut bytes = Vec::with_capacity(messages.iter().map(Message::size).sum());
+        for (number, message) in (0..).zip(&mut messages) {
+            bytes.extend(message.finish(number).map_err(failed)?);
+        }
+        // A batch goes at once or not at all, and what a socket may send at once is little at first.
+        if bytes.len() > BUFFER_BYTES {
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len() + BUFFER_BYTES)
+                .map_err(|error| failed(error.into()))?;
+        }
+        self.send(&bytes).map_err(failed)?;
+        let mut first: Option<Refusal> = None;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let mut answer = self.receive(&mut buffer).map_err(failed)?;
+            while !answer.is_empty() {
+                let (rest, end) = next_end(answer).map_err(failed)?;
+                answer = rest;
+                let Some((number, end)) = end else { continue };
+                let refused = end.is_err();
+                first = first.or(end.err());
+                // A refusal of what begins the batch is one of it all, and nothing follows.
+                if number as usize == last || (number == 0 && refused) {
+                    return first.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
+    /// The number that the kernel knows this end of the conversation by.
+    pub fn port(&self) -> io::Result<u32> {
+        // It gives one with the first message, or when asked to.
+        match rustix::net::bind(&self.fd, &netlink::SocketAddrNetlink::new(0, 0)) {
+            // There is one.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let address = rustix::net::getsockname(&self.fd)?;
+        let address = netlink::SocketAddrNetlink::try_from(address).map_err(|_| Errno::AFNOSUPPORT)?;
+        Ok(address.pid())
+    }
+
+    /// Has this end hear what the kernel tells all in `group`.
+    pub fn join(&self, group: i32) -> io::Result<()> {
+        // An end without a number hears nothing.
+        self.port()?;
+        let size = size_of::<i32>() as libc::socklen_t;
+        let (fd, group) = (self.fd.as_raw_fd(), (&raw const group).cast());
+        // SAFETY: reads `size` bytes, those of one live `i32`.
+        match unsafe { libc::setsockopt(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group, size) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits for what is told to the groups that were joined, and gives each message to `take`: the number of the end whose doing it is
+    /// about, its kind and its body. Once some was lost because nobody listened for too long, the error is `ENOBUFS`.
+    pub fn hear(&self, mut take: impl FnMut(u32, u16, &[u8])) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut heard = self.receive(&mut buffer)?;
+        while !heard.is_empty() {
+            let (rest, message) = next(heard)?;
+            take(message.port, message.kind, message.body);
+            heard = rest;
+        }
+        Ok(())
+    }
+
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         retry_on_intr(|| rustix::net::send(&self.fd, bytes, SendFlags::empty()))?;
         Ok(())
@@ -306,6 +379,7 @@ fn next_end(answer: &[u8]) -> io::Result<(&[u8], Option<End>)> {
 /// A message that was received.
 struct Received<'a> {
     number: u32,
+    port: u32,
     kind: u16,
     flags: u16,
     body: &'a [u8],
@@ -316,6 +390,7 @@ fn next(answer: &[u8]) -> io::Result<(&[u8], Received<'_>)> {
     let body = answer.get(HEADER_BYTES..length).ok_or(Errno::BADMSG)?;
     let received = Received {
         number: u32_at(answer, 8).ok_or(Errno::BADMSG)?,
+        port: u32_at(answer, 12).ok_or(Errno::BADMSG)?,
         kind: u16::from_ne_bytes([answer[4], answer[5]]),
         flags: u16::from_ne_bytes([answer[6], answer[7]]),
         body,
@@ -361,6 +436,11 @@ pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind & !KIND_FLAGS, value))
     })
+}
+
+/// The number at a place, in the network's order.
+pub fn be32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    u32_at(bytes, at).map(u32::from_be)
 }
 
 /// The number at a place, in the machine's order.

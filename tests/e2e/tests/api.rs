@@ -178,7 +178,6 @@ fn what_is_not_there_is_refused_by_name() {
         ("GET", "/containers/x/stats", 501, "stats"),
         ("GET", "/containers/x/archive?path=/", 501, "archive"),
         ("GET", "/containers/x/export", 501, "export"),
-        ("POST", "/networks/create", 501, "network create"),
         ("GET", "/swarm", 503, "This node is not a swarm manager."),
         ("GET", "/nodes", 503, "This node is not a swarm manager."),
         ("GET", "/services", 503, "This node is not a swarm manager."),

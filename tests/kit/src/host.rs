@@ -1,6 +1,8 @@
 //! An engine of a test's own: roots in a temporary directory, a socket, a parent cgroup; and nothing left at its end.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -17,6 +19,8 @@ pub struct Host {
     flags: Vec<String>,
     daemon: Option<Child>,
     socket: PathBuf,
+    /// The network namespace of the daemon's own, if it has one.
+    namespace: Option<fs::File>,
 }
 
 /// Which command line drives the engine.
@@ -69,6 +73,30 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// How `nsenter` is told of a network namespace.
+fn enter(namespace: &fs::File) -> String {
+    format!("--net=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
+}
+
+/// A new network namespace with a loopback that is up.
+fn network_namespace() -> fs::File {
+    let mut holder = Command::new("unshare")
+        .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let mut line = String::new();
+    let output = holder.stdout.take().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    assert_eq!(line, "up\n", "a network namespace");
+    let file = fs::File::open(format!("/proc/{}/ns/net", holder.id())).expect("its namespace");
+    // At the end of its input it ends; the file keeps the namespace.
+    drop(holder.stdin.take());
+    holder.wait().expect("its end");
+    file
+}
+
 /// Skips a test: prints the capability that is missing, for the runner's summary.
 pub fn skip(capability: &str, why: &str) {
     println!("SKIPPED [{capability}]: {why}");
@@ -98,7 +126,19 @@ impl Host {
         let directory = tempfile::Builder::new().prefix("ct").tempdir().expect("a temporary directory");
         fs::create_dir(directory.path().join("config")).expect("mkdir");
         let socket = directory.path().join("corten.sock");
-        Self { directory, flags: flags.iter().map(ToString::to_string).collect(), daemon: None, socket }
+        let flags = flags.iter().map(ToString::to_string).collect();
+        Self { directory, flags, daemon: None, socket, namespace: None }
+    }
+
+    /// A host whose engine runs in a network namespace of its own and has the image `busybox`: what a test makes there meets nobody else's.
+    #[must_use]
+    pub fn apart() -> Self {
+        let mut host = Self::with_busybox();
+        // The registry is on the loopback of those outside.
+        host.stop_daemon();
+        host.namespace = Some(network_namespace());
+        host.start_daemon();
+        host
     }
 
     /// Everything of this host is below.
@@ -172,6 +212,10 @@ impl Host {
                 args.extend([flag.to_owned(), value]);
             }
         }
+        if self.namespace.is_none() && !self.flags.iter().any(|given| given == "--bridge") {
+            // Bridges and packet filters would be the machine's.
+            args.extend(["--bridge", "none"].map(str::to_owned));
+        }
         args.extend(self.flags.iter().cloned());
         args
     }
@@ -189,7 +233,15 @@ impl Host {
     pub fn start_daemon(&mut self) {
         let log =
             fs::File::options().create(true).append(true).open(self.root().join("daemon.log")).expect("log");
-        let mut child = Command::new(binary())
+        let mut command = match &self.namespace {
+            None => Command::new(binary()),
+            Some(file) => {
+                let mut command = Command::new("nsenter");
+                command.arg(enter(file)).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .args(self.daemon_args())
             .env("RUST_BACKTRACE", "1")
             .current_dir("/")
@@ -206,6 +258,15 @@ impl Host {
             std::os::unix::net::UnixStream::connect(&socket).ok()
         });
         self.daemon = Some(child);
+    }
+
+    /// A program on this host, in its network namespace if it has one of its own.
+    #[must_use]
+    pub fn program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Cmd {
+        match &self.namespace {
+            None => Cmd::new(name).args(args),
+            Some(file) => Cmd::new("nsenter").args([enter(file).as_str(), name]).args(args),
+        }
     }
 
     /// The daemon's process id.

@@ -1,9 +1,24 @@
-//! `network`: what there is to see. Making networks needs a daemon that has them.
+//! `network`.
 
+pub mod connect;
+pub mod create;
 pub mod list;
+pub mod prune;
+pub mod remove;
 
 use crate::command::Command;
 
 /// The group.
-pub static GROUP: Command =
-    Command::group("network", "Manage networks", &[&super::inspect::NETWORK, &list::COMMAND]);
+pub static GROUP: Command = Command::group(
+    "network",
+    "Manage networks",
+    &[
+        &connect::CONNECT,
+        &create::COMMAND,
+        &connect::DISCONNECT,
+        &super::inspect::NETWORK,
+        &list::COMMAND,
+        &prune::COMMAND,
+        &remove::COMMAND,
+    ],
+);

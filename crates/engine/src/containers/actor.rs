@@ -6,6 +6,7 @@
 mod destroy;
 mod effects;
 mod launch;
+mod networks;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -27,6 +28,7 @@ use crate::containers::record::{Paths, Record};
 use crate::containers::state::{EXIT_UNKNOWN, Exit, Happened, Input, Machine, Phase, Timer, Token};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::networks::Attachment;
 use crate::supervisor::{Event as ShimEvent, Events as ShimEvents, Shim, Status, Streams};
 
 /// How many requests may wait for one container; more senders wait outside.
@@ -58,6 +60,10 @@ pub(crate) enum Command {
     Attach { streams: Streams, reply: oneshot::Sender<Result<UnixStream>> },
     /// Give it a name that has been taken for it.
     Rename { name: String, reply: Reply },
+    /// Connect it with one more network.
+    Connect { attachment: Box<Attachment>, reply: Reply },
+    /// Disconnect it from the network with this id.
+    Disconnect { network: String, reply: Reply },
     /// Change its limits and its restart policy.
     Update { body: Box<UpdateRequest>, reply: Reply },
     /// The daemon has started and listens.
@@ -198,6 +204,7 @@ impl Actor {
                 self.shim = Some(shim);
                 self.events = Some(events);
                 self.oom = status.oom;
+                self.adopt_places();
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
                 self.drive(Input::Adopted { pid, paused, at }).await;
@@ -250,6 +257,16 @@ impl Actor {
             }
             Command::Rename { name, reply } => {
                 let result = self.rename(name).await;
+                let _ = reply.send(result);
+                return;
+            }
+            Command::Connect { attachment, reply } => {
+                let result = self.connect(*attachment).await;
+                let _ = reply.send(result);
+                return;
+            }
+            Command::Disconnect { network, reply } => {
+                let result = self.disconnect(&network).await;
                 let _ = reply.send(result);
                 return;
             }
@@ -333,6 +350,7 @@ impl Actor {
         self.events = None;
         self.oom = false;
         self.handle.set_shim(None);
+        self.disconnected();
         for exec in self.context.execs.container_ended(&self.record, EXIT_UNKNOWN) {
             self.context.tell_exec_end(&self.record, &exec, EXIT_UNKNOWN);
         }

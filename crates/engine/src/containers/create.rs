@@ -20,6 +20,7 @@ use crate::containers::state::Life;
 use crate::context::{CONTAINER, Context, encode};
 use crate::error::{Error, Result};
 use crate::images::Resolved;
+use crate::networks::{Places, ports};
 use crate::selinux::Labels;
 use crate::volumes::{Unrecorded, Volumes};
 use crate::{blocking, names, plan};
@@ -32,7 +33,6 @@ const SHM_BYTES: i64 = 64 << 20;
 const PLAIN_NAMES: u32 = 8;
 /// And this often in all: then something else is wrong.
 const NAMES_MAX: u32 = 1000;
-const NO_NETWORK: &str = "the container has no network but its own loopback: bridge networks are not available yet (use --network none to be rid of this warning, --network host to share the host's)";
 const NO_HEALTH: &str = "the image's health check is not run: health checks are not available yet";
 
 /// Makes a container.
@@ -118,9 +118,12 @@ fn make(
     body: CreateRequest,
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
+    let networking = body.networking_config.clone();
     let (config, host, warnings) = complete(context, &id, body, image);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
+    ports::wishes(&host, &config)?;
+    let attachments = context.networks.attachments(&host, networking.as_ref())?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
     sources_exist(&wanted)?;
@@ -133,6 +136,8 @@ fn make(
         image: image_ref(image_name, image),
         labels: labels(context, &host, &id)?,
         mounts: Vec::new(),
+        attachments,
+        places: Places::default(),
         life: Life::default(),
         name: name.name.clone(),
         id,
@@ -237,10 +242,8 @@ fn complete(
     }
     let mut host = body.host_config.unwrap_or_default();
     if matches!(host.network_mode.as_str(), "" | "default") {
-        if !config.network_disabled {
-            warnings.push(NO_NETWORK.to_owned());
-        }
-        host.network_mode = "none".to_owned();
+        let mode = if config.network_disabled { "none" } else { context.networks.default_mode() };
+        mode.clone_into(&mut host.network_mode);
     }
     for (field, default) in [
         (&mut host.ipc_mode, "private"),

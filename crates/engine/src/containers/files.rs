@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::containers::record::{Paths, Record};
 use crate::error::{Error, Result};
+use crate::networks::{Endpoint, own_hosts};
 
 /// Everybody in the container reads them.
 const READABLE: u32 = 0o644;
@@ -32,13 +33,20 @@ pub fn make_state_dir(paths: &Paths) -> Result<()> {
 }
 
 /// Writes the files, unless they are there: what a person wrote into them inside the container stays.
-pub fn write(record: &Record, paths: &Paths) -> Result<()> {
+pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint]) -> Result<()> {
     let host = record.host.network_mode == "host";
     once(&paths.hostname(), || Ok(format!("{}\n", record.hostname())))?;
-    once(&paths.hosts(), || {
+    let text = || {
         let base = if host { read_host("/etc/hosts") } else { LOCAL_HOSTS.to_owned() };
-        Ok(hosts(&base, &record.host.extra_hosts))
-    })?;
+        let own = own_hosts(endpoints, record.hostname(), &record.config.domainname);
+        hosts(&base, &record.host.extra_hosts, &own)
+    };
+    if endpoints.is_empty() {
+        once(&paths.hosts(), || Ok(text()))?;
+    } else {
+        // Its addresses may be others than at the last start.
+        replace(&paths.hosts(), &text())?;
+    }
     once(&paths.resolv_conf(), || {
         Ok(resolv_conf(
             &read_host("/etc/resolv.conf"),
@@ -64,8 +72,12 @@ fn once(path: &Path, text: impl FnOnce() -> Result<String>) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
+    replace(path, &text()?)
+}
+
+fn replace(path: &Path, text: &str) -> Result<()> {
     let new = path.with_added_extension("new");
-    let written = put(&new, &text()?).and_then(|()| std::fs::rename(&new, path));
+    let written = put(&new, text).and_then(|()| std::fs::rename(&new, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&new);
     }
@@ -81,7 +93,7 @@ fn put(path: &Path, text: &str) -> std::io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(READABLE))
 }
 
-fn hosts(base: &str, extra: &[String]) -> String {
+fn hosts(base: &str, extra: &[String], own: &[(String, String)]) -> String {
     let mut text = base.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -91,6 +103,9 @@ fn hosts(base: &str, extra: &[String]) -> String {
             let address = address.trim_start_matches('[').trim_end_matches(']');
             text.push_str(&format!("{address}\t{name}\n"));
         }
+    }
+    for (address, names) in own {
+        text.push_str(&format!("{address}\t{names}\n"));
     }
     text
 }
@@ -141,7 +156,7 @@ mod tests {
 
     #[test]
     fn extra_hosts_are_added_with_either_separator() {
-        let text = hosts("127.0.0.1\tlocalhost", &["db:10.0.0.2".into(), "six=[::2]".into()]);
+        let text = hosts("127.0.0.1\tlocalhost", &["db:10.0.0.2".into(), "six=[::2]".into()], &[]);
         assert_eq!(text, "127.0.0.1\tlocalhost\n10.0.0.2\tdb\n::2\tsix\n");
     }
 
@@ -150,9 +165,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths { state: dir.path().join("c"), run: dir.path().join("r") };
         make_state_dir(&paths).unwrap();
-        write(&record(), &paths).unwrap();
+        write(&record(), &paths, &[]).unwrap();
         std::fs::write(paths.hosts(), "mine").unwrap();
-        write(&record(), &paths).unwrap();
+        write(&record(), &paths, &[]).unwrap();
         assert_eq!(std::fs::read_to_string(paths.hosts()).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(paths.hostname()).unwrap(), "0123456789ab\n");
     }

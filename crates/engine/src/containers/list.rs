@@ -182,7 +182,8 @@ impl Wanted<'_> {
             && f.matches_pairs("label", &record.config.labels)
             && any("network", &|v| {
                 v == record.host.network_mode
-                    || crate::networks::id_of(&record.host.network_mode).is_some_and(|id| id == v)
+                    || crate::networks::plain_id(&record.host.network_mode).is_some_and(|id| id == v)
+                    || record.attachments.iter().any(|a| a.name == v || a.network == v)
             })
             && any("volume", &|v| {
                 record

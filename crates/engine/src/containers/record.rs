@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::containers::state::{Life, Rules};
+use crate::networks::{Attachment, Places};
 use crate::restart::Policy;
 use crate::selinux::Labels;
 
@@ -32,6 +33,12 @@ pub struct Record {
     pub labels: Labels,
     /// What is mounted beside the root filesystem and the engine's own files.
     pub mounts: Vec<MountRecord>,
+    /// The networks it is to be connected with.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    /// What it has on its networks while it runs: known by the runtime directory, and not written here.
+    #[serde(skip)]
+    pub places: Places,
     /// How it is doing.
     pub life: Life,
 }
@@ -123,6 +130,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// What the container has on its networks, while it runs.
+    pub fn places(&self) -> PathBuf {
+        self.run.join("places.json")
+    }
+
     /// `/etc/hostname` inside.
     pub fn hostname(&self) -> PathBuf {
         self.state.join("hostname")
@@ -185,6 +197,8 @@ pub(crate) mod tests {
             args: vec!["sleep".into(), "1".into()],
             labels: Labels::default(),
             mounts: Vec::new(),
+            attachments: Vec::new(),
+            places: Places::default(),
             life: Life::default(),
         }
     }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::containers::record::{MountKind, Paths, Record};
 use crate::containers::state::{Life, Phase};
+use crate::networks::Endpoint;
 
 /// The snapshotter's name, as clients know it from containerd.
 pub const SNAPSHOTTER: &str = "overlayfs";
@@ -74,12 +75,34 @@ pub fn mounts(record: &Record) -> Vec<MountPoint> {
 }
 
 fn networks(record: &Record) -> BTreeMap<String, EndpointSettings> {
-    let name = record.host.network_mode.clone();
-    let endpoint = EndpointSettings {
-        network_id: crate::networks::id_of(&name).unwrap_or_default(),
-        ..EndpointSettings::default()
-    };
-    BTreeMap::from([(name, endpoint)])
+    if let Some(network_id) = crate::networks::plain_id(&record.host.network_mode) {
+        let endpoint = EndpointSettings { network_id, ..EndpointSettings::default() };
+        return BTreeMap::from([(record.host.network_mode.clone(), endpoint)]);
+    }
+    let shown = record.attachments.iter().map(|attachment| {
+        let mut settings = attachment.settings.clone();
+        settings.network_id.clone_from(&attachment.network);
+        if let Some(endpoint) = record.places.endpoints.iter().find(|e| e.network == attachment.network) {
+            fill(&mut settings, endpoint);
+        }
+        (attachment.name.clone(), settings)
+    });
+    shown.collect()
+}
+
+/// What it has beside what was asked for.
+fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint) {
+    let address = |v6| endpoint.address(v6).map(|net| net.addr().to_string()).unwrap_or_default();
+    let prefix = |v6| endpoint.address(v6).map_or(0, |net| i64::from(net.prefix_len()));
+    let gateway = |v6| endpoint.gateway(v6).map(|ip| ip.to_string()).unwrap_or_default();
+    settings.endpoint_id.clone_from(&endpoint.id);
+    settings.mac_address = endpoint.mac_text();
+    settings.ip_address = address(false);
+    settings.ip_prefix_len = prefix(false);
+    settings.gateway = gateway(false);
+    settings.global_ipv6_address = address(true);
+    settings.global_ipv6_prefix_len = prefix(true);
+    settings.ipv6_gateway = gateway(true);
 }
 
 fn descriptor(record: &Record) -> Descriptor {
@@ -122,7 +145,7 @@ pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary
         image_manifest_descriptor: Some(descriptor(record)),
         command: command(&record.args),
         created: record.created.as_second(),
-        ports: Vec::new(),
+        ports: crate::networks::ports::summary(&record.config, &record.places.published),
         size_rw: sizes.map(|s| s.rw),
         size_root_fs: sizes.map(|s| s.root_fs),
         labels: record.config.labels.clone(),
@@ -171,7 +194,11 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         network_settings: NetworkSettings {
             sandbox_id: String::new(),
             sandbox_key: running.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
-            ports: BTreeMap::new(),
+            ports: if running.is_some() {
+                crate::networks::ports::map(&record.config, &record.places.published)
+            } else {
+                BTreeMap::new()
+            },
             networks: networks(record),
         },
         process_label: record.labels.process.clone(),

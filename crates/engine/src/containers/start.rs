@@ -14,6 +14,7 @@ use crate::containers::layered::Layered;
 use crate::containers::record::{Identity, MountKind, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::networks::{Joined, Places, ports};
 use crate::{plan, selinux};
 
 /// What the supervisor is given.
@@ -25,6 +26,8 @@ pub(crate) struct Prepared {
     pub binds: Vec<OwnedFd>,
     /// For each of them the index of its mount in the configuration.
     pub bind_indexes: Vec<u32>,
+    /// Its network namespace, if it has one of its own: to be kept until a process is in it.
+    pub joined: Option<Joined>,
 }
 
 /// Prepares everything; blocks.
@@ -32,16 +35,19 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     let mounts = context.store.mounts(&record.id)?;
     let who = who(record, &mounts)?;
     files::make_state_dir(paths)?;
-    files::write(record, paths)?;
+    run_dir(&paths.run)?;
+    let joined = join(context, record, paths)?;
+    let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.places.endpoints);
+    files::write(record, paths, endpoints)?;
     selinux::prepare_files(&record.labels, paths)?;
     make_sources(context, record, &mounts)?;
-    run_dir(&paths.run)?;
     let plan = plan::start(&plan::Request {
         record,
         identity: &who,
         paths,
         host: &context.host,
         cgroup: &context.cgroup(record),
+        network: joined.as_ref().map(Joined::path).as_deref(),
     })?;
     confine(plan.spec.process().as_ref())?;
     let config = serde_json::to_vec(&plan.spec)
@@ -54,7 +60,38 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
         binds.push(open_source(bind)?);
         bind_indexes.push(u32::try_from(bind.index).unwrap_or(u32::MAX));
     }
-    Ok(Prepared { mounts, binds, bind_indexes })
+    Ok(Prepared { mounts, binds, bind_indexes, joined })
+}
+
+/// Makes the network namespace of a container that is connected with networks, and notes what it has there before anything is in it.
+fn join(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Joined>> {
+    if record.attachments.is_empty() {
+        return Ok(None);
+    }
+    let wishes = ports::wishes(&record.host, &record.config)?;
+    let joined = context.networks.enter(&record.id, &record.attachments, &wishes)?;
+    note_places(paths, &joined.places)?;
+    Ok(Some(joined))
+}
+
+/// Notes what a container has on its networks, for whoever adopts it.
+pub(crate) fn note_places(paths: &Paths, places: &Places) -> Result<()> {
+    let path = paths.places();
+    let written = serde_json::to_vec(places)
+        .map_err(io::Error::other)
+        .and_then(|json| sys::proc::replace_file(&path, &json, 0o600));
+    written.map_err(|e| Error::io("write", &path, e))
+}
+
+/// What a container that runs has on its networks.
+pub(crate) fn places(paths: &Paths) -> Result<Places> {
+    let path = paths.places();
+    let json = match std::fs::read(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Places::default()),
+        other => other.map_err(|e| Error::io("read", &path, e))?,
+    };
+    serde_json::from_slice(&json)
+        .map_err(|e| Error::system(format!("cannot read {}", path.display())).with_source(e))
 }
 
 /// The numbers of user and groups, from the container's own files as its layers hold them.

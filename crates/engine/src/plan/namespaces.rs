@@ -1,13 +1,15 @@
 //! What a container sees of its own, and what of the host's; and the names it has.
 
+use std::path::Path;
+
 use api::container::HostConfig;
 use oci::runtime::{LinuxNamespace, LinuxNamespaceType as Type};
 
 use crate::containers::record::Record;
 use crate::host::Host;
 
-/// The namespaces that are made. The network's is made without one to join: it has a loopback that is up.
-pub(super) fn plan(host: &HostConfig, machine: &Host) -> Vec<LinuxNamespace> {
+/// The namespaces that are made, and the network's that is joined; without one to join it has a loopback that is up.
+pub(super) fn plan(host: &HostConfig, machine: &Host, network: Option<&Path>) -> Vec<LinuxNamespace> {
     let mut types = vec![Type::Mount];
     for (typ, mode) in [
         (Type::Pid, &host.pid_mode),
@@ -27,6 +29,9 @@ pub(super) fn plan(host: &HostConfig, machine: &Host) -> Vec<LinuxNamespace> {
         .map(|typ| {
             let mut namespace = LinuxNamespace::default();
             namespace.set_typ(typ);
+            if typ == Type::Network {
+                namespace.set_path(network.map(Path::to_owned));
+            }
             namespace
         })
         .collect()

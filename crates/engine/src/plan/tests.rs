@@ -39,8 +39,14 @@ fn paths() -> Paths {
 }
 
 fn try_plan(record: &Record, identity: &Identity, machine: &Host, resolved: &Resolved) -> Result<Plan> {
-    let request =
-        Request { record, identity, paths: &paths(), host: machine, cgroup: Path::new("/corten/0123") };
+    let request = Request {
+        record,
+        identity,
+        paths: &paths(),
+        host: machine,
+        cgroup: Path::new("/corten/0123"),
+        network: None,
+    };
     plan_start(&request, resolved)
 }
 

@@ -24,7 +24,6 @@ const NOT_YET: &[&str] = &[
     "authorization-plugins",
     "bip",
     "bip6",
-    "bridge",
     "bridge-accept-fwmark",
     "builder",
     "cdi-spec-dir",
@@ -164,6 +163,9 @@ pub struct Flags {
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// `none`: no default bridge network; containers that name no network have none
+    #[arg(short = 'b', long, value_name = "none")]
+    pub bridge: Option<String>,
     /// Size of /dev/shm where a container names none
     #[arg(long, value_name = "BYTES")]
     pub default_shm_size: Option<String>,
@@ -203,6 +205,7 @@ struct File {
     registry_mirrors: Vec<String>,
     max_concurrent_downloads: Option<usize>,
     cgroup_parent: Option<String>,
+    bridge: Option<String>,
     default_shm_size: Option<String>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
@@ -229,6 +232,7 @@ const FILE_KEYS: &[&str] = &[
     "registry-mirrors",
     "max-concurrent-downloads",
     "cgroup-parent",
+    "bridge",
     "default-shm-size",
     "selinux-enabled",
     "live-restore",
@@ -275,6 +279,8 @@ pub struct Settings {
     pub max_concurrent_downloads: usize,
     /// Parent cgroup of all containers.
     pub cgroup_parent: Option<String>,
+    /// Whether there is no default bridge network.
+    pub no_bridge: bool,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
     /// Whether containers get labels of SELinux.
@@ -434,6 +440,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("registry-mirrors", list(&flags.registry_mirrors)),
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
+        ("bridge", one(flags.bridge.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
@@ -488,10 +495,22 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
         max_concurrent_downloads,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
+        no_bridge: no_bridge(flags.bridge.or(file.bridge))?,
         selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
     })
+}
+
+/// The name of a bridge that somebody else has set up is refused: the default network has its own.
+fn no_bridge(bridge: Option<String>) -> Result<bool, Error> {
+    match bridge.as_deref() {
+        None | Some("") => Ok(false),
+        Some("none") => Ok(true),
+        Some(name) => Err(Error::Usage(format!(
+            "--bridge {name} is not supported yet by this version of corten: only --bridge none is"
+        ))),
+    }
 }
 
 /// A relative path means the directory the daemon was started in, which it leaves.
@@ -637,6 +656,7 @@ mod tests {
             registry_mirrors: vec!["a".into()],
             max_concurrent_downloads: Some(1),
             cgroup_parent: Some("/".into()),
+            bridge: Some("none".into()),
             default_shm_size: Some("1m".into()),
             selinux_enabled: Some(true),
             live_restore: Some(true),

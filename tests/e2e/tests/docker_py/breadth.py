@@ -177,8 +177,8 @@ def volumes_and_networks():
     equal(kept, b"kept\n")
     volume.remove()
     refuses(404, "py-volume", client.volumes.get, "py-volume")
-    equal(sorted(network.name for network in client.networks.list()), ["host", "none"])
-    refuses(501, "network create", client.networks.create, "n")
+    equal(sorted(network.name for network in client.networks.list()), ["bridge", "host", "none"])
+    refuses(404, "weave", client.networks.create, "n", driver="weave")
 
 
 @check

@@ -37,6 +37,7 @@ impl Actor {
                 self.events = None;
                 self.handle.set_shim(None);
                 self.attachers.clear();
+                self.disconnected();
                 Input::LaunchFailed { code, error }
             }
         }
@@ -48,7 +49,7 @@ impl Actor {
             blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
                 .await
                 .map_err(|error| (EXIT_NOT_STARTED, error))?;
-        let Prepared { mounts, binds, bind_indexes } = prepared;
+        let Prepared { mounts, binds, bind_indexes, joined } = prepared;
         let (streams, sockets): (Vec<_>, Vec<_>) = self.attachers.drain(..).unzip();
         let launch = Launch {
             attach: streams,
@@ -57,6 +58,8 @@ impl Actor {
                 .map_err(|error| (EXIT_NOT_STARTED, error))?
         };
         let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
+        self.record.places = joined.map(|joined| joined.places).unwrap_or_default();
+        self.context.networks.tell_endpoints(&self.record.id, &self.record.places.endpoints, "connect");
         self.handle.set_shim(Some(launched.shim.clone()));
         self.shim = Some(launched.shim);
         self.events = Some(launched.events);

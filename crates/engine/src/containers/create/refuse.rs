@@ -94,9 +94,6 @@ pub fn health_is_off(health: &HealthConfig) -> bool {
 
 /// Fields that this engine has nothing behind.
 fn absent(host: &HostConfig) -> Result<()> {
-    if host.publish_all_ports || host.port_bindings.values().flatten().any(|b| !b.is_empty()) {
-        return unavailable("published ports (PortBindings, -p, --publish, -P) are");
-    }
     if !host.links.is_empty() {
         return unavailable("links (Links, --link) are");
     }
@@ -321,45 +318,25 @@ fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// The networks there are, until bridges exist.
+/// What cannot be had of a network yet.
 fn network(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<()> {
-    match host.network_mode.as_str() {
-        "" | "default" | "none" | "host" => {}
-        "bridge" => {
-            return Err(Error::not_implemented(
-                "bridge networks are not available yet (NetworkMode, --network bridge)",
-            )
-            .with_hint("use --network none or --network host"));
-        }
-        mode if mode.starts_with("container:") => {
-            return unavailable(&format!("network namespaces of other containers ({mode}) are"));
-        }
-        // Not a 404: a client would take that for a missing image, and pull it.
-        other => return Err(Error::invalid(format!("network {other} not found"))),
+    let mode = host.network_mode.as_str();
+    if mode.starts_with("container:") {
+        return unavailable(&format!("network namespaces of other containers ({mode}) are"));
     }
-    for (name, endpoint) in networking.iter().flat_map(|n| &n.endpoints_config) {
-        if !matches!(name.as_str(), "default" | "none" | "host") && *name != host.network_mode {
-            return match name.as_str() {
-                "bridge" => unavailable("bridge networks (EndpointsConfig, --network bridge) are"),
-                _ => Err(Error::invalid(format!("network {name} not found"))),
-            };
-        }
-        endpoint_settings(name, endpoint)?;
-    }
-    Ok(())
+    let mut endpoints = networking.iter().flat_map(|n| &n.endpoints_config);
+    endpoints.try_for_each(|(name, endpoint)| endpoint_settings(name, endpoint))
 }
 
-fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
+pub(crate) fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
     let asked = [
         (
-            endpoint.ipam_config.as_ref().is_some_and(|i| *i != Default::default()),
-            "addresses (IPAMConfig, --ip, --ip6, --link-local-ip)",
+            endpoint.ipam_config.as_ref().is_some_and(|i| !i.link_local_ips.is_empty()),
+            "link-local addresses (IPAMConfig, --link-local-ip)",
         ),
         (!endpoint.links.is_empty(), "links (Links, --link)"),
         (!endpoint.aliases.is_empty(), "aliases (Aliases, --network-alias)"),
-        (!endpoint.mac_address.is_empty(), "hardware addresses (MacAddress, --mac-address)"),
         (!endpoint.driver_opts.is_empty(), "driver options (DriverOpts, --network driver-opt=…)"),
-        (endpoint.gw_priority != 0, "gateway priorities (GwPriority)"),
     ];
     match asked.iter().find(|(set, _)| *set) {
         Some((_, what)) => unavailable(&format!("{what} on network {name} are")),
@@ -371,7 +348,7 @@ fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
 mod tests {
     use super::*;
     use crate::Kind;
-    use api::container::{PortBinding, RestartPolicy};
+    use api::container::RestartPolicy;
 
     fn body(change: impl FnOnce(&mut Config, &mut HostConfig)) -> CreateRequest {
         let mut body = CreateRequest { host_config: Some(HostConfig::default()), ..Default::default() };
@@ -401,12 +378,6 @@ mod tests {
             let error = check(&body(change), 2).unwrap_err();
             assert!(error.to_string().contains(named), "{named}: {error}");
         };
-        refused("PortBindings", |_, h| {
-            h.port_bindings.insert("80/tcp".into(), Some(vec![PortBinding::default()]));
-        });
-        refused("-P", |_, h| h.publish_all_ports = true);
-        refused("--network bridge", |_, h| h.network_mode = "bridge".into());
-        refused("network web not found", |_, h| h.network_mode = "web".into());
         refused("container:x", |_, h| h.network_mode = "container:x".into());
         refused("--link", |_, h| h.links = vec!["a:b".into()]);
         refused("--volumes-from", |_, h| h.volumes_from = vec!["a".into()]);
@@ -436,7 +407,7 @@ mod tests {
         assert!(check(&body, 2).is_ok());
         let error = check(
             &CreateRequest {
-                host_config: Some(HostConfig { network_mode: "bridge".into(), ..Default::default() }),
+                host_config: Some(HostConfig { network_mode: "container:x".into(), ..Default::default() }),
                 ..Default::default()
             },
             2,

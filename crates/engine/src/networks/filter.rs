@@ -1,0 +1,125 @@
+//! The packet filters of all networks: told anew whenever it is not certain what they are.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Weak;
+use std::thread;
+
+use network::firewall::{
+    Error as Refused, Firewall, Inward, Model, Network, Outward, Port, Subnet, Watch, host,
+};
+
+use super::Networks;
+use super::record::Record;
+use crate::error::{Error, Result};
+
+/// The file that says that this host passed on no packets before we had it do so.
+const CLOSED: &str = "forwarding";
+
+/// The packet filters. Nothing is told to the kernel before there is a container on a network.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// Told, and as far as is known unchanged.
+    firewall: Option<Firewall>,
+    /// Where it is noted that the host passed on nothing before.
+    note: PathBuf,
+    /// Those whose packet filters they are.
+    networks: Weak<Networks>,
+}
+
+/// A network as the packet filters know it.
+pub(super) fn network(record: &Record) -> Network {
+    let outward = if record.internal || !record.masquerades() { Outward::Own } else { Outward::Masquerade };
+    let subnet = |pool: &network::ipam::Pool| Subnet { net: pool.subnet, inward: Inward::Published, outward };
+    Network {
+        bridge: record.device(),
+        subnets: record.pools.iter().map(subnet).collect(),
+        internal: record.internal,
+        icc: record.lets_speak(),
+    }
+}
+
+impl Filter {
+    pub(super) fn new(exec_root: &Path, networks: Weak<Networks>) -> Self {
+        Self { firewall: None, note: exec_root.join(CLOSED), networks }
+    }
+
+    /// Whether anything was told.
+    pub(super) fn is_told(&self) -> bool {
+        self.firewall.is_some()
+    }
+
+    /// Tells everything.
+    pub(super) fn tell(&mut self, networks: Vec<Network>, ports: Vec<Port>) -> Result<()> {
+        let v6 =
+            networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.net.addr().is_ipv6());
+        let closed = self.pass_on(v6)?;
+        let failed = |e| Error::system("cannot open the packet filters").with_source(e);
+        let firewall = match self.firewall.take() {
+            Some(firewall) => firewall,
+            None => {
+                let firewall = Firewall::open().map_err(failed)?;
+                guard(firewall.watch().map_err(failed)?, self.networks.clone()).map_err(failed)?;
+                firewall
+            }
+        };
+        firewall.apply(&Model { networks, ports, closed }).map_err(refused)?;
+        self.firewall = Some(firewall);
+        Ok(())
+    }
+
+    /// Has the host pass packets on, and remembers whether it did before.
+    fn pass_on(&self, v6: bool) -> Result<bool> {
+        let failed = |e| Error::system("cannot have the host pass packets on").with_source(e);
+        let mut closed = host::forward_v4().map_err(failed)?;
+        if v6 {
+            closed |= host::forward_v6().map_err(failed)?;
+        }
+        if closed {
+            std::fs::write(&self.note, "").map_err(|e| Error::io("write", &self.note, e))?;
+        }
+        Ok(closed || self.note.exists())
+    }
+
+    /// Tells of a change; `false` if everything has to be told.
+    pub(super) fn change(&self, change: impl FnOnce(&Firewall) -> Result<(), Refused>) -> Result<bool> {
+        let Some(firewall) = &self.firewall else { return Ok(false) };
+        match change(firewall) {
+            Ok(()) => Ok(true),
+            Err(Refused::Changed) => Ok(false),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+/// Puts the packet filters back whenever somebody else has changed them (`nft flush ruleset`, a firewall that loads its rules anew). In a
+/// thread that hears of it at once, and ends with the process: it only ever listens.
+fn guard(watch: Watch, networks: Weak<Networks>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("packet filters".into());
+    thread.spawn(move || {
+        loop {
+            match watch.next() {
+                Ok(change) if change.ours => {
+                    let Some(networks) = networks.upgrade() else { return };
+                    tracing::warn!(
+                        by = change.process,
+                        "somebody else changed our packet filters: they are put back"
+                    );
+                    if let Err(error) = networks.filter_again() {
+                        tracing::error!(error = %error.chain(), "cannot put the packet filters back");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot hear of changes of packet filters any more");
+                    return;
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn refused(error: Refused) -> Error {
+    Error::system("cannot set up the packet filters").with_source(error)
+}

@@ -1,0 +1,247 @@
+//! Connecting containers with their networks when they start, and while they run.
+
+use std::cmp::Reverse;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+
+use network::bridge::{self, Bridge};
+use network::firewall::host::allow_loopback;
+use network::namespace::Namespace;
+use network::ports::Wish;
+use serde::{Deserialize, Serialize};
+use sys::netlink::{Family, Socket};
+
+use super::live::{Endpoint, local_mac};
+use super::ports::Published;
+use super::record::Record;
+use super::{Attachment, Networks};
+use crate::error::{Error, Result};
+use crate::names;
+
+/// What is to be made is there.
+const EEXIST: i32 = 17;
+
+/// A container's network namespace, plumbed.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// It lives as long as this or a process in it does.
+    pub namespace: Namespace,
+    /// Where it is connected.
+    pub places: Places,
+}
+
+/// What a container has on its networks while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// On each of them.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub published: Vec<Published>,
+}
+
+impl Joined {
+    /// A path that leads to the namespace, for as long as this is there.
+    pub(crate) fn path(&self) -> PathBuf {
+        let number = self.namespace.as_fd().as_raw_fd();
+        PathBuf::from(format!("/proc/{}/fd/{number}", std::process::id()))
+    }
+}
+
+impl Networks {
+    /// Makes a namespace for a container that is about to start, and connects it with its networks; blocks. On failure nothing is left.
+    pub(crate) fn enter(
+        &self,
+        container: &str,
+        attachments: &[Attachment],
+        wishes: &[Wish],
+    ) -> Result<Joined> {
+        let entered = self.try_enter(container, attachments, wishes);
+        if entered.is_err() {
+            self.leave(container);
+        }
+        entered
+    }
+
+    fn try_enter(&self, container: &str, attachments: &[Attachment], wishes: &[Wish]) -> Result<Joined> {
+        let failed = |e| Error::system("cannot make a network namespace").with_source(e);
+        let namespace = Namespace::create().map_err(failed)?;
+        bridge::loopback(&namespace).map_err(kernel)?;
+        let mut endpoints = Vec::with_capacity(attachments.len());
+        let way_out = self.way_out(attachments);
+        for (number, attachment) in attachments.iter().enumerate() {
+            let goes_out = way_out == Some(number);
+            let interface = format!("eth{number}");
+            endpoints.push(self.connect_to(container, attachment, &namespace, interface, goes_out)?);
+        }
+        self.filter()?;
+        let published = match way_out.and_then(|number| endpoints.get(number)) {
+            Some(endpoint) if !wishes.is_empty() => self.publish(container, wishes, endpoint)?,
+            _ => Vec::new(),
+        };
+        Ok(Joined { namespace, places: Places { endpoints, published } })
+    }
+
+    /// Which of the networks the default routes go by: the one with the highest priority, then the first by name; none that is internal.
+    fn way_out(&self, attachments: &[Attachment]) -> Option<usize> {
+        let state = self.state();
+        let open = attachments.iter().enumerate().filter(|(_, attachment)| {
+            state.get(&attachment.network).is_some_and(|live| !live.record.internal)
+        });
+        let best = open.min_by_key(|(_, a)| (Reverse(a.settings.gw_priority), a.name.clone()));
+        best.map(|(number, _)| number)
+    }
+
+    /// Connects a namespace with one network.
+    pub(super) fn connect_to(
+        &self,
+        container: &str,
+        attachment: &Attachment,
+        namespace: &Namespace,
+        interface: String,
+        goes_out: bool,
+    ) -> Result<Endpoint> {
+        let id = names::new_id()?;
+        let (record, endpoint) = {
+            let mut state = self.state();
+            let live = state
+                .get_mut(&attachment.network)
+                .ok_or_else(|| Error::not_found(format!("network {} not found", attachment.name)))?;
+            let endpoint = live.take(container, id, interface, &attachment.settings)?;
+            (live.record.clone(), endpoint)
+        };
+        let connected = plumb(&record, &endpoint, namespace, goes_out);
+        if let Err(error) = connected {
+            if let Some(live) = self.state().get_mut(&attachment.network) {
+                live.release(container);
+            }
+            return Err(error);
+        }
+        Ok(endpoint)
+    }
+
+    /// Connects a container that runs with one more network.
+    pub(crate) fn connect(
+        &self,
+        container: &str,
+        pid: i32,
+        attachment: &Attachment,
+        endpoints: &[Endpoint],
+    ) -> Result<Endpoint> {
+        let namespace = namespace_of(pid)?;
+        let free = |name: &String| !endpoints.iter().any(|endpoint| endpoint.interface == *name);
+        let interface = (0..).map(|number| format!("eth{number}")).find(free).unwrap_or_default();
+        let has_way_out = self.goes_out(endpoints);
+        let internal = self.state().get(&attachment.network).is_some_and(|live| live.record.internal);
+        self.connect_to(container, attachment, &namespace, interface, !has_way_out && !internal)
+    }
+
+    fn goes_out(&self, endpoints: &[Endpoint]) -> bool {
+        let state = self.state();
+        endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| !live.record.internal))
+    }
+
+    /// Disconnects a container that runs from the network of `endpoint`; `rest` are those it is still to be on.
+    pub(crate) fn disconnect(
+        &self,
+        container: &str,
+        pid: i32,
+        endpoint: &Endpoint,
+        rest: &[(Attachment, Endpoint)],
+    ) -> Result<()> {
+        // The cable takes the routes that go by it along.
+        bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
+        if let Some(live) = self.state().get_mut(&endpoint.network) {
+            live.release(container);
+        }
+        let attachments: Vec<Attachment> = rest.iter().map(|(attachment, _)| attachment.clone()).collect();
+        let Some((_, next)) = self.way_out(&attachments).and_then(|number| rest.get(number)) else {
+            return Ok(());
+        };
+        let others: Vec<Endpoint> = rest.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        match bridge::send_by(&namespace_of(pid)?, &next.interface, &next.gateways) {
+            // There is one already: what was cut off was not the way out.
+            Err(error) if error.errno() == Some(EEXIST) && self.goes_out(&others) => Ok(()),
+            other => other.map_err(kernel),
+        }
+    }
+
+    /// Gives back all that a container had, which does not run any more.
+    pub(crate) fn leave(&self, container: &str) {
+        self.withdraw(container);
+        for live in self.state().values_mut() {
+            live.release(container);
+        }
+    }
+
+    /// A container was found running that has these places.
+    pub(crate) fn adopt(&self, container: &str, places: &Places) {
+        {
+            let mut state = self.state();
+            for endpoint in &places.endpoints {
+                match state.get_mut(&endpoint.network) {
+                    Some(live) => live.adopt(container, endpoint.clone()),
+                    None => {
+                        tracing::warn!(container, network = endpoint.name, "is on a network that is no more");
+                    }
+                }
+            }
+        }
+        self.adopt_ports(container, places);
+    }
+}
+
+/// Sees to it that the bridge is there, and lays the cable.
+fn plumb(record: &Record, endpoint: &Endpoint, namespace: &Namespace, goes_out: bool) -> Result<()> {
+    let host = route()?;
+    let index = ensure(&host, record)?;
+    let end = bridge::Endpoint {
+        interface: endpoint.interface.clone(),
+        port: endpoint.port.clone(),
+        mac: endpoint.mac,
+        addresses: endpoint.addresses.clone(),
+        gateways: if goes_out { endpoint.gateways.clone() } else { Vec::new() },
+        mtu: record.mtu(),
+    };
+    bridge::connect(&host, index, namespace, &end).map_err(kernel)?;
+    // What the host sends from 127.0.0.1 to a published port of its own.
+    allow_loopback(&record.device())
+        .map_err(|e| Error::system(format!("cannot set up bridge {}", record.device())).with_source(e))
+}
+
+/// Makes a network's bridge, or completes it; returns its number.
+pub(super) fn ensure(host: &Socket, record: &Record) -> Result<u32> {
+    let with_prefix = |pool: &network::ipam::Pool| {
+        pool.gateway.map(|gateway| ipnet::IpNet::new_assert(gateway, pool.subnet.prefix_len()))
+    };
+    let device = Bridge {
+        name: record.device(),
+        mac: local_mac(&record.id),
+        mtu: record.mtu(),
+        addresses: record.pools.iter().filter_map(with_prefix).collect(),
+    };
+    bridge::ensure(host, &device).map_err(kernel)
+}
+
+/// Removes a network's bridge.
+pub(super) fn remove(record: &Record) -> Result<()> {
+    bridge::remove(&route()?, &record.device()).map_err(kernel)
+}
+
+/// A conversation about the daemon's own network namespace.
+pub(super) fn route() -> Result<Socket> {
+    Socket::open(Family::Route).map_err(|e| Error::system("cannot open the route socket").with_source(e))
+}
+
+pub(super) fn kernel(error: bridge::Error) -> Error {
+    Error::system(error.to_string()).with_source(error)
+}
+
+/// The namespace of a process.
+pub(super) fn namespace_of(pid: i32) -> Result<Namespace> {
+    let path = format!("/proc/{pid}/ns/net");
+    let file = File::open(&path).map_err(|e| Error::io("open", Path::new(&path), e))?;
+    Namespace::open(file.into()).map_err(|e| Error::io("join", Path::new(&path), e))
+}

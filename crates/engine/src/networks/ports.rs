@@ -1,0 +1,234 @@
+//! Published ports: what is wished for, what was found, and how it is shown.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use api::container::{Config, HostConfig, PortBinding, PortMap, PortSummary};
+use network::firewall::{HostPort, Port, Protocol};
+use network::ports::{self, Wish};
+use serde::{Deserialize, Serialize};
+
+use super::live::Endpoint;
+use crate::error::{Error, Result};
+
+/// Published ports of one container: more than anyone writes down, and few enough to be one batch for the kernel.
+const PORTS_MAX: usize = 16 * 1024;
+
+/// A port of the host that leads to a port of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// At which address of the host; an unspecified one is all of its family.
+    pub address: IpAddr,
+    /// The host's.
+    pub host: u16,
+    /// The container's.
+    pub container: u16,
+}
+
+fn protocol(text: &str) -> Option<Protocol> {
+    match text {
+        "" | "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+/// `80/tcp`, as the API has it.
+fn parse(key: &str) -> Result<(Protocol, u16)> {
+    let (number, name) = key.split_once('/').unwrap_or((key, "tcp"));
+    let wrong = || Error::invalid(format!("invalid port specification: {key:?}"));
+    let number = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    let protocol = protocol(&name.to_lowercase())
+        .ok_or_else(|| Error::invalid(format!("invalid port specification: {key:?}: unknown protocol")))?;
+    Ok((protocol, number))
+}
+
+/// What a container wishes.
+pub(crate) fn wishes(host: &HostConfig, config: &Config) -> Result<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    for (key, bindings) in &host.port_bindings {
+        let (protocol, container) = parse(key)?;
+        let none = [PortBinding::default()];
+        // An empty list is a port at any number, as in Docker.
+        let bindings = match bindings.as_deref() {
+            Some([]) | None => &none[..],
+            Some(bindings) => bindings,
+        };
+        for binding in bindings {
+            wishes.push(Wish {
+                protocol,
+                container,
+                address: address(&binding.host_ip)?,
+                host: range(&binding.host_port)?,
+            });
+        }
+    }
+    if host.publish_all_ports {
+        for key in config.exposed_ports.keys() {
+            let (protocol, container) = parse(key)?;
+            if !wishes.iter().any(|wish| wish.protocol == protocol && wish.container == container) {
+                wishes.push(Wish { protocol, container, address: None, host: None });
+            }
+        }
+    }
+    if wishes.len() > PORTS_MAX {
+        return Err(Error::invalid(format!("more than {PORTS_MAX} published ports")));
+    }
+    Ok(wishes)
+}
+
+fn address(text: &str) -> Result<Option<IpAddr>> {
+    let text = text.trim_start_matches('[').trim_end_matches(']');
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| Error::invalid(format!("invalid IP address: {text}")))
+}
+
+fn range(text: &str) -> Result<Option<std::ops::RangeInclusive<u16>>> {
+    if matches!(text, "" | "0") {
+        return Ok(None);
+    }
+    let wrong = || Error::invalid(format!("invalid hostPort: {text}"));
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+    if first == 0 || first > last {
+        return Err(wrong());
+    }
+    Ok(Some(first..=last))
+}
+
+/// Finds and holds the ports, for a container that is reached at the addresses of `endpoint`.
+pub(super) fn hold(wishes: &[Wish], endpoint: &Endpoint) -> Result<(Vec<Published>, Vec<OwnedFd>)> {
+    let (v4, v6) = (endpoint.address(false).is_some(), endpoint.address(true).is_some());
+    let (mut published, mut sockets) = (Vec::new(), Vec::new());
+    for wish in wishes {
+        if let Some(address) = wish.address.filter(|address| if address.is_ipv4() { !v4 } else { !v6 }) {
+            return Err(Error::not_implemented(format!(
+                "publishing port {} at {address}, for a container without an address of that family, is not available yet",
+                wish.container
+            )));
+        }
+        if wish.address.is_some_and(|address| address.is_ipv6() && address.is_loopback()) {
+            return Err(Error::not_implemented("publishing ports at [::1] is not available yet"));
+        }
+        let held = ports::hold(wish, v4, v6).map_err(|e| match e {
+            ports::Error::Bind(..) => Error::system(e.to_string()).with_source(e),
+            other => Error::system(other.to_string()),
+        })?;
+        published.extend(held.addresses.iter().map(|address| Published {
+            protocol: ports::name(wish.protocol).to_owned(),
+            address: *address,
+            host: held.port,
+            container: wish.container,
+        }));
+        sockets.extend(held.sockets);
+    }
+    Ok((published, sockets))
+}
+
+/// As the packet filters know them, for a container that is reached at the addresses of `endpoint`.
+pub(super) fn rules(published: &[Published], endpoint: &Endpoint) -> Vec<Port> {
+    let rule = |port: &Published| {
+        Some(Port {
+            protocol: protocol(&port.protocol)?,
+            host: Some(HostPort { address: port.address, first: port.host }),
+            container: endpoint.address(port.address.is_ipv6())?.addr(),
+            first: port.container,
+            count: 1,
+        })
+    };
+    published.iter().filter_map(rule).collect()
+}
+
+/// `NetworkSettings.Ports`: exposed ports, and where the published ones are.
+pub(crate) fn map(config: &Config, published: &[Published]) -> PortMap {
+    let mut map: PortMap = config.exposed_ports.keys().map(|key| (key.clone(), None)).collect();
+    for port in published {
+        let key = format!("{}/{}", port.container, port.protocol);
+        let binding = PortBinding { host_ip: port.address.to_string(), host_port: port.host.to_string() };
+        map.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    map
+}
+
+/// The same in lists of containers.
+pub(crate) fn summary(config: &Config, published: &[Published]) -> Vec<PortSummary> {
+    let mut all: BTreeMap<(u16, String), Vec<PortSummary>> = BTreeMap::new();
+    for key in config.exposed_ports.keys() {
+        let (number, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        if let Ok(number) = number.parse() {
+            all.insert((number, protocol.to_owned()), Vec::new());
+        }
+    }
+    for port in published {
+        all.entry((port.container, port.protocol.clone())).or_default().push(PortSummary {
+            ip: port.address.to_string(),
+            private_port: port.container,
+            public_port: port.host,
+            protocol: port.protocol.clone(),
+        });
+    }
+    let plain = |(number, protocol): (u16, String)| PortSummary {
+        private_port: number,
+        protocol,
+        ..PortSummary::default()
+    };
+    all.into_iter().flat_map(|(key, found)| if found.is_empty() { vec![plain(key)] } else { found }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes_of(json: &str) -> Result<Vec<Wish>> {
+        let host = HostConfig { port_bindings: serde_json::from_str(json).unwrap(), ..HostConfig::default() };
+        wishes(&host, &Config::default())
+    }
+
+    #[test]
+    fn every_form_of_a_binding_is_read() {
+        let all = wishes_of(
+            r#"{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostIp":"","HostPort":"9000-9010"}],
+                "53/udp":null,"90":[{"HostIp":"[::]","HostPort":"0"}]}"#,
+        );
+        let all = all.unwrap();
+        assert_eq!(all.len(), 4);
+        assert_eq!((all[0].protocol, all[0].host.clone()), (Protocol::Udp, None));
+        assert_eq!((all[1].container, all[1].host.clone()), (80, Some(8080..=8080)));
+        assert_eq!((all[2].address, all[2].host.clone()), (None, Some(9000..=9010)));
+        assert_eq!((all[3].protocol, all[3].address), (Protocol::Tcp, Some("::".parse().unwrap())));
+        for wrong in [
+            r#"{"0/tcp":null}"#,
+            r#"{"80/icmp":null}"#,
+            r#"{"80":[{"HostIp":"x"}]}"#,
+            r#"{"80":[{"HostPort":"9-8"}]}"#,
+            r#"{"80":[{"HostPort":"70000"}]}"#,
+        ] {
+            wishes_of(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn exposed_ports_are_published_where_all_are() {
+        let config: Config = serde_json::from_str(r#"{"ExposedPorts":{"80/tcp":{},"53/udp":{}}}"#).unwrap();
+        let host = HostConfig { publish_all_ports: true, ..HostConfig::default() };
+        assert_eq!(wishes(&host, &config).unwrap().len(), 2);
+        let published = [Published {
+            protocol: "tcp".into(),
+            address: "0.0.0.0".parse().unwrap(),
+            host: 8080,
+            container: 80,
+        }];
+        let map = map(&config, &published);
+        assert_eq!(map["53/udp"], None);
+        assert_eq!(map["80/tcp"].as_ref().unwrap()[0].host_port, "8080");
+        let summary = summary(&config, &published);
+        assert_eq!(summary.len(), 2);
+        assert_eq!((summary[0].private_port, summary[0].public_port), (53, 0));
+    }
+}

@@ -1,0 +1,233 @@
+//! Networks: made, joined, left and removed, by both command lines.
+
+use kit::{CLIS, Cli, Host, wait_for};
+
+fn inspect(host: &Host, cli: Cli, name: &str, format: &str) -> String {
+    host.cli(cli, ["inspect", "-f", format, name]).ok()
+}
+
+/// What a shell in a container says.
+fn inside(host: &Host, cli: Cli, name: &str, script: &str) -> String {
+    host.cli(cli, ["exec", name, "sh", "-c", script]).ok()
+}
+
+#[test]
+fn containers_of_one_network_reach_each_other_by_both_families() {
+    let host = Host::apart();
+    for cli in CLIS {
+        host.cli(cli, ["network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "web"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "one", "--network", "web", "busybox", "sleep", "1000"]).ok();
+        let ip = [
+            "run",
+            "-d",
+            "--name",
+            "two",
+            "--network",
+            "web",
+            "--ip",
+            "10.77.0.9",
+            "busybox",
+            "sleep",
+            "1000",
+        ];
+        host.cli(cli, ip).ok();
+        let format = "{{.NetworkSettings.Networks.web.IPAddress}}/{{.NetworkSettings.Networks.web.IPPrefixLen}} \
+            {{.NetworkSettings.Networks.web.Gateway}} {{.HostConfig.NetworkMode}}";
+        assert_eq!(inspect(&host, cli, "one", format), "10.77.0.2/24 10.77.0.1 web");
+        assert_eq!(inspect(&host, cli, "two", format), "10.77.0.9/24 10.77.0.1 web");
+        let six = inspect(&host, cli, "two", "{{.NetworkSettings.Networks.web.GlobalIPv6Address}}");
+        assert!(six.starts_with("fd"), "{six}");
+        for address in ["10.77.0.9", "10.77.0.1", &six] {
+            inside(&host, cli, "one", &format!("ping -c 1 -W 5 {address}"));
+        }
+        let id = inspect(&host, cli, "two", "{{.Id}}");
+        let hosts = inside(&host, cli, "two", "cat /etc/hosts");
+        assert!(hosts.contains(&format!("10.77.0.9\t{}", &id[..12])), "{hosts}");
+        let route = inside(&host, cli, "one", "ip route");
+        assert!(route.contains("default via 10.77.0.1 dev eth0"), "{route}");
+        let on =
+            host.cli(cli, ["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "web"]).ok();
+        assert!(on.contains("one") && on.contains("two"), "{on}");
+        host.cli(cli, ["network", "rm", "web"]).fails(1, "has active endpoints");
+        host.cli(cli, ["rm", "-f", "one", "two"]).ok();
+        assert_eq!(host.cli(cli, ["network", "rm", "web"]).ok(), "web");
+        host.cli(cli, ["network", "inspect", "web"]).fails(1, "web not found");
+    }
+}
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    let host = Host::apart();
+    for cli in CLIS {
+        host.cli(cli, ["network", "create", "front"]).ok();
+        host.cli(cli, ["network", "create", "--internal", "back"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "one", "--network", "front", "busybox", "sleep", "1000"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "two", "--network", "back", "busybox", "sleep", "1000"]).ok();
+        let address = inspect(&host, cli, "two", "{{.NetworkSettings.Networks.back.IPAddress}}");
+        assert_eq!(inside(&host, cli, "two", "ip route | grep -c default || true"), "0");
+        host.cli(cli, ["exec", "one", "ping", "-c", "1", "-W", "1", &address]).fails(1, "");
+        host.cli(cli, ["network", "connect", "back", "one"]).ok();
+        host.cli(cli, ["network", "connect", "back", "one"]).fails(1, "already exists in network back");
+        inside(&host, cli, "one", &format!("ping -c 1 -W 5 {address}"));
+        // The way out is given by what is not internal, and moves on with the last that is.
+        let way = "ip route | grep default | cut -d' ' -f5";
+        assert_eq!(inside(&host, cli, "one", way), "eth0");
+        host.cli(cli, ["network", "connect", "front", "two"]).ok();
+        assert_eq!(inside(&host, cli, "two", way), "eth1");
+        host.cli(cli, ["network", "disconnect", "front", "one"]).ok();
+        assert_eq!(inside(&host, cli, "one", "ip -o link | grep -c eth"), "1");
+        host.cli(cli, ["network", "disconnect", "front", "one"]).fails(1, "not connected");
+        host.cli(cli, ["network", "connect", "host", "one"]).fails(1, "host");
+        // After a restart it is where it was connected.
+        host.cli(cli, ["restart", "-t", "0", "one"]).ok();
+        inside(&host, cli, "one", &format!("ping -c 1 -W 5 {address}"));
+        host.cli(cli, ["rm", "-f", "one", "two"]).ok();
+        host.cli(cli, ["network", "rm", "front", "back"]).ok();
+    }
+}
+
+#[test]
+fn what_runs_keeps_its_addresses_under_the_next_daemon() {
+    let mut host = Host::apart();
+    host.corten(["network", "create", "web"]).ok();
+    host.corten(["run", "-d", "--name", "one", "--network", "web", "busybox", "sleep", "1000"]).ok();
+    let format = "{{.NetworkSettings.Networks.web.IPAddress}} {{.NetworkSettings.Networks.web.MacAddress}}";
+    let before = inspect(&host, Cli::Corten, "one", format);
+    host.kill_daemon();
+    host.start_daemon();
+    assert_eq!(inspect(&host, Cli::Corten, "one", format), before);
+    host.corten(["run", "-d", "--name", "two", "--network", "web", "busybox", "sleep", "1000"]).ok();
+    assert_ne!(inspect(&host, Cli::Corten, "two", format), before);
+    let address = before.split(' ').next().unwrap();
+    inside(&host, Cli::Corten, "two", &format!("ping -c 1 -W 5 {address}"));
+    // The first is given back once it has ended, and taken by the next.
+    host.corten(["rm", "-f", "one"]).ok();
+    let show = ["run", "--rm", "--network", "web", "busybox", "ip", "-4", "-o", "addr", "show", "eth0"];
+    wait_for("the address to be free", || host.corten(show).ok().contains(address).then_some(()));
+}
+
+#[test]
+fn a_removed_daemons_networks_are_there_again_and_none_is_left_behind() {
+    let mut host = Host::apart();
+    host.corten(["network", "create", "--label", "a=b", "kept"]).ok();
+    host.corten(["network", "create", "gone"]).ok();
+    host.corten(["create", "--network", "kept", "busybox"]).ok();
+    host.stop_daemon();
+    host.start_daemon();
+    assert_eq!(
+        host.corten(["network", "ls", "-q", "--filter", "name=kept", "--filter", "label=a"]).ok().len(),
+        12
+    );
+    let pruned = host.corten(["network", "prune", "-f"]).ok();
+    assert!(pruned.contains("gone") && !pruned.contains("kept"), "{pruned}");
+    let listed = host.corten(["network", "ls", "--format", "{{.Name}} {{.Driver}}"]).ok();
+    assert_eq!(listed, "bridge bridge\nhost host\nkept bridge\nnone null");
+}
+
+#[test]
+fn wishes_that_cannot_be_are_refused_in_dockers_words() {
+    let host = Host::apart();
+    for cli in CLIS {
+        host.cli(cli, ["network", "create", "--subnet", "10.77.0.0/24", "web"]).ok();
+        host.cli(cli, ["network", "create", "web"]).fails(1, "network with name web already exists");
+        host.cli(cli, ["network", "create", "--subnet", "10.77.0.0/16", "x"])
+            .fails(1, "Pool overlaps with other one on this address space");
+        host.cli(cli, ["network", "create", "-d", "weave", "x"]).fails(1, "plugin \"weave\" not found");
+        host.cli(cli, ["network", "rm", "bridge"])
+            .fails(1, "bridge is a pre-defined network and cannot be removed");
+        host.cli(cli, ["network", "rm", "nowhere"]).fails(1, "network nowhere not found");
+        let run = |flags: &[&str]| {
+            let mut args = vec!["run", "--rm"];
+            args.extend(flags);
+            args.extend(["busybox", "true"]);
+            host.cli(cli, args)
+        };
+        run(&["--network", "nowhere"]).fails(125, "network nowhere not found");
+        run(&["--network", "web", "--ip", "10.78.0.1"])
+            .fails(125, "no configured subnet contains IP address 10.78.0.1");
+        run(&["--network", "web", "--ip", "10.77.0.1"]).fails(125, "Address already in use");
+        run(&["--network", "bridge", "--ip", "172.17.0.9"]).fails(125, "user configured subnets");
+        host.cli(cli, ["network", "rm", "web"]).ok();
+    }
+}
+
+/// What asks a web server for its first page.
+fn question(address: &str, port: &str) -> String {
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {address} {port} | tail -n 1")
+}
+
+/// What a server in a container answers that is asked from the host.
+fn fetch(host: &Host, address: &str, port: &str) -> Option<String> {
+    let output = host.program("sh", ["-c", &question(address, port)]).run();
+    Some(output.stdout.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// A container that serves its name at port 80.
+fn serve(host: &Host, cli: Cli, name: &str, flags: &[&str]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(flags);
+    let script = format!("mkdir /w; echo {name} > /w/index.html; exec httpd -f -p 80 -h /w");
+    args.extend(["busybox", "sh", "-c", &script]);
+    host.cli(cli, args).ok();
+}
+
+#[test]
+fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
+    let host = Host::apart();
+    for cli in CLIS {
+        serve(&host, cli, "one", &["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "80"]);
+        serve(&host, cli, "two", &[]);
+        assert_eq!(inspect(&host, cli, "one", "{{.HostConfig.NetworkMode}}"), "bridge");
+        let gateway = inspect(&host, cli, "one", "{{.NetworkSettings.Networks.bridge.Gateway}}");
+        let any = inspect(
+            &host,
+            cli,
+            "one",
+            "{{range (index .NetworkSettings.Ports \"80/tcp\")}}{{.HostPort}} {{end}}",
+        );
+        let any = any.split(' ').find(|port| !port.starts_with("808")).unwrap().to_owned();
+        wait_for("the server", || fetch(&host, "127.0.0.1", "8080"));
+        for (address, port) in [(gateway.as_str(), "8080"), ("127.0.0.1", "8081"), ("127.0.0.1", &any)] {
+            assert_eq!(fetch(&host, address, port).as_deref(), Some("one"), "{address}:{port}");
+        }
+        // From another container, and from itself, by way of the host.
+        for name in ["one", "two"] {
+            let asked = inside(&host, cli, name, &question(&gateway, "8080"));
+            assert_eq!(asked, "one");
+        }
+        assert_eq!(fetch(&host, &gateway, "8081"), None, "that one is for the host alone");
+        let listed = host.cli(cli, ["ps", "--format", "{{.Names}} {{.Ports}}"]).ok();
+        assert!(
+            listed.contains("0.0.0.0:8080->80/tcp") && listed.contains("127.0.0.1:8081->80/tcp"),
+            "{listed}"
+        );
+        let taken = ["run", "--rm", "-p", "8080:80", "busybox", "true"];
+        host.cli(cli, taken).fails(125, "address already in use");
+        host.cli(cli, ["rm", "-f", "one", "two"]).ok();
+        wait_for("the port to be free", || {
+            host.cli(cli, ["run", "--rm", "-p", "8080:80", "busybox", "true"]).run().code.eq(&0).then_some(())
+        });
+        assert_eq!(fetch(&host, "127.0.0.1", "8080"), None);
+    }
+}
+
+#[test]
+fn ports_stay_open_without_a_daemon_and_packet_filters_are_put_back() {
+    let mut host = Host::apart();
+    serve(&host, Cli::Corten, "one", &["-p", "8080:80"]);
+    let answers = |host: &Host| fetch(host, "127.0.0.1", "8080").as_deref() == Some("one");
+    wait_for("the server", || answers(&host).then_some(()));
+    host.kill_daemon();
+    assert!(answers(&host), "without a daemon");
+    host.start_daemon();
+    serve(&host, Cli::Corten, "two", &["-p", "8082:80"]);
+    assert!(answers(&host), "with the next daemon");
+    host.program("nft", ["flush", "ruleset"]).ok();
+    wait_for("the packet filters to be put back", || answers(&host).then_some(()));
+    let table = host.program("nft", ["list", "table", "inet", "corten"]).ok();
+    assert!(table.contains("8080") && table.contains("8082"), "{table}");
+    host.corten(["rm", "-f", "one", "two"]).ok();
+    let table = host.program("nft", ["list", "table", "inet", "corten"]).ok();
+    assert!(!table.contains("8080") && !table.contains("8082"), "{table}");
+    assert!(!answers(&host));
+}
