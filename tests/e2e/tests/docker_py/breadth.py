@@ -177,7 +177,7 @@ def volumes_and_networks():
     equal(kept, b"kept\n")
     volume.remove()
     refuses(404, "py-volume", client.volumes.get, "py-volume")
-    equal(sorted(network.name for network in client.networks.list()), ["bridge", "host", "none"])
+    equal(sorted(network.name for network in client.networks.list()), ["host", "none"])
     refuses(404, "weave", client.networks.create, "n", driver="weave")
 
 
