@@ -82,6 +82,8 @@ pub struct Endpoint {
     pub gateways: Vec<IpAddr>,
     /// Its largest packet.
     pub mtu: Option<u32>,
+    /// Whether it sends nothing to others on the bridge that are isolated as well.
+    pub isolated: bool,
 }
 
 /// The device `name` of the namespace that `socket` is about; `None` if there is none.
@@ -208,7 +210,7 @@ fn settle(host: &Socket, inside: &Namespace, endpoint: &Endpoint) -> Result<(), 
     );
     inside.route().tell_all(messages).on(format_args!("give {name} its addresses"))?;
     let port = device(host, &endpoint.port)?.ok_or_else(|| gone(&endpoint.port))?;
-    host.tell(link::hairpin(port.index)).on(format_args!("set up {}", endpoint.port))
+    host.tell(link::port(port.index, endpoint.isolated)).on(format_args!("set up {}", endpoint.port))
 }
 
 /// Sends what has no other way by these gateways.
@@ -259,6 +261,7 @@ mod tests {
             addresses: vec![net(&format!("10.9.0.{number}/24")), net(&format!("fd00:9::{number}/64"))],
             gateways: vec!["10.9.0.1".parse().unwrap(), "fd00:9::1".parse().unwrap()],
             mtu: None,
+            isolated: false,
         }
     }
 

@@ -29,6 +29,7 @@ const IFLA_INFO_DATA: u16 = 2;
 /// What a port of a bridge is told.
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 /// The other end of a veth pair.
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -200,10 +201,16 @@ pub fn up(index: u32) -> Message {
     Message::new(RTM_NEWLINK, ACK, &link(0, index, IFF_UP, IFF_UP))
 }
 
-/// Lets a port of a bridge send back what comes from it: a container that speaks to a port of the host which leads to itself.
-pub fn hairpin(port: u32) -> Message {
+/// Lets a port of a bridge send back what comes from it: a container that speaks to a port of the host which leads to itself. If it is
+/// `isolated` it sends nothing to other ports that are.
+pub fn port(port: u32, isolated: bool) -> Message {
     let mut message = Message::new(RTM_SETLINK, ACK, &link(AF_BRIDGE, port, 0, 0));
-    message.nest(IFLA_PROTINFO | NESTED, |m| m.put(IFLA_BRPORT_MODE, &[1]));
+    message.nest(IFLA_PROTINFO | NESTED, |m| {
+        m.put(IFLA_BRPORT_MODE, &[1]);
+        if isolated {
+            m.put(IFLA_BRPORT_ISOLATED, &[1]);
+        }
+    });
     message
 }
 
@@ -436,7 +443,10 @@ mod tests {
             let port = devices(&socket).into_iter().find(|d| d.name == "v0").unwrap();
             assert_eq!((port.master, port.kind.as_deref(), port.up), (Some(index), Some("veth"), true));
             socket
-                .tell_all(vec![hairpin(port.index), address(index, "10.9.0.1/24".parse().unwrap())])
+                .tell_all(vec![
+                    super::port(port.index, false),
+                    address(index, "10.9.0.1/24".parse().unwrap()),
+                ])
                 .unwrap();
             done.send(()).unwrap();
             inside.join().unwrap();

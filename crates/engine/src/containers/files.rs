@@ -1,6 +1,7 @@
 //! The files that the engine makes for a container: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -12,6 +13,10 @@ use crate::networks::{Endpoint, own_hosts};
 const READABLE: u32 = 0o644;
 /// The host's `resolv.conf` is a few lines; one that is longer is no `resolv.conf`.
 const RESOLV_CONF_MAX_BYTES: u64 = 64 * 1024;
+/// The name servers behind systemd's stub.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+/// Where the host has no name server that a container could reach, as with Docker.
+const PUBLIC_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 /// What a container without a network has to say about names.
 const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost\n\
     ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -48,12 +53,9 @@ pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint]) -> Result<(
         replace(&paths.hosts(), &text())?;
     }
     once(&paths.resolv_conf(), || {
-        Ok(resolv_conf(
-            &read_host("/etc/resolv.conf"),
-            &record.host.dns,
-            &record.host.dns_search,
-            &record.host.dns_options,
-        ))
+        let base = read_host("/etc/resolv.conf");
+        let base = if host { base } else { reachable(base, || read_host(RESOLVED)) };
+        Ok(resolv_conf(&base, &record.host.dns, &record.host.dns_search, &record.host.dns_options))
     })
 }
 
@@ -91,6 +93,33 @@ fn put(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     // The mode again, without the daemon's umask.
     file.set_permissions(std::fs::Permissions::from_mode(READABLE))
+}
+
+/// The host's configuration without name servers on its loopback, which a container cannot reach. Where systemd's stub is the only one
+/// those behind it are taken (`resolved`), and where there is nobody, Docker's choice.
+fn reachable(base: String, resolved: impl FnOnce() -> String) -> String {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next().unwrap_or_default().to_owned())
+    };
+    let is_local = |line: &str| {
+        server(line).is_some_and(|address| address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
+    };
+    if !base.lines().any(is_local) {
+        return base;
+    }
+    let keep = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !is_local(line)).map(str::to_owned).collect()
+    };
+    let mut lines = keep(&base);
+    if !lines.iter().any(|line| server(line).is_some()) {
+        let others = keep(&resolved()).into_iter().filter(|line| server(line).is_some());
+        lines.extend(others);
+    }
+    if !lines.iter().any(|line| server(line).is_some()) {
+        lines.extend(PUBLIC_SERVERS.map(|address| format!("nameserver {address}")));
+    }
+    lines.join("\n") + "\n"
 }
 
 fn hosts(base: &str, extra: &[String], own: &[(String, String)]) -> String {
@@ -152,6 +181,23 @@ mod tests {
             "# made by hand\noptions ndots:2\nsearch a.b\nnameserver 1.1.1.1\n"
         );
         assert!(!resolv_conf(base, &[], &[".".into()], &[]).contains("search"));
+    }
+
+    #[test]
+    fn name_servers_that_a_container_cannot_reach_are_left_out() {
+        let none = || unreachable!("there are others");
+        let text = "nameserver 10.0.0.1\nsearch a\n".to_owned();
+        assert_eq!(reachable(text.clone(), none), text);
+        assert_eq!(
+            reachable("nameserver 127.0.0.53\nnameserver 10.0.0.1\n".into(), none),
+            "nameserver 10.0.0.1\n"
+        );
+        let behind = || "# made by systemd\nnameserver 10.0.0.7\nsearch b\n".to_owned();
+        assert_eq!(reachable("search a\nnameserver ::1\n".into(), behind), "search a\nnameserver 10.0.0.7\n");
+        assert_eq!(
+            reachable("nameserver 127.0.0.1\n".into(), String::new),
+            "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+        );
     }
 
     #[test]

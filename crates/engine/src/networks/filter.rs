@@ -1,6 +1,7 @@
 //! The packet filters of all networks: told anew whenever it is not certain what they are.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::thread;
@@ -79,6 +80,22 @@ impl Filter {
             std::fs::write(&self.note, "").map_err(|e| Error::io("write", &self.note, e))?;
         }
         Ok(closed || self.note.exists())
+    }
+
+    /// Forgets conversations that lead past these ports.
+    pub(super) fn redirect(&self, ports: &[Port]) {
+        let result = self.firewall.as_ref().map_or(Ok(()), |firewall| firewall.redirect(ports));
+        if let Err(error) = result {
+            tracing::warn!(%error, "older conversations may lead past published ports");
+        }
+    }
+
+    /// Forgets conversations with an address that nobody has any more.
+    pub(super) fn forget(&self, address: IpAddr) {
+        let result = self.firewall.as_ref().map_or(Ok(()), |firewall| firewall.forget(address));
+        if let Err(error) = result {
+            tracing::warn!(%error, %address, "conversations with a container that is gone are not forgotten");
+        }
     }
 
     /// Tells of a change; `false` if everything has to be told.

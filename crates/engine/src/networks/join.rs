@@ -171,9 +171,9 @@ impl Networks {
     /// Gives back all that a container had, which does not run any more.
     pub(crate) fn leave(&self, container: &str) {
         self.withdraw(container);
-        for live in self.state().values_mut() {
-            live.release(container);
-        }
+        let gone: Vec<Endpoint> =
+            self.state().values_mut().filter_map(|live| live.release(container)).collect();
+        self.forget(&gone);
     }
 
     /// A container was found running that has these places.
@@ -204,6 +204,7 @@ fn plumb(record: &Record, endpoint: &Endpoint, namespace: &Namespace, goes_out: 
         addresses: endpoint.addresses.clone(),
         gateways: if goes_out { endpoint.gateways.clone() } else { Vec::new() },
         mtu: record.mtu(),
+        isolated: !record.lets_speak(),
     };
     bridge::connect(&host, index, namespace, &end).map_err(kernel)?;
     // What the host sends from 127.0.0.1 to a published port of its own.

@@ -131,6 +131,21 @@ pub(super) fn hold(wishes: &[Wish], endpoint: &Endpoint) -> Result<(Vec<Publishe
     Ok((published, sockets))
 }
 
+/// Holds the ports again that a container has which was found running. One that somebody has taken meanwhile leads to the container all
+/// the same.
+pub(super) fn hold_again(published: &[Published]) -> Vec<OwnedFd> {
+    let hold = |port: &Published| {
+        let wish = Wish {
+            protocol: protocol(&port.protocol)?,
+            container: port.container,
+            address: Some(port.address),
+            host: Some(port.host..=port.host),
+        };
+        ports::hold(&wish, true, true).ok().map(|held| held.sockets)
+    };
+    published.iter().filter_map(hold).flatten().collect()
+}
+
 /// As the packet filters know them, for a container that is reached at the addresses of `endpoint`.
 pub(super) fn rules(published: &[Published], endpoint: &Endpoint) -> Vec<Port> {
     let rule = |port: &Published| {

@@ -89,6 +89,8 @@ impl Networks {
             self.outlets().remove(container);
             return Err(error);
         }
+        // What was asked at this port before goes on to whoever answered then, unless it is forgotten.
+        filter.redirect(&rules);
         Ok(published)
     }
 
@@ -105,6 +107,14 @@ impl Networks {
         }
     }
 
+    /// Conversations with containers that are gone must not lead to whoever has their addresses next.
+    pub(super) fn forget(&self, gone: &[Endpoint]) {
+        let filter = self.filter_state();
+        for net in gone.iter().flat_map(|endpoint| &endpoint.addresses) {
+            filter.forget(net.addr());
+        }
+    }
+
     /// A container was found running that has these ports: they lead to it already, or do again once all is told.
     pub(super) fn adopt_ports(&self, container: &str, places: &Places) {
         let reached = |endpoint: &&Endpoint| {
@@ -115,7 +125,8 @@ impl Networks {
             |endpoint: &&Endpoint| state.get(&endpoint.network).is_some_and(|live| !live.record.internal);
         if let Some(endpoint) = places.endpoints.iter().filter(open).find(reached) {
             let rules = ports::rules(&places.published, endpoint);
-            self.outlets().insert(container.to_owned(), Outlet { rules, _held: Vec::new() });
+            let held = ports::hold_again(&places.published);
+            self.outlets().insert(container.to_owned(), Outlet { rules, _held: held });
         }
     }
 }
