@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -241,7 +241,14 @@ async fn by_datagram(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> 
     message::renumber(&mut message, id);
     socket.send(&message).await?;
     loop {
-        socket.readable().await?;
+        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+            // Nobody listens there: a datagram says so, but as no content.
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            let _ =
+                socket.try_io(Interest::ERROR, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+        }
         let understood = {
             let mut buffer = shared.buffer.borrow_mut();
             match socket.try_recv(&mut buffer) {

@@ -131,10 +131,8 @@ impl Control {
         loop {
             let idle = daemon.is_none() && self.dns.containers().len() == 0;
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => welcome(stream, &mut daemon).await,
-                    Err(_) => sleep(RECOVERY).await,
-                },
+                // A daemon that has gone is gone before the next is welcomed.
+                biased;
                 request = next(&mut daemon) => {
                     let Some(connection) = &mut daemon else { continue };
                     match self.converse(connection, request).await {
@@ -143,6 +141,10 @@ impl Control {
                         Err(_) => daemon = None,
                     }
                 }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => welcome(stream, &mut daemon).await,
+                    Err(_) => sleep(RECOVERY).await,
+                },
                 Some((id, number)) = self.ended.recv() => {
                     if self.lives.get(&id).is_some_and(|life| life.number == number) {
                         self.lives.remove(&id);
