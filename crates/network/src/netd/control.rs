@@ -289,7 +289,8 @@ async fn welcome(stream: UnixStream, daemon: &mut Option<Connection>) {
     if !same {
         return;
     }
-    if daemon.is_some() {
+    // Who has connected and said nothing is no daemon.
+    if daemon.as_ref().is_some_and(|daemon| daemon.greeted) {
         let _ = Connection::over(stream).say(&Reply::Busy).await;
         return;
     }

@@ -5,8 +5,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use network::link;
+use network::namespace::Namespace;
 use network::netd::wire::{self, Reply, Request};
 use network::netd::{Client, Error, Served};
 
@@ -76,6 +78,52 @@ fn a_container_is_forgotten_with_its_process() {
             assert!(served == ["c1", "c2"] && since.elapsed() < LONG, "{served:?}");
         }
         assert_eq!(again.ask("example.com", A).code(), 2);
+    });
+}
+
+/// Sockets keep a namespace, and it keeps its cable: but for no longer than the container lives, even if answers are waited for.
+#[test]
+fn nothing_of_a_container_is_left_when_it_ends_without_a_daemon() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        let mut guest = Guest::new();
+        let here = Namespace::own().unwrap();
+        let find = |name: &str| {
+            let mut found = None;
+            let take = |kind, message: &[u8]| {
+                found =
+                    found.take().or(link::read_device(kind, message).filter(|device| device.name == name));
+                Ok(())
+            };
+            here.route().ask(link::list(), take).unwrap();
+            found
+        };
+        here.route().tell(link::bridge("b0", [2, 0, 0, 0, 0, 1], None)).unwrap();
+        let bridge = find("b0").unwrap().index;
+        let inside = link::Inside { name: "eth0", mac: [2, 0, 0, 0, 0, 2] };
+        here.route().tell(link::veth("v0", bridge, None, inside, &guest.namespace)).unwrap();
+        let silent = Upstream::new(Manner::Silent, 1, 0);
+        guest.serve(&mut daemon, "c1", &[], &[&silent]);
+        let mut process = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        daemon.until("c1", sys::process::pidfd(process.id() as i32).unwrap().as_fd()).unwrap();
+        drop(daemon);
+        let mut stream = guest.stream();
+        stream.write_all(&framed(&query("example.com", A, None))).unwrap();
+        guest.datagrams().send(&query("example.org", A, None)).unwrap();
+        let since = Instant::now();
+        while silent.asked() != [1, 1] {
+            assert!(since.elapsed() < LONG);
+        }
+        drop((guest, stream));
+        assert!(find("v0").is_some(), "it is needed yet");
+        drop(process.stdin.take());
+        process.wait().unwrap();
+        while find("v0").is_some() {
+            assert!(
+                since.elapsed() < Duration::from_secs(4),
+                "an answer that nobody waits for is waited for"
+            );
+        }
     });
 }
 
