@@ -26,6 +26,8 @@ const TO_QUESTION: [u8; 2] = [POINTER, HEADER as u8];
 const FIXED: usize = 10;
 /// An `OPT` record without options.
 const OPT_LENGTH: usize = 1 + FIXED;
+/// The least that the start of a zone has: two names and five numbers.
+const SOA_LENGTH: usize = 1 + 1 + 5 * 4;
 
 /// Types of records.
 pub mod kind {
@@ -382,6 +384,11 @@ impl<'a> Reply<'a> {
         matches.then_some(reply)
     }
 
+    /// Whether it repeats the question.
+    pub fn has_question(&self) -> bool {
+        counts(self.0)[0] == 1
+    }
+
     /// What became of the query.
     pub fn code(&self) -> u8 {
         self.0[3] & 0xF
@@ -394,7 +401,7 @@ impl<'a> Reply<'a> {
 
     /// Whether it is an answer, and no failure of the server's own: another might know more.
     pub fn is_final(&self) -> bool {
-        matches!(self.code(), 0 | 3) && counts(self.0)[0] == 1
+        matches!(self.code(), 0 | 3) && self.has_question()
     }
 
     /// For how many seconds it may be kept, by the records in it (RFC 2308 for what is not there); `None` if not at all.
@@ -413,8 +420,9 @@ impl<'a> Reply<'a> {
             }
             least = least.min(long(self.0, record.ttl)?);
             if record.kind == kind::SOA {
-                // The last of its numbers.
-                least = least.min(long(self.0, (record.data + record.length).checked_sub(4)?)?);
+                // The last of its numbers. With fewer it is none, and what stands there is something else.
+                let last = record.length.checked_sub(4).filter(|_| record.length >= SOA_LENGTH)?;
+                least = least.min(long(self.0, record.data + last)?);
                 start = true;
             }
         }

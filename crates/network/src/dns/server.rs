@@ -293,22 +293,38 @@ fn fit(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
 
 /// Asks outside, and keeps what comes back.
 async fn outside(shared: &Rc<Shared>, sees: &Sees, message: Rc<[u8]>, stream: bool) -> Vec<u8> {
-    let said = upstream::ask(shared, &sees.upstreams, &message, stream).await;
     let mut out = Vec::new();
     let Ok(query) = Query::read(&message) else { return out };
+    let key = key(sees, &query);
+    let ask = async {
+        let said = upstream::ask(shared, &sees.upstreams, &message, stream).await;
+        let reply = said.as_deref().and_then(|said| read(said, &query));
+        if let (Some(said), Some(reply), Some(key)) = (&said, reply, &key)
+            && let Some(seconds) = reply.lifetime()
+        {
+            shared.cache.borrow_mut().put(key.clone(), said, seconds, Instant::now());
+        }
+        said
+    };
+    let said = match &key {
+        Some(key) => upstream::once(shared, &[key, &[u8::from(stream)][..]].concat(), ask).await,
+        None => ask.await,
+    };
     let limit = if stream { STREAM_MAX } else { query.datagram_max() };
-    let id = [message[0], message[1]];
-    match said.as_deref().and_then(|said| Some((said, Reply::read(said, id, query.question())?))) {
-        Some((said, reply)) if said[4..6] == [0, 1] => {
-            if let (Some(seconds), Some(key)) = (reply.lifetime(), key(sees, &query)) {
-                shared.cache.borrow_mut().put(key, said, seconds, Instant::now());
-            }
-            out.extend_from_slice(said);
+    match said.filter(|said| read(said, &query).is_some()) {
+        Some(said) => {
+            out.extend_from_slice(&said);
             fit(&query, limit, &mut out);
         }
-        _ => Answer::new(&query, Code::Failure, limit, &mut out).end(),
+        None => Answer::new(&query, Code::Failure, limit, &mut out).end(),
     }
     out
+}
+
+/// An answer that repeats the question, as what goes to a container does.
+fn read<'a>(said: &'a [u8], query: &Query<'_>) -> Option<Reply<'a>> {
+    let id = *said.first_chunk()?;
+    Reply::read(said, id, query.question()).filter(Reply::has_question)
 }
 
 /// That this container asks for too much at once.

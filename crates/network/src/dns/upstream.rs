@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -42,8 +43,12 @@ pub(super) struct Shared {
     pub(super) buffer: RefCell<Box<[u8]>>,
     random: RefCell<Random>,
     silent: RefCell<HashMap<SocketAddr, Instant>>,
+    asking: RefCell<HashMap<Vec<u8>, watch::Receiver<Option<Said>>>>,
     out: Rc<Cell<usize>>,
 }
+
+/// What became of asking: whatever was said last, if anything was.
+pub(super) type Said = Option<Rc<[u8]>>;
 
 impl Default for Shared {
     fn default() -> Self {
@@ -52,6 +57,7 @@ impl Default for Shared {
             buffer: RefCell::new(vec![0; DATAGRAM_BUFFER].into()),
             random: RefCell::default(),
             silent: RefCell::default(),
+            asking: RefCell::default(),
             out: Rc::default(),
         }
     }
@@ -141,8 +147,40 @@ impl Random {
     }
 }
 
+/// That something is being asked: it is not any more when this is dropped.
+struct Asking<'s> {
+    shared: &'s Shared,
+    what: &'s [u8],
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.shared.asking.borrow_mut().remove(self.what);
+    }
+}
+
+/// Asks for `what` unless it is being asked already, and waits for what is said. Who asks the same many times at once would wait no less,
+/// and each time is one more that a stranger's answer may be taken for the right one. The number in the answer is whoever's was first.
+pub(super) async fn once(shared: &Shared, what: &[u8], ask: impl Future<Output = Said>) -> Said {
+    loop {
+        let asked = shared.asking.borrow().get(what).cloned();
+        let Some(mut asked) = asked else { break };
+        if let Ok(said) = asked.wait_for(Option::is_some).await {
+            return said.clone().flatten();
+        }
+        // Who asked is no more.
+    }
+    let (sender, receiver) = watch::channel(None);
+    shared.asking.borrow_mut().insert(what.to_vec(), receiver);
+    let asking = Asking { shared, what };
+    let said = ask.await;
+    drop(asking);
+    let _ = sender.send(Some(said.clone()));
+    said
+}
+
 /// What one server has said.
-enum Said {
+enum Word {
     /// What was asked for, or that it is not there.
     Answer(Vec<u8>),
     /// That it cannot say: another may.
@@ -156,7 +194,7 @@ pub(super) async fn ask(
     servers: &[SocketAddr],
     message: &Rc<[u8]>,
     stream: bool,
-) -> Option<Vec<u8>> {
+) -> Said {
     let order = shared.order(servers);
     let mut queue: VecDeque<SocketAddr> = std::iter::repeat_n(order, ROUNDS).flatten().collect();
     let mut tries = JoinSet::new();
@@ -169,11 +207,11 @@ pub(super) async fn ask(
             Some(done) = tries.join_next() => {
                 let Ok((server, said)) = done else { continue };
                 match said {
-                    Ok(Said::Answer(answer)) => {
+                    Ok(Word::Answer(answer)) => {
                         shared.has_answered(server);
-                        return Some(answer);
+                        return Some(answer.into());
                     }
-                    Ok(Said::Failure(answer)) => failure = Some(answer),
+                    Ok(Word::Failure(answer)) => failure = Some(answer.into()),
                     Err(_) => shared.was_silent(server),
                 }
                 // It would say the same again.
@@ -203,7 +241,7 @@ async fn attempt(
     server: SocketAddr,
     message: Rc<[u8]>,
     stream: bool,
-) -> (SocketAddr, io::Result<Said>) {
+) -> (SocketAddr, io::Result<Word>) {
     let said = async {
         let query = Query::read(&message).map_err(|_| io::ErrorKind::InvalidInput)?;
         if stream {
@@ -220,16 +258,16 @@ async fn attempt(
 }
 
 /// Reads an answer to `query` that was asked as `id`, and gives it back its number.
-fn understand(answer: &[u8], id: [u8; 2], query: &Query<'_>) -> Option<(Said, bool)> {
+fn understand(answer: &[u8], id: [u8; 2], query: &Query<'_>) -> Option<(Word, bool)> {
     let reply = Reply::read(answer, id, query.question())?;
     let mut own = answer.to_vec();
     message::renumber(&mut own, [query.message()[0], query.message()[1]]);
-    let said = if reply.is_final() { Said::Answer(own) } else { Said::Failure(own) };
+    let said = if reply.is_final() { Word::Answer(own) } else { Word::Failure(own) };
     Some((said, reply.is_cut()))
 }
 
 /// From a port and with a number that nobody knows, so that nobody else can answer.
-async fn by_datagram(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> io::Result<(Said, bool)> {
+async fn by_datagram(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> io::Result<(Word, bool)> {
     let own: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -265,7 +303,7 @@ async fn by_datagram(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> 
     }
 }
 
-async fn by_stream(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> io::Result<Said> {
+async fn by_stream(shared: &Shared, server: SocketAddr, query: &Query<'_>) -> io::Result<Word> {
     let mut stream = TcpStream::connect(server).await?;
     let id = shared.random.borrow_mut().take();
     let length = u16::try_from(query.message().len()).map_err(|_| io::ErrorKind::InvalidInput)?;

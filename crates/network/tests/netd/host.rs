@@ -250,6 +250,8 @@ pub enum Manner {
     Cut,
     /// Takes queries, and answers none.
     Silent,
+    /// Answers none but the second and those that follow.
+    Late,
     /// Lets wrong numbers and wrong questions go before its answer.
     Lying,
     /// Answers that it cannot.
@@ -278,7 +280,10 @@ impl Upstream {
                 if length == 0 {
                     return;
                 }
-                counts[0].fetch_add(1, Ordering::SeqCst);
+                let before = counts[0].fetch_add(1, Ordering::SeqCst);
+                if manner == Manner::Late && before == 0 {
+                    continue;
+                }
                 for answer in said(manner, &query[..length], last, ttl) {
                     datagrams.send_to(&answer, peer).unwrap();
                 }
@@ -335,7 +340,7 @@ fn said(manner: Manner, query: &[u8], last: u8, ttl: u32) -> Vec<Vec<u8>> {
         answer
     };
     match manner {
-        Manner::Good => vec![with(last)],
+        Manner::Good | Manner::Late => vec![with(last)],
         Manner::Silent => vec![],
         Manner::Failing => vec![coded(2)],
         Manner::Empty => vec![coded(3)],

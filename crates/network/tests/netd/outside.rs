@@ -135,6 +135,46 @@ fn nothing_leaves_an_internal_network() {
 }
 
 #[test]
+fn what_is_being_asked_is_not_asked_again() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        let (mut one, mut two) = (Guest::new(), Guest::new());
+        let late = Upstream::new(Manner::Late, 7, 60);
+        one.serve(&mut daemon, "c1", &[], &[&late]);
+        two.serve(&mut daemon, "c2", &[], &[&late]);
+        // Who asked first goes, and each of the others has its answer all the same.
+        let (first, second) = (one.datagrams(), two.datagrams());
+        first.send(&query("example.com", A, None)).unwrap();
+        let since = Instant::now();
+        while late.asked() != [1, 0] {
+            assert!(since.elapsed() < LONG);
+        }
+        for number in 0..10 {
+            let mut message = query("Example.com", A, None);
+            message[1] = number;
+            second.send(&message).unwrap();
+        }
+        // They have been taken when this is answered.
+        second.send(&query("example.com", 252, None)).unwrap();
+        let mut answer = [0; 512];
+        second.recv(&mut answer).unwrap();
+        assert_eq!((late.asked(), answer[3] & 15), ([1, 0], 5));
+        daemon.forget("c1").unwrap();
+        let mut numbers: Vec<u8> = (0..10)
+            .map(|_| {
+                let length = second.recv(&mut answer).unwrap();
+                assert_eq!(answer[length - 4..length], [192, 0, 2, 7]);
+                assert_eq!(&answer[13..20], b"Example");
+                answer[1]
+            })
+            .collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..10));
+        assert_eq!(late.asked(), [2, 0]);
+    });
+}
+
+#[test]
 fn who_asks_too_much_keeps_nobody_else_waiting() {
     Host::run(|host| {
         let mut daemon = host.daemon();

@@ -110,6 +110,7 @@ fn lifetimes_are_the_shortest_of_all_records() {
     assert_eq!(lifetime(3, [0, 1], &[(kind::SOA, 900, &start)]), Some(60));
     assert_eq!(lifetime(3, [0, 1], &[(kind::SOA, 30, &start)]), Some(30));
     assert_eq!(lifetime(0, [0, 1], &[(kind::SOA, 900, &start)]), Some(60));
+    assert_eq!(lifetime(3, [0, 1], &[(kind::SOA, 900, &start[1..])]), None, "a start of a zone that is none");
     assert_eq!(lifetime(3, [0, 0], &[]), None);
     assert_eq!(lifetime(2, [1, 0], &[(kind::A, 300, &address)]), None);
     assert_eq!(lifetime(0, [1, 0], &[(kind::TSIG, 300, &address)]), None);
