@@ -159,3 +159,59 @@ pub fn proc(data: &[u8]) {
     let line = format!("7 ({text}) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0");
     assert_eq!(sys::proc::Stat::parse(&line).map(|stat| stat.start), Some(4711));
 }
+
+/// What containers ask for, and what servers outside answer: whatever a container is told is an answer to what it asked, and no longer than
+/// it takes.
+pub fn dns(data: &[u8]) {
+    use network::dns::message::{self, Query, Reply};
+    use network::dns::{Container, Name, Network, answer_alone};
+    let addresses = ["10.0.0.2", "fd00::2"].map(|text| text.parse().expect("an address")).to_vec();
+    let network =
+        Network { id: "n".into(), domain: "x".into(), names: vec![Name { name: "a".into(), addresses }] };
+    let mut container = Container {
+        id: "c".into(),
+        networks: vec!["n".into()],
+        own: Vec::new(),
+        outside: true,
+        upstreams: vec![([127, 0, 0, 1], 53).into()],
+    };
+    for outside in [true, false] {
+        container.outside = outside;
+        let told = answer_alone(&container, std::slice::from_ref(&network), data);
+        if let (Ok(query), Some(told)) = (Query::read(data), &told) {
+            assert!(told.len() <= query.datagram_max());
+            assert!(Reply::read(told, [data[0], data[1]], query.question()).is_some());
+        }
+        // Who may not ask outside is told so at once.
+        assert!(outside || told.is_some() == (data.len() >= message::HEADER && data[2] & 0x80 == 0));
+    }
+    // The first byte says how much of it is the question that the rest is to be an answer to.
+    let Some((length, rest)) = data.split_first() else { return };
+    let (question, answer) = rest.split_at(rest.len().min((*length).into()));
+    if let Some(id) = answer.first_chunk()
+        && let Some(reply) = Reply::read(answer, *id, question)
+    {
+        let lifetime = reply.lifetime();
+        let mut older = answer.to_vec();
+        message::age(&mut older, 1);
+        assert_eq!(older.len(), answer.len());
+        // Nothing becomes good for longer by being kept.
+        if let (Some(before), Some(reply)) = (lifetime, Reply::read(&older, *id, question)) {
+            assert!(reply.lifetime().unwrap_or_default() <= before);
+        }
+    }
+}
+
+/// What a daemon and netd say to each other.
+pub fn netd(data: &[u8]) {
+    use network::netd::wire::{Reply, Request, encode, take};
+    let mut bytes = data.to_vec();
+    while let Ok(Some(request)) = take::<Request>(&mut bytes) {
+        let _ = request.check();
+        if let Ok(mut again) = encode(&request) {
+            assert_eq!(take(&mut again).ok().flatten(), Some(request));
+        }
+    }
+    let mut bytes = data.to_vec();
+    while let Ok(Some(_)) = take::<Reply>(&mut bytes) {}
+}
