@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         (Some("corten-runtime" | "runc"), _) => {
             runtime::command::main_through(args.into_iter().skip(1), Some(SMALL))
         }
+        // Names of containers, for as long as there are containers: see `network::netd`.
+        (_, Some("netd")) => network::netd::main(args.into_iter().skip(2)),
         (_, Some("runtime")) => runtime::command::main_through(args.into_iter().skip(2), Some(SMALL)),
         _ => cli::main(args),
     };

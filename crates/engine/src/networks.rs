@@ -6,6 +6,7 @@
 mod filter;
 mod join;
 mod live;
+mod lookup;
 pub(crate) mod ports;
 mod publish;
 mod record;
@@ -38,6 +39,7 @@ pub(crate) use join::Joined;
 pub use join::Places;
 pub use live::Endpoint;
 use live::Live;
+use lookup::Names;
 pub use ports::Published;
 use record::{BRIDGE, Record};
 
@@ -65,9 +67,14 @@ pub struct Networks {
     state: Mutex<BTreeMap<String, Live>>,
     /// The packet filters. Taken before the state, where both are.
     filter: Mutex<Filter>,
+    /// What is said to netd. Taken before the state, where both are.
+    names: Mutex<Names>,
     /// What containers have published, by their ids.
     published: Mutex<BTreeMap<String, Outlet>>,
 }
+
+/// The conversation with netd, while somebody has it.
+type NamesGuard<'a> = MutexGuard<'a, Names>;
 
 /// The published ports of a container that runs.
 #[derive(Debug)]
@@ -124,6 +131,7 @@ impl Networks {
             defaults: Defaults::of_host(host),
             state: Mutex::default(),
             filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
+            names: Mutex::new(Names::new(&config.exec_root)),
             published: Mutex::default(),
         });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;
@@ -141,6 +149,10 @@ impl Networks {
             networks.keep(Record::default_bridge(names::new_id()?, subnet)?)?;
         }
         Ok(networks)
+    }
+
+    fn names(&self) -> NamesGuard<'_> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, BTreeMap<String, Live>> {

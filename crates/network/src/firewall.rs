@@ -10,6 +10,7 @@ mod conversations;
 mod elements;
 mod foreign;
 pub mod host;
+pub mod names;
 mod nft;
 mod table;
 mod watch;
@@ -147,6 +148,9 @@ pub enum Error {
         /// How many.
         count: u16,
     },
+    /// There is no way to speak to the kernel.
+    #[error("open the packet filters")]
+    Socket(#[source] io::Error),
     /// The kernel does not want it so.
     #[error("change packet filters")]
     Refused(#[source] Refusal),

@@ -231,3 +231,62 @@ fn ports_stay_open_without_a_daemon_and_packet_filters_are_put_back() {
     assert!(!table.contains("8080") && !table.contains("8082"), "{table}");
     assert!(!answers(&host));
 }
+
+#[test]
+fn containers_find_each_other_by_name() {
+    let mut host = Host::apart();
+    for cli in CLIS {
+        host.cli(cli, ["network", "create", "--ipv6", "web"]).ok();
+        let run = |name: &str, flags: &[&str]| {
+            let mut args = vec!["run", "-d", "--name", name, "--network", "web"];
+            args.extend(flags);
+            args.extend(["busybox", "sleep", "1000"]);
+            host.cli(cli, args).ok()
+        };
+        run("one", &[]);
+        let id = run("two", &["--network-alias", "db"]);
+        assert!(inside(&host, cli, "one", "cat /etc/resolv.conf").contains("nameserver 127.0.0.11"));
+        let address = inspect(&host, cli, "two", "{{.NetworkSettings.Networks.web.IPAddress}}");
+        let six = inspect(&host, cli, "two", "{{.NetworkSettings.Networks.web.GlobalIPv6Address}}");
+        let look_up = |name: &str| inside(&host, cli, "one", &format!("nslookup {name} 127.0.0.11"));
+        for name in ["two", "db", &id[..12], "TWO"] {
+            let answer = look_up(name);
+            assert!(answer.contains(&address) && answer.contains(&six), "{name}: {answer}");
+        }
+        assert!(look_up(&address).contains("two.web"), "{}", look_up(&address));
+        host.cli(cli, ["rename", "two", "second"]).ok();
+        assert!(look_up("second").contains(&address));
+        host.cli(cli, ["rename", "second", "two"]).ok();
+        // A network that it joins later, and a name that is gone.
+        host.cli(cli, ["network", "create", "back"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "three", "--network", "back", "busybox", "sleep", "1000"]).ok();
+        let fails =
+            |name: &str| host.cli(cli, ["exec", "one", "nslookup", name, "127.0.0.11"]).run().code != 0;
+        assert!(fails("three"));
+        host.cli(cli, ["network", "connect", "back", "one"]).ok();
+        wait_for("the name of the other network", || (!fails("three")).then_some(()));
+        host.cli(cli, ["rm", "-f", "two"]).ok();
+        wait_for("the name to be gone", || fails("two").then_some(()));
+        host.cli(cli, ["rm", "-f", "one", "three"]).ok();
+        host.cli(cli, ["network", "rm", "web", "back"]).ok();
+    }
+    // Without a daemon, and with the next.
+    host.corten(["network", "create", "web"]).ok();
+    let pid = |host: &Host| inspect(host, Cli::Corten, "one", "{{.State.Pid}}");
+    for name in ["one", "two"] {
+        host.corten(["run", "-d", "--name", name, "--network", "web", "busybox", "sleep", "1000"]).ok();
+    }
+    let enter = format!("--net=/proc/{}/ns/net", pid(&host));
+    let asks = |host: &Host| {
+        host.program("nsenter", [&enter, "busybox", "nslookup", "two", "127.0.0.11"]).run().code == 0
+    };
+    assert!(asks(&host));
+    host.kill_daemon();
+    assert!(asks(&host), "without a daemon");
+    host.start_daemon();
+    assert!(asks(&host), "with the next daemon");
+    host.corten(["run", "-d", "--name", "three", "--network", "web", "busybox", "sleep", "1000"]).ok();
+    let answer = host.corten(["exec", "three", "nslookup", "one", "127.0.0.11"]).run();
+    assert_eq!(answer.code, 0, "{answer}");
+    host.corten(["rm", "-f", "one", "two", "three"]).ok();
+}

@@ -204,9 +204,9 @@ impl Actor {
                 self.shim = Some(shim);
                 self.events = Some(events);
                 self.oom = status.oom;
-                self.adopt_places();
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
+                self.adopt_places(Some(pid).filter(|pid| *pid > 0));
                 self.drive(Input::Adopted { pid, paused, at }).await;
             }
             // Written down already; the daemon ended before it had cleared up.

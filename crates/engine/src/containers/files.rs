@@ -38,7 +38,8 @@ pub fn make_state_dir(paths: &Paths) -> Result<()> {
 }
 
 /// Writes the files, unless they are there: what a person wrote into them inside the container stays.
-pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint]) -> Result<()> {
+/// `named`: names are looked up by netd.
+pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint], named: bool) -> Result<()> {
     let host = record.host.network_mode == "host";
     once(&paths.hostname(), || Ok(format!("{}\n", record.hostname())))?;
     let text = || {
@@ -52,11 +53,26 @@ pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint]) -> Result<(
         // Its addresses may be others than at the last start.
         replace(&paths.hosts(), &text())?;
     }
-    once(&paths.resolv_conf(), || {
-        let base = read_host("/etc/resolv.conf");
-        let base = if host { base } else { reachable(base, || read_host(RESOLVED)) };
-        Ok(resolv_conf(&base, &record.host.dns, &record.host.dns_search, &record.host.dns_options))
-    })
+    let host_file = || read_host("/etc/resolv.conf");
+    let text = || {
+        let own = &record.host;
+        let base = if host { host_file() } else { reachable(host_file(), || read_host(RESOLVED)) };
+        let embedded = [network::dns::ADDRESS.to_string()];
+        let servers = if named { &embedded[..] } else { &own.dns };
+        resolv_conf(&base, servers, &own.dns_search, &own.dns_options)
+    };
+    once(&paths.resolv_conf(), || Ok(text()))
+}
+
+/// Who is asked for names that are not a container's: those of the request, or the host's. The host's own loopback is within reach there.
+pub fn name_servers(record: &Record) -> Vec<IpAddr> {
+    let own: Vec<IpAddr> = record.host.dns.iter().filter_map(|text| text.trim().parse().ok()).collect();
+    if !own.is_empty() {
+        return own;
+    }
+    let text = read_host("/etc/resolv.conf");
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    servers.filter_map(|rest| rest.trim().parse().ok()).collect()
 }
 
 /// A file of the host that is copied into containers; one that is not there or is odd counts as empty.
@@ -211,9 +227,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths { state: dir.path().join("c"), run: dir.path().join("r") };
         make_state_dir(&paths).unwrap();
-        write(&record(), &paths, &[]).unwrap();
+        write(&record(), &paths, &[], false).unwrap();
         std::fs::write(paths.hosts(), "mine").unwrap();
-        write(&record(), &paths, &[]).unwrap();
+        write(&record(), &paths, &[], false).unwrap();
         assert_eq!(std::fs::read_to_string(paths.hosts()).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(paths.hostname()).unwrap(), "0123456789ab\n");
     }

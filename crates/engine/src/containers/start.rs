@@ -38,7 +38,8 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     run_dir(&paths.run)?;
     let joined = join(context, record, paths)?;
     let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.places.endpoints);
-    files::write(record, paths, endpoints)?;
+    let named = joined.as_ref().is_some_and(|joined| context.networks.has_names(&joined.places));
+    files::write(record, paths, endpoints, named)?;
     selinux::prepare_files(&record.labels, paths)?;
     make_sources(context, record, &mounts)?;
     let plan = plan::start(&plan::Request {
@@ -71,6 +72,8 @@ fn join(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Join
     let wishes = ports::wishes(&record.host, &record.config)?;
     let joined = context.networks.enter(&record.id, &record.attachments, &wishes)?;
     note_places(paths, &joined.places)?;
+    let upstreams = files::name_servers(record);
+    context.networks.serve_names(record, &joined.namespace, &joined.places, &upstreams)?;
     Ok(Some(joined))
 }
 

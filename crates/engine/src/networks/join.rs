@@ -171,9 +171,11 @@ impl Networks {
     /// Gives back all that a container had, which does not run any more.
     pub(crate) fn leave(&self, container: &str) {
         self.withdraw(container);
+        self.forget_names(container);
         let gone: Vec<Endpoint> =
             self.state().values_mut().filter_map(|live| live.release(container)).collect();
-        self.forget(&gone);
+        self.forget_conversations(&gone);
+        self.names_changed(gone.into_iter().map(|endpoint| endpoint.network));
     }
 
     /// A container was found running that has these places.

@@ -108,7 +108,7 @@ impl Networks {
     }
 
     /// Conversations with containers that are gone must not lead to whoever has their addresses next.
-    pub(super) fn forget(&self, gone: &[Endpoint]) {
+    pub(super) fn forget_conversations(&self, gone: &[Endpoint]) {
         let filter = self.filter_state();
         for net in gone.iter().flat_map(|endpoint| &endpoint.addresses) {
             filter.forget(net.addr());

@@ -113,11 +113,13 @@ pub struct Chain {
 const PREROUTING: u32 = 0;
 /// The hook that packets meet which are neither from the host nor for it.
 pub const FORWARD: u32 = 2;
-const OUTPUT: u32 = 3;
+/// The hook that packets of the namespace's own meet.
+pub const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 const RAW: i32 = -300;
-const DSTNAT: i32 = -100;
+/// Where destinations are changed.
+pub const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
 

@@ -241,7 +241,7 @@ pub fn world(bridged: bool, test: impl FnOnce(&World, &Firewall)) {
             let socket = Socket::open(Family::Route).unwrap();
             let inside = link::Inside { name: "eth0", mac: [2, 0, 0, 0, network, number] };
             socket.tell(link::veth(name, index(&socket, bridge), None, inside, &namespace)).unwrap();
-            socket.tell(link::hairpin(index(&socket, name))).unwrap();
+            socket.tell(link::port(index(&socket, name), false)).unwrap();
         });
         machine.run(move || {
             let socket = Socket::open(Family::Route).unwrap();

@@ -188,6 +188,9 @@ impl Actor {
         }
         self.context.index.free_name(&old, &self.record.id);
         let more = BTreeMap::from([("oldName".to_owned(), format!("/{old}"))]);
+        for endpoint in self.record.places.endpoints.clone() {
+            self.names_changed(endpoint.network).await;
+        }
         self.context.tell(&self.record, "rename", more);
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Actor {
         let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
         self.record.places = joined.map(|joined| joined.places).unwrap_or_default();
         self.context.networks.tell_endpoints(&self.record.id, &self.record.places.endpoints, "connect");
+        self.named(i32::try_from(launched.pid).unwrap_or_default()).await;
         self.handle.set_shim(Some(launched.shim.clone()));
         self.shim = Some(launched.shim);
         self.events = Some(launched.events);

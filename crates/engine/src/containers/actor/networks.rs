@@ -4,21 +4,54 @@ use std::sync::Arc;
 
 use super::Actor;
 use crate::blocking;
-use crate::containers::start;
+use crate::containers::{files, start};
 use crate::error::{Error, Result};
 use crate::networks::{Attachment, Endpoint};
 
 impl Actor {
     /// What it has on its networks is its own also under this daemon.
-    pub(super) fn adopt_places(&mut self) {
+    pub(super) fn adopt_places(&mut self, pid: Option<i32>) {
         match start::places(&self.paths) {
             Ok(places) => {
                 self.context.networks.adopt(&self.record.id, &places);
                 self.record.places = places;
+                if let Some(pid) = pid {
+                    self.adopt_names(pid);
+                }
             }
             Err(error) => {
                 tracing::error!(id = %self.record.id, error = %error.chain(), "cannot tell its addresses");
             }
+        }
+    }
+
+    /// Its names are looked up on, in the background: netd may have to be started.
+    fn adopt_names(&self, pid: i32) {
+        let (networks, record) = (Arc::clone(&self.context.networks), self.record.clone());
+        self.context.tasks.spawn(async move {
+            let (id, upstreams) = (record.id.clone(), files::name_servers(&record));
+            let adopted = blocking::run("look up names again", move || {
+                networks.adopt_names(&record, pid, &record.places, &upstreams)
+            });
+            if let Err(error) = adopted.await {
+                tracing::warn!(id, error = %error.chain(), "names are not looked up for a container");
+            }
+        });
+    }
+
+    /// Others find it by its names, for as long as its first process lives.
+    pub(super) async fn named(&mut self, pid: i32) {
+        if self.record.places.endpoints.is_empty() {
+            return;
+        }
+        let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
+        let on: Vec<String> = self.record.places.endpoints.iter().map(|e| e.network.clone()).collect();
+        let told = blocking::run("tell a container's names", move || {
+            networks.names_changed(on);
+            networks.names_until(&id, pid)
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(id = %self.record.id, error = %error.chain(), "netd is not told of a container's life");
         }
     }
 
@@ -58,10 +91,14 @@ impl Actor {
                     .await?;
             self.record.places.endpoints.push(endpoint.clone());
             self.note_places().await?;
+            self.adopt_names(pid);
             self.context.networks.tell_endpoints(&self.record.id, &[endpoint], "connect");
         }
+        let network = attachment.network.clone();
         self.record.attachments.push(attachment);
-        self.persist().await
+        self.persist().await?;
+        self.names_changed(network).await;
+        Ok(())
     }
 
     /// Disconnects it from a network: at once if it runs, and for ever.
@@ -85,7 +122,19 @@ impl Actor {
             self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
         }
         self.record.attachments.remove(at);
-        self.persist().await
+        self.persist().await?;
+        self.names_changed(network.to_owned()).await;
+        Ok(())
+    }
+
+    pub(super) async fn names_changed(&self, network: String) {
+        let networks = Arc::clone(&self.context.networks);
+        let told = blocking::run("tell a network's names", move || {
+            networks.names_changed([network]);
+            Ok(())
+        });
+        // What fails is said there.
+        let _ = told.await;
     }
 
     /// Each network that it is on, with what it has there.

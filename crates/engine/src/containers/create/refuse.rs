@@ -335,7 +335,6 @@ pub(crate) fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Resu
             "link-local addresses (IPAMConfig, --link-local-ip)",
         ),
         (!endpoint.links.is_empty(), "links (Links, --link)"),
-        (!endpoint.aliases.is_empty(), "aliases (Aliases, --network-alias)"),
         (!endpoint.driver_opts.is_empty(), "driver options (DriverOpts, --network driver-opt=…)"),
     ];
     match asked.iter().find(|(set, _)| *set) {

@@ -1,0 +1,240 @@
+//! Names of containers: netd answers for them, and is told here who has which.
+//!
+//! It is started with the first container on a network of somebody's making, outlives the daemon, and is adopted by the next. All that it
+//! is told can be told again: where it has gone a new one is started, and told everything.
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use network::dns::{self, Name, Sockets};
+use network::firewall::names::lead_names;
+use network::namespace::Namespace;
+use network::netd::{Client, Error as Failed};
+
+use super::live::Live;
+use super::{Networks, Places, join};
+use crate::containers::record::Record as Container;
+use crate::error::{Error, Result};
+
+/// The daemon's own program, which is netd as well.
+const PROGRAM: &CStr = c"/proc/self/exe";
+/// Its socket in the runtime directory.
+const SOCKET: &str = "netd.sock";
+/// Where name servers are asked.
+const PORT: u16 = 53;
+
+/// The conversation with netd, once there is one.
+#[derive(Debug)]
+pub(super) struct Names {
+    path: PathBuf,
+    client: Option<Client>,
+    /// The containers that it serves for us.
+    served: BTreeSet<String>,
+}
+
+impl Names {
+    pub(super) fn new(exec_root: &Path) -> Self {
+        Self { path: exec_root.join(SOCKET), client: None, served: BTreeSet::new() }
+    }
+
+    /// Says something; if netd has gone meanwhile `None`, and the next to say something starts another.
+    fn say<T>(
+        &mut self,
+        what: impl FnOnce(&mut Client) -> std::result::Result<T, Failed>,
+    ) -> Result<Option<T>> {
+        let Some(client) = &mut self.client else { return Ok(None) };
+        match what(client) {
+            Ok(said) => Ok(Some(said)),
+            Err(error @ (Failed::Broken(_) | Failed::Unexpected)) => {
+                tracing::warn!(%error, "netd has gone: another is started with the next container");
+                self.client = None;
+                self.served.clear();
+                Ok(None)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn failed(error: Failed) -> Error {
+    Error::system("cannot tell netd of a container's names").with_source(error)
+}
+
+/// The names of one container on one network: its own, its aliases, and its short id.
+fn names_of(container: &Container, addresses: &[IpAddr], aliases: &[String]) -> Vec<Name> {
+    let all = std::iter::once(container.name.as_str())
+        .chain(aliases.iter().map(String::as_str))
+        .chain([container.short_id(), container.hostname()]);
+    let mut names: Vec<Name> = Vec::new();
+    for name in all {
+        let name = name.to_lowercase();
+        if !names.iter().any(|known| known.name == name) {
+            names.push(Name { name, addresses: addresses.to_vec() });
+        }
+    }
+    names
+}
+
+impl Networks {
+    /// Whether a container that is on these networks has names looked up by netd: on the default network there are none.
+    pub(crate) fn has_names(&self, places: &Places) -> bool {
+        let state = self.state();
+        places.endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| !live.record.is_default()))
+    }
+
+    /// Has netd serve a container that is about to start; blocks. `upstreams` are asked for what is not a container's name.
+    pub(crate) fn serve_names(
+        &self,
+        container: &Container,
+        namespace: &Namespace,
+        places: &Places,
+        upstreams: &[IpAddr],
+    ) -> Result<()> {
+        if !self.has_names(places) {
+            return Ok(());
+        }
+        let opened = namespace.run(|| {
+            let sockets = Sockets::open()?;
+            lead_names(sockets.ports()?).map_err(std::io::Error::other)?;
+            Ok(sockets)
+        });
+        let sockets = opened
+            .map_err(|e| Error::system("cannot open the sockets for a container's names").with_source(e))?;
+        let wanted = self.described(container, places, upstreams);
+        let mut names = self.names();
+        self.start_netd(&mut names)?;
+        names.say(|client| client.serve(&wanted, Some(&sockets)))?;
+        names.served.insert(container.id.clone());
+        Ok(())
+    }
+
+    fn described(&self, container: &Container, places: &Places, upstreams: &[IpAddr]) -> dns::Container {
+        let state = self.state();
+        let named = |live: &&Live| !live.record.is_default();
+        let lives = || places.endpoints.iter().filter_map(|e| state.get(&e.network));
+        dns::Container {
+            id: container.id.clone(),
+            networks: lives().filter(named).map(|live| live.record.id.clone()).collect(),
+            own: Vec::new(),
+            outside: lives().any(|live| !live.record.internal),
+            upstreams: upstreams.iter().map(|ip| SocketAddr::new(*ip, PORT)).collect(),
+        }
+    }
+
+    /// Connects with netd, or starts it, and tells it the names of all networks.
+    fn start_netd(&self, names: &mut super::NamesGuard<'_>) -> Result<()> {
+        if names.client.is_some() {
+            return Ok(());
+        }
+        names.client = Some(Client::connect_or_start(&names.path, PROGRAM).map_err(failed)?);
+        let ids: Vec<String> = self.state().keys().cloned().collect();
+        for id in ids {
+            self.tell_names(names, &id)?;
+        }
+        Ok(())
+    }
+
+    /// Has netd forget a container by itself when its first process ends.
+    pub(crate) fn names_until(&self, container: &str, pid: i32) -> Result<()> {
+        let mut names = self.names();
+        if !names.served.contains(container) {
+            return Ok(());
+        }
+        // One that has ended already is forgotten when its end is told.
+        let Ok(pidfd) = sys::process::pidfd(pid) else { return Ok(()) };
+        names.say(|client| client.until(container, pidfd.as_fd())).map(drop)
+    }
+
+    /// Tells netd what names a network has now.
+    fn tell_names(&self, names: &mut super::NamesGuard<'_>, network: &str) -> Result<()> {
+        let Some(table) = self.table(network) else { return Ok(()) };
+        names.say(|client| client.set_names(&table)).map(drop)
+    }
+
+    fn table(&self, network: &str) -> Option<dns::Network> {
+        let (record, endpoints) = {
+            let state = self.state();
+            let live = state.get(network)?;
+            (live.record.clone(), live.endpoints.clone())
+        };
+        if record.is_default() {
+            return None;
+        }
+        let mut all = Vec::new();
+        for (id, endpoint) in &endpoints {
+            let Ok(handle) = self.index.find(id) else { continue };
+            let container = handle.record();
+            let aliases = container
+                .attachments
+                .iter()
+                .find(|attachment| attachment.network == network)
+                .map(|attachment| attachment.settings.aliases.clone())
+                .unwrap_or_default();
+            let addresses: Vec<IpAddr> = endpoint.addresses.iter().map(ipnet::IpNet::addr).collect();
+            merge(&mut all, names_of(&container, &addresses, &aliases));
+        }
+        Some(dns::Network { id: network.to_owned(), domain: record.name.clone(), names: all })
+    }
+
+    /// Tells netd of changes on these networks; what fails is said in the log, and told again with the next change.
+    pub(crate) fn names_changed(&self, networks: impl IntoIterator<Item = String>) {
+        let mut names = self.names();
+        for network in networks {
+            if let Err(error) = self.tell_names(&mut names, &network) {
+                tracing::warn!(network, error = %error.chain(), "names of a network are not told");
+            }
+        }
+    }
+
+    /// Has netd forget a container.
+    pub(crate) fn forget_names(&self, container: &str) {
+        let mut names = self.names();
+        if names.served.remove(container)
+            && let Err(error) = names.say(|client| client.forget(container))
+        {
+            tracing::warn!(container, error = %error.chain(), "netd does not forget a container");
+        }
+    }
+
+    /// What another daemon's netd serves is served for this one; containers that it does not know have sockets opened in them again.
+    pub(crate) fn adopt_names(
+        &self,
+        container: &Container,
+        pid: i32,
+        places: &Places,
+        upstreams: &[IpAddr],
+    ) -> Result<()> {
+        if !self.has_names(places) {
+            return Ok(());
+        }
+        let known = {
+            let mut names = self.names();
+            self.start_netd(&mut names)?;
+            let serving = names.say(Client::list)?;
+            serving.is_some_and(|serving| serving.containers.iter().any(|served| served.id == container.id))
+        };
+        if known {
+            let wanted = self.described(container, places, upstreams);
+            let mut names = self.names();
+            names.served.insert(container.id.clone());
+            names.say(|client| client.serve(&wanted, None))?;
+        } else {
+            self.serve_names(container, &join::namespace_of(pid)?, places, upstreams)?;
+            self.names_until(&container.id, pid)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds names; of those that several containers have all addresses are kept.
+fn merge(all: &mut Vec<Name>, more: Vec<Name>) {
+    for name in more {
+        match all.iter_mut().find(|known| known.name == name.name) {
+            Some(known) => known.addresses.extend(name.addresses),
+            None => all.push(name),
+        }
+    }
+}
