@@ -6,7 +6,7 @@
 //! nobody writes. An ordinary user, who can make no mount, needs that only if the file is his own to write; then it is a copy in sealed
 //! memory.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,11 +26,12 @@ const SELF: &str = "/proc/self/exe";
 /// By which word as its first argument a small program knows that it is the runtime.
 const WORD: &str = "runtime";
 
-/// Returns in a process whose program file cannot be written to.
+/// Returns in a process whose program file cannot be written to, and whose environment holds nothing of its caller's.
 pub(super) fn ensure(global: &Global) -> Result<(), Error> {
     let own = File::open(SELF).on("open", SELF)?;
+    let own = OwnedFd::from(own);
     if fsx::is_read_only(&own).on("inspect", SELF)? || process::is_sealed(&own) {
-        return Ok(());
+        return settle(&own);
     }
     if let Some(small) = global.small.and_then(|small| small.open())
         && let Ok(copy) = mount::clone_fd(&small, false)
@@ -45,7 +46,7 @@ pub(super) fn ensure(global: &Global) -> Result<(), Error> {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             // Whoever we are in the container, we are no more than ourselves to the host.
             if process::may_write(Path::new(SELF)).is_err() && !is_own(&own)? {
-                return Ok(());
+                return settle(&own);
             }
             let content = std::fs::read(SELF).on("read", SELF)?;
             OwnedFd::from(Executable::sealed("corten-runtime", &content).on("copy", SELF)?)
@@ -53,6 +54,15 @@ pub(super) fn ensure(global: &Global) -> Result<(), Error> {
         other => other?,
     };
     execute(&copy, std::env::args_os())
+}
+
+/// Goes on as the file that is executed already, but without what else is in the environment.
+fn settle(own: &OwnedFd) -> Result<(), Error> {
+    let known = |name: &OsStr| VARIABLES.iter().any(|known| name == *known);
+    if std::env::vars_os().all(|(name, _)| known(&name)) {
+        return Ok(());
+    }
+    execute(own, std::env::args_os())
 }
 
 /// What the runtime looks up in its environment. The rest is its caller's, and goes no further: the process of an exec is a copy of
@@ -89,6 +99,6 @@ fn close_to_writers(copy: &OwnedFd, clear: u64) -> io::Result<()> {
 }
 
 /// Whether the file is ours, so that we could give ourselves the right to write to it.
-fn is_own(file: &File) -> Result<bool, Error> {
+fn is_own(file: &OwnedFd) -> Result<bool, Error> {
     Ok(fsx::stat(file).on("inspect", SELF)?.st_uid == process::effective_user())
 }
