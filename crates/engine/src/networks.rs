@@ -69,6 +69,8 @@ pub struct Networks {
     filter: Mutex<Filter>,
     /// What is said to netd. Taken before the state, where both are.
     names: Mutex<Names>,
+    /// Who makes a network.
+    turn: Mutex<()>,
     /// What containers have published, by their ids.
     published: Mutex<BTreeMap<String, Outlet>>,
 }
@@ -132,6 +134,7 @@ impl Networks {
             state: Mutex::default(),
             filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
             names: Mutex::new(Names::new(&config.exec_root)),
+            turn: Mutex::default(),
             published: Mutex::default(),
         });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;
@@ -200,6 +203,8 @@ impl Networks {
     }
 
     fn create_blocking(&self, request: CreateRequest) -> Result<CreateResponse> {
+        // One after the other: two that choose a subnet at once would choose the same.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let name = request.name.clone();
         let there = |live: &Live| live.record.name == name;
         if self.state().values().any(there) {
@@ -244,26 +249,40 @@ impl Networks {
         if record.is_default() {
             return Err(predefined(&record.name));
         }
-        let active =
-            self.state().get(&record.id).map(|live| live.endpoints.keys().cloned().collect::<Vec<_>>());
-        let active = active.unwrap_or_default();
-        if !active.is_empty() {
-            let who = active.iter().map(|id| {
-                let name = self.index.find(id).map(|handle| handle.record().name.clone()).unwrap_or_default();
-                format!("name:{name:?} id:{:?}", id.get(..12).unwrap_or(id))
-            });
-            let who: Vec<String> = who.collect();
-            return Err(Error::forbidden(format!(
-                "error while removing network: network {} has active endpoints ({})",
-                record.name,
-                who.join(", ")
-            )));
+        let live = self.take_out(&record)?;
+        let removed = join::remove(&record)
+            .and_then(|()| Ok(self.store.transaction(|tx| tx.delete_record(NETWORK, &record.id))?));
+        if let Err(error) = removed {
+            self.state().insert(record.id.clone(), live);
+            return Err(error);
         }
-        join::remove(&record)?;
-        self.forget(&record)?;
         self.unfilter_network(&record);
+        self.forget_network_names(&record.id);
         self.tell(&record, "destroy", None);
         Ok(())
+    }
+
+    /// Takes a network out of those that containers can join, unless one is on it.
+    fn take_out(&self, record: &Record) -> Result<Live> {
+        let mut state = self.state();
+        let live = state.remove(&record.id).ok_or_else(|| not_found(&record.name))?;
+        if live.endpoints.is_empty() {
+            return Ok(live);
+        }
+        let who: Vec<String> = live
+            .endpoints
+            .keys()
+            .map(|id| {
+                let name = self.index.find(id).map(|handle| handle.record().name.clone()).unwrap_or_default();
+                format!("name:{name:?} id:{:?}", id.get(..12).unwrap_or(id))
+            })
+            .collect();
+        state.insert(record.id.clone(), live);
+        Err(Error::forbidden(format!(
+            "error while removing network: network {} has active endpoints ({})",
+            record.name,
+            who.join(", ")
+        )))
     }
 
     /// Removes all that no container uses, running or not.

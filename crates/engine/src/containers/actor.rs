@@ -350,7 +350,7 @@ impl Actor {
         self.events = None;
         self.oom = false;
         self.handle.set_shim(None);
-        self.disconnected();
+        self.disconnected().await;
         for exec in self.context.execs.container_ended(&self.record, EXIT_UNKNOWN) {
             self.context.tell_exec_end(&self.record, &exec, EXIT_UNKNOWN);
         }

@@ -189,6 +189,13 @@ impl Networks {
         }
     }
 
+    /// Has netd forget a network.
+    pub(super) fn forget_network_names(&self, network: &str) {
+        if let Err(error) = self.names().say(|client| client.forget_network(network)) {
+            tracing::warn!(network, error = %error.chain(), "netd does not forget a network");
+        }
+    }
+
     /// Has netd forget a container.
     pub(crate) fn forget_names(&self, container: &str) {
         let mut names = self.names();

@@ -37,7 +37,7 @@ impl Actor {
                 self.events = None;
                 self.handle.set_shim(None);
                 self.attachers.clear();
-                self.disconnected();
+                self.disconnected().await;
                 Input::LaunchFailed { code, error }
             }
         }

@@ -56,9 +56,18 @@ impl Actor {
     }
 
     /// Its addresses are others' to have.
-    pub(super) fn disconnected(&mut self) {
+    pub(super) async fn disconnected(&mut self) {
+        if self.record.attachments.is_empty() {
+            return;
+        }
         let places = std::mem::take(&mut self.record.places);
-        self.context.networks.leave(&self.record.id);
+        let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
+        let left = blocking::run("leave a container's networks", move || {
+            networks.leave(&id);
+            Ok(())
+        });
+        // What fails is said there.
+        let _ = left.await;
         self.context.networks.tell_endpoints(&self.record.id, &places.endpoints, "disconnect");
     }
 
