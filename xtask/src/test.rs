@@ -51,10 +51,12 @@ pub fn ci() -> Result {
     vm::vm_test(&[])
 }
 
-/// Mounts and cgroups of tests that are on the machine now; an earlier run that was killed may have left some.
+/// Mounts, cgroups and bridges of tests that are on the machine now; an earlier run that was killed may have left some.
 fn remains() -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
     let mounts = mounts.lines().filter(|line| line.contains("/tmp/ct")).map(str::to_owned);
     let cgroups = output("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "corten-test-*"])?;
-    Ok(mounts.chain(cgroups.lines().map(str::to_owned)).collect())
+    let bridges = output("find", &["/sys/class/net", "(", "-name", "corten*", "-o", "-name", "br-*", ")"])?;
+    let others = cgroups.lines().chain(bridges.lines()).map(str::to_owned);
+    Ok(mounts.chain(others).collect())
 }

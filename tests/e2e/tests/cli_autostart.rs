@@ -1,13 +1,14 @@
 //! A first command on a machine where no daemon runs.
 //!
-//! The default socket and state are everybody's: each test has a mount namespace where they are its own.
+//! The default socket and state are everybody's: each test has a mount namespace where they are its own, and a network namespace for its bridge.
 
 use kit::{Cmd, binary};
 
-/// Runs a script with `/run`, `/var/lib` and `/var/log` of its own; its daemons end with it.
+/// Runs a script with `/run`, `/var/lib`, `/var/log` and a network namespace of its own; its daemons end with it.
 fn alone(script: &str) -> kit::Output {
     let script = format!(
         "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && mount -t tmpfs none /var/log || exit 99
+         ip link set lo up
          export HOME=/run/home; unset DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG
          corten={}
          daemon() {{ cat /run/corten/*.pid 2>/dev/null; }}
@@ -15,7 +16,7 @@ fn alone(script: &str) -> kit::Output {
          {script}",
         binary().display()
     );
-    Cmd::new("unshare").args(["--mount", "sh", "-c", &script]).run()
+    Cmd::new("unshare").args(["--mount", "--net", "sh", "-c", &script]).run()
 }
 
 #[test]
