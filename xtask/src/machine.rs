@@ -37,6 +37,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("/usr/bin/time", "time"),
     need("/usr/sbin/dockerd", "docker.io"),
     need("ip", "iproute2"),
+    need("nft", "nftables"),
     need("curl", "curl"),
 ];
 
