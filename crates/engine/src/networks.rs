@@ -211,6 +211,13 @@ impl Networks {
             return Err(Error::conflict(format!("network with name {name} already exists")));
         }
         let record = Record::of_request(names::new_id()?, request, &self.defaults, &self.taken()?)?;
+        // What is there is somebody's: it would be taken over now, and removed with the network.
+        if bridge::device(&join::route()?, &record.device()).map_err(join::kernel)?.is_some() {
+            let device = record.device();
+            return Err(Error::forbidden(format!(
+                "cannot create network {name}: there is a network device {device} already (choose another name for the bridge)"
+            )));
+        }
         let id = record.id.clone();
         self.keep(record.clone()).map_err(|error| match error.kind() {
             crate::Kind::Conflict => Error::conflict(format!("network with name {name} already exists")),

@@ -133,6 +133,12 @@ fn wishes_that_cannot_be_are_refused_in_dockers_words() {
         host.cli(cli, ["network", "create", "--subnet", "10.77.0.0/16", "x"])
             .fails(1, "Pool overlaps with other one on this address space");
         host.cli(cli, ["network", "create", "-d", "weave", "x"]).fails(1, "plugin \"weave\" not found");
+        let device =
+            host.program("sh", ["-c", "ip -o link | grep -o 'br-[0-9a-f]*' | head -n 1"]).run().stdout;
+        let option = format!("com.docker.network.bridge.name={}", device.trim());
+        host.cli(cli, ["network", "create", "-o", &option, "x"]).fails(1, "network device");
+        host.cli(cli, ["network", "create", "-o", "com.docker.network.bridge.name=lo", "x"])
+            .fails(1, "network device lo");
         host.cli(cli, ["network", "rm", "bridge"])
             .fails(1, "bridge is a pre-defined network and cannot be removed");
         host.cli(cli, ["network", "rm", "nowhere"]).fails(1, "network nowhere not found");

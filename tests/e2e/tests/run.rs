@@ -332,4 +332,6 @@ fn without_a_default_bridge_a_container_has_loopback_alone() {
     assert_eq!(sh(&host, Cli::Corten, &[], "ip -o link | wc -l"), "1");
     host.corten(["run", "--rm", "--network", "bridge", "busybox", "true"])
         .fails(125, "network bridge not found");
+    let output = host.corten(["run", "--rm", "-p", "8080:80", "busybox", "true"]).run();
+    assert!(output.stderr.contains("Published ports are discarded when using none network mode"), "{output}");
 }

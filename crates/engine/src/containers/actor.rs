@@ -206,7 +206,7 @@ impl Actor {
                 self.oom = status.oom;
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
-                self.adopt_places(Some(pid).filter(|pid| *pid > 0));
+                self.adopt_places();
                 self.drive(Input::Adopted { pid, paused, at }).await;
             }
             // Written down already; the daemon ended before it had cleared up.
@@ -249,7 +249,12 @@ impl Actor {
             Command::Remove { force, volumes, reply } => {
                 Input::Remove { token: self.token(reply), force, volumes }
             }
-            Command::DaemonStarted => Input::DaemonStarted,
+            Command::DaemonStarted => {
+                if let Some(pid) = self.machine.life.pid().filter(|pid| *pid > 0) {
+                    self.adopt_names(pid);
+                }
+                Input::DaemonStarted
+            }
             Command::Wait { condition, done } => return self.register(condition, done),
             Command::Attach { streams, reply } => {
                 let _ = reply.send(self.attach(streams).await);

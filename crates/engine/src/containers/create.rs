@@ -119,11 +119,15 @@ fn make(
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
     let networking = body.networking_config.clone();
-    let (config, host, warnings) = complete(context, &id, body, image);
+    let (config, host, mut warnings) = complete(context, &id, body, image);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
-    ports::wishes(&host, &config)?;
+    let publishes = !ports::wishes(&host, &config)?.is_empty();
     let attachments = context.networks.attachments(&host, networking.as_ref())?;
+    if publishes && attachments.is_empty() {
+        let mode = &host.network_mode;
+        warnings.push(format!("Published ports are discarded when using {mode} network mode"));
+    }
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
     sources_exist(&wanted)?;

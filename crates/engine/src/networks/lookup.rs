@@ -232,6 +232,8 @@ impl Networks {
             self.serve_names(container, &join::namespace_of(pid)?, places, upstreams)?;
             self.names_until(&container.id, pid)?;
         }
+        // One whose supervisor answered late was not there when the others' names were told.
+        self.names_changed(places.endpoints.iter().map(|endpoint| endpoint.network.clone()));
         Ok(())
     }
 }

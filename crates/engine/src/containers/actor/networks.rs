@@ -10,14 +10,11 @@ use crate::networks::{Attachment, Endpoint};
 
 impl Actor {
     /// What it has on its networks is its own also under this daemon.
-    pub(super) fn adopt_places(&mut self, pid: Option<i32>) {
+    pub(super) fn adopt_places(&mut self) {
         match start::places(&self.paths) {
             Ok(places) => {
                 self.context.networks.adopt(&self.record.id, &places);
                 self.record.places = places;
-                if let Some(pid) = pid {
-                    self.adopt_names(pid);
-                }
             }
             Err(error) => {
                 tracing::error!(id = %self.record.id, error = %error.chain(), "cannot tell its addresses");
@@ -25,8 +22,9 @@ impl Actor {
         }
     }
 
-    /// Its names are looked up on, in the background: netd may have to be started.
-    fn adopt_names(&self, pid: i32) {
+    /// Its names are looked up on, in the background: netd may have to be started. Not before all places are adopted: netd would be told
+    /// of networks that have lost names.
+    pub(super) fn adopt_names(&self, pid: i32) {
         let (networks, record) = (Arc::clone(&self.context.networks), self.record.clone());
         self.context.tasks.spawn(async move {
             let (id, upstreams) = (record.id.clone(), files::name_servers(&record));
