@@ -228,7 +228,10 @@ fn exec_watched() {
         let user = if round % 2 == 0 { "0" } else { "1000" };
         host.corten(["exec", "-u", user, "debugger", "true"]).ok();
     }
-    host.corten(["exec", "debugger", "cat", "/seen"]).ok();
+    // On a quick machine it takes more of them until the debugger has seen one: each of these is one as well.
+    wait_for("the debugger to see an exec", || {
+        (host.corten(["exec", "debugger", "cat", "/seen"]).run().code == 0).then_some(())
+    });
     host.corten(["exec", "debugger", "touch", "/stop"]).ok();
     host.corten(["wait", "debugger"]).ok();
     assert_eq!(host.corten(["logs", "debugger"]).ok(), "watching");
