@@ -36,18 +36,25 @@ fn program() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// A host that has Compose as a plugin, and a project; none if it is not to be had.
+fn host(project: &str, make: impl Fn() -> Host) -> Option<(Host, PathBuf)> {
+    let Some(program) = program() else {
+        kit::skip("compose", "it cannot be installed from PyPI");
+        return None;
+    };
+    let host = make();
+    let plugins = host.root().join("config/cli-plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::os::unix::fs::symlink(&program, plugins.join("docker-compose")).unwrap();
+    let file = host.root().join("compose.yaml");
+    std::fs::write(&file, project).unwrap();
+    Some((host, file))
+}
+
 #[test]
 fn a_project_comes_up_and_goes() {
-    let Some(program) = program() else {
-        return kit::skip("compose", "it cannot be installed from PyPI");
-    };
     for cli in CLIS {
-        let host = Host::with_busybox();
-        let plugins = host.root().join("config/cli-plugins");
-        std::fs::create_dir_all(&plugins).unwrap();
-        std::os::unix::fs::symlink(&program, plugins.join("docker-compose")).unwrap();
-        let file = host.root().join("compose.yaml");
-        std::fs::write(&file, PROJECT).unwrap();
+        let Some((host, file)) = host(PROJECT, Host::with_busybox) else { return };
         let compose = |args: &[&str]| {
             let file = file.to_str().unwrap();
             host.cli(cli, ["compose", "-f", file, "-p", "tried"].iter().chain(args))
@@ -70,5 +77,100 @@ fn a_project_comes_up_and_goes() {
         compose(&["down", "-v"]).ok();
         assert_eq!(host.corten(["ps", "-aq"]).ok(), "");
         assert_eq!(host.corten(["volume", "ls", "-q"]).ok(), "");
+    }
+}
+
+const NETWORKS: &str = r#"
+services:
+  proxy:
+    image: busybox
+    command: sh -c 'mkdir /w; echo proxy > /w/index.html; exec httpd -f -p 80 -h /w'
+    ports: ["127.0.0.1:8080:80", "8081:80/tcp"]
+    networks: {front: {}, middle: {priority: 1000}}
+    stop_grace_period: 0s
+  app:
+    image: busybox
+    command: sleep 1000
+    deploy: {replicas: 3}
+    networks: [middle]
+    stop_grace_period: 0s
+    depends_on: [store]
+  store:
+    image: busybox
+    command: sleep 1000
+    hostname: vault
+    networks:
+      middle: {aliases: [database], ipv4_address: 10.91.0.77}
+      back: {}
+    stop_grace_period: 0s
+  hermit:
+    image: busybox
+    command: sleep 1000
+    networks: [back]
+    extra_hosts: ["elsewhere=192.0.2.7"]
+    dns_search: [example.test]
+    stop_grace_period: 0s
+networks:
+  front:
+    driver_opts: {com.docker.network.driver.mtu: "1400"}
+  middle:
+    enable_ipv6: true
+    ipam:
+      config: [{subnet: 10.91.0.0/24, gateway: 10.91.0.9}]
+    labels: {part: middle}
+  back:
+    internal: true
+"#;
+
+#[test]
+fn a_project_with_several_networks_comes_up_and_goes() {
+    for cli in CLIS {
+        let Some((host, file)) = host(NETWORKS, Host::apart) else { return };
+        let compose = |args: &[&str]| {
+            let file = file.to_str().unwrap();
+            host.cli(cli, ["compose", "-f", file, "-p", "tried"].iter().chain(args))
+        };
+        let inside = |service: &str, script: &str| compose(&["exec", "-T", service, "sh", "-c", script]);
+        compose(&["up", "-d", "--wait"]).ok();
+        // Names: of a service with several containers, of a container, by alias, by host name.
+        let found = inside("proxy", "nslookup app 127.0.0.11 | grep -c '10\\.91\\.0\\.'").ok();
+        assert_eq!(found, "3");
+        for name in ["store", "database", "vault", "tried-app-2", "tried-store-1.tried_middle"] {
+            inside("proxy", &format!("ping -c 1 -W 5 {name}")).ok();
+        }
+        assert_eq!(inside("store", "ip -o -4 addr | grep -c 10.91.0.77/24").ok(), "1");
+        assert_eq!(inside("app", "ip route | grep default | cut -d' ' -f3").ok(), "10.91.0.9");
+        // What is on another network is neither found nor reached.
+        inside("proxy", "ping -c 1 -W 1 hermit").fails(1, "bad address");
+        inside(
+            "hermit",
+            "ping -c 1 -W 5 store && grep -q elsewhere /etc/hosts && grep -q example.test /etc/resolv.conf",
+        )
+        .ok();
+        let routes = inside("hermit", "ip route").ok();
+        assert!(!routes.contains("default"), "{routes}");
+        assert_eq!(inside("proxy", "cat /sys/class/net/eth*/mtu | sort | head -n 1").ok(), "1400");
+        for port in ["8080", "8081"] {
+            let url = format!("http://127.0.0.1:{port}/");
+            wait_for("the proxy", || {
+                (host.program("curl", ["-sS", "--max-time", "5", &url]).run().stdout.trim() == "proxy")
+                    .then_some(())
+            });
+        }
+        assert_eq!(compose(&["port", "proxy", "80"]).ok(), "127.0.0.1:8080");
+        // More of them are found by the name, and fewer.
+        compose(&["up", "-d", "--scale", "app=1", "--no-recreate"]).ok();
+        wait_for("one of them", || {
+            let found = inside("proxy", "nslookup app 127.0.0.11 | grep -c '10\\.91\\.0\\.'").run();
+            (found.stdout.trim() == "1").then_some(())
+        });
+        // Nothing changed, so that nothing is made anew; a changed network is.
+        let ids = compose(&["ps", "-aq"]).ok();
+        compose(&["up", "-d", "--scale", "app=1"]).ok();
+        assert_eq!(compose(&["ps", "-aq"]).ok(), ids);
+        compose(&["down"]).ok();
+        let left = host.corten(["network", "ls", "--filter", "type=custom", "-q"]).ok();
+        assert_eq!(left, "");
+        assert_eq!(host.corten(["ps", "-aq"]).ok(), "");
     }
 }

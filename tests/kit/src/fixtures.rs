@@ -477,13 +477,19 @@ pub fn debian() -> Image {
 
 /// The same packed otherwise.
 pub fn debian_packed(packing: Packing) -> Image {
-    let archive = cache().join("debian-12-minbase-procps.tar");
+    debian_with("procps", packing)
+}
+
+/// A Debian 12 with these packages, separated by commas.
+pub fn debian_with(packages: &str, packing: Packing) -> Image {
+    let archive = cache().join(format!("debian-12-minbase-{packages}.tar"));
     let lock = fs::File::create(cache().join("debian.lock")).expect("make a lock file");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
     if !archive.exists() {
         let part = archive.with_extension("part.tar");
         let out = Command::new("mmdebstrap")
-            .args(["--variant=minbase", "--include=procps", "--dpkgopt=path-exclude=/usr/share/doc/*"])
+            .args(["--variant=minbase", "--dpkgopt=path-exclude=/usr/share/doc/*"])
+            .arg(format!("--include={packages}"))
             .args(["--mode=root", "bookworm"])
             .arg(&part)
             .stdin(fs::File::open("/dev/null").expect("open /dev/null"))

@@ -97,6 +97,20 @@ fn network_namespace() -> fs::File {
     file
 }
 
+/// Another machine on a host's network; it goes when this is dropped and nothing runs on it.
+#[derive(Debug)]
+pub struct Neighbour {
+    namespace: fs::File,
+}
+
+impl Neighbour {
+    /// A program on it.
+    #[must_use]
+    pub fn program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Cmd {
+        Cmd::new("nsenter").args([enter(&self.namespace).as_str(), name]).args(args)
+    }
+}
+
 /// Skips a test: prints the capability that is missing, for the runner's summary.
 pub fn skip(capability: &str, why: &str) {
     println!("SKIPPED [{capability}]: {why}");
@@ -133,12 +147,17 @@ impl Host {
     /// A host whose engine runs in a network namespace of its own and has the image `busybox`: what a test makes there meets nobody else's.
     #[must_use]
     pub fn apart() -> Self {
-        let mut host = Self::with_busybox();
+        Self::with_busybox().set_apart()
+    }
+
+    /// Starts the daemon again in a network namespace of its own, with the images that it has.
+    #[must_use]
+    pub fn set_apart(mut self) -> Self {
         // The registry is on the loopback of those outside.
-        host.stop_daemon();
-        host.namespace = Some(network_namespace());
-        host.start_daemon();
-        host
+        self.stop_daemon();
+        self.namespace = Some(network_namespace());
+        self.start_daemon();
+        self
     }
 
     /// Everything of this host is below.
@@ -267,6 +286,31 @@ impl Host {
             None => Cmd::new(name).args(args),
             Some(file) => Cmd::new("nsenter").args([enter(file).as_str(), name]).args(args),
         }
+    }
+
+    /// Another machine on this host's network, which has a namespace of its own. The host is `.1` of `network`, a prefix of three numbers
+    /// (`192.0.2`), the other `.2`; of IPv6 they are `fd00:…::1` and `::2`.
+    ///
+    /// # Panics
+    /// The cable cannot be laid.
+    #[must_use]
+    pub fn neighbour(&self, network: &str) -> Neighbour {
+        let namespace = network_namespace();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        let six = format!("fd00:{}", network.replace('.', ":"));
+        let port = format!("lan{}", network.replace('.', ""));
+        let here = format!(
+            "ip link add {port} type veth peer name eth0 netns {path} && ip addr add {network}.1/24 dev {port} && \
+             ip addr add {six}::1/64 dev {port} nodad && ip link set {port} up"
+        );
+        self.program("sh", ["-c", &here]).ok();
+        let neighbour = Neighbour { namespace };
+        let there = format!(
+            "ip addr add {network}.2/24 dev eth0 && ip addr add {six}::2/64 dev eth0 nodad && ip link set eth0 up && \
+             ip route add default via {network}.1 && ip route add default via {six}::1"
+        );
+        neighbour.program("sh", ["-c", &there]).ok();
+        neighbour
     }
 
     /// The daemon's process id.

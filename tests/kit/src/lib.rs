@@ -18,5 +18,5 @@ mod terminal;
 pub mod tokens;
 
 pub use command::{Cmd, Output, Running, patience, wait_for};
-pub use host::{CLIS, Cli, Clis, Host, binary, skip};
+pub use host::{CLIS, Cli, Clis, Host, Neighbour, binary, skip};
 pub use terminal::Terminal;
