@@ -92,7 +92,12 @@ pub(crate) async fn run(context: &Arc<Context>) -> Result<()> {
     if tokio::time::timeout(ADOPTION, all).await.is_err() {
         tracing::warn!("not all supervisors answer: their containers are as their records say until they do");
     }
-    Ok(())
+    let networks = Arc::clone(&context.networks);
+    blocking::run("make networks again", move || {
+        networks.converge();
+        Ok(())
+    })
+    .await
 }
 
 /// Tells every container that the daemon serves: restart policies, and removals that were cut short. Not waited for.

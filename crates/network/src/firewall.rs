@@ -232,18 +232,8 @@ impl Firewall {
     /// Whether the table is there with all its chains and rules. Elements of sets are not looked at; [`Watch`] tells when somebody else
     /// changes those.
     pub fn is_intact(&self) -> io::Result<bool> {
+        let Some(comment) = self.comment()? else { return Ok(false) };
         let socket = self.socket();
-        let mut question = batch::message(batch::GETTABLE, sys::netlink::ACK, batch::NFPROTO_INET);
-        question.put_text(batch::NFTA_TABLE_NAME, table::TABLE);
-        let mut comment = Vec::new();
-        match socket.ask(question, |_, message| {
-            let found = attribute(message, batch::NFTA_TABLE_USERDATA);
-            comment = found.unwrap_or_default().to_vec();
-            Ok(())
-        }) {
-            Err(error) if error.raw_os_error() == Some(ENOENT) => return Ok(false),
-            other => other?,
-        }
         let Some(closed) = [false, true].into_iter().find(|closed| {
             let expected = batch::userdata(&table::comment(*closed));
             comment == expected
@@ -261,6 +251,27 @@ impl Firewall {
         let expected = table::uses(closed);
         Ok(uses.len() == expected.len()
             && expected.iter().all(|(name, expected)| uses.get(*name) == Some(expected)))
+    }
+
+    /// Whether there is a table of ours, in whatever state: an earlier daemon's.
+    pub fn is_there(&self) -> io::Result<bool> {
+        Ok(self.comment()?.is_some())
+    }
+
+    /// The table's comment; `None` if there is no table.
+    fn comment(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut question = batch::message(batch::GETTABLE, sys::netlink::ACK, batch::NFPROTO_INET);
+        question.put_text(batch::NFTA_TABLE_NAME, table::TABLE);
+        let mut comment = Vec::new();
+        let asked = self.socket().ask(question, |_, message| {
+            let found = attribute(message, batch::NFTA_TABLE_USERDATA);
+            comment = found.unwrap_or_default().to_vec();
+            Ok(())
+        });
+        match asked {
+            Err(error) if error.raw_os_error() == Some(ENOENT) => Ok(None),
+            other => other.map(|()| Some(comment)),
+        }
     }
 
     /// The chains of others that may drop what is sent into or out of our networks: an `accept` of ours does not overrule them.

@@ -296,3 +296,50 @@ fn containers_find_each_other_by_name() {
     assert_eq!(answer.code, 0, "{answer}");
     host.corten(["rm", "-f", "one", "two", "three"]).ok();
 }
+
+#[test]
+fn networks_are_there_when_the_daemon_is_and_looked_after() {
+    let mut host = Host::apart();
+    host.corten(["network", "create", "--subnet", "10.77.0.0/24", "web"]).ok();
+    host.corten(["run", "-d", "--name", "one", "--network", "web", "busybox", "sleep", "1000"]).ok();
+    host.corten(["network", "create", "--subnet", "10.78.0.0/24", "--ipv6", "more"]).ok();
+    let device = format!("br-{}", host.corten(["network", "ls", "-q", "--filter", "name=more"]).ok());
+    host.kill_daemon();
+    // As after a start of the machine, where nobody is on it.
+    host.program("ip", ["link", "del", &device]).ok();
+    host.start_daemon();
+    let shown = host.program("ip", ["-o", "addr", "show", &device]).ok();
+    assert!(shown.contains("10.78.0.1/24") && shown.contains("inet6 fd"), "{shown}");
+    // What the daemon before told is looked after by this one.
+    host.program("nft", ["flush", "ruleset"]).ok();
+    wait_for("the packet filters", || {
+        host.program("nft", ["list", "ruleset"]).ok().contains("10.77.0.0/24").then_some(())
+    });
+}
+
+#[test]
+fn files_in_a_container_follow_its_networks() {
+    let host = Host::apart();
+    for cli in CLIS {
+        host.cli(cli, ["network", "create", "--subnet", "10.77.0.0/24", "web"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "two", "--network", "web", "busybox", "sleep", "1000"]).ok();
+        host.cli(cli, ["run", "-d", "--name", "one", "--dns", "192.0.2.53", "busybox", "sleep", "1000"]).ok();
+        inside(&host, cli, "one", "echo '192.0.2.1 mine' >> /etc/hosts");
+        let names = || inside(&host, cli, "one", "cat /etc/resolv.conf");
+        assert!(names().contains("192.0.2.53"), "{}", names());
+        host.cli(cli, ["network", "connect", "web", "one"]).ok();
+        assert!(names().contains("127.0.0.11"), "{}", names());
+        inside(&host, cli, "one", "ping -c 1 -W 5 two");
+        let hosts = || inside(&host, cli, "one", "cat /etc/hosts");
+        assert!(hosts().contains("10.77.0.3\t") && hosts().contains("mine"), "{}", hosts());
+        host.cli(cli, ["network", "disconnect", "web", "one"]).ok();
+        assert!(names().contains("192.0.2.53"), "{}", names());
+        assert!(!hosts().contains("10.77.0.3\t") && hosts().contains("mine"), "{}", hosts());
+        // At the next start they are right as well.
+        host.cli(cli, ["network", "connect", "web", "one"]).ok();
+        host.cli(cli, ["restart", "-t", "0", "one"]).ok();
+        inside(&host, cli, "one", "ping -c 1 -W 5 two");
+        host.cli(cli, ["rm", "-f", "one", "two"]).ok();
+        host.cli(cli, ["network", "rm", "web"]).ok();
+    }
+}

@@ -207,6 +207,7 @@ impl Actor {
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
                 self.adopt_places();
+                self.disconnect_unattached(pid).await;
                 self.drive(Input::Adopted { pid, paused, at }).await;
             }
             // Written down already; the daemon ended before it had cleared up.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::containers::record::{Paths, Record};
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ const RESOLV_CONF_MAX_BYTES: u64 = 64 * 1024;
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 /// Where the host has no name server that a container could reach, as with Docker.
 const PUBLIC_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+/// What a person may have made of a container's file.
+const FILE_MAX_BYTES: u64 = 1 << 20;
 /// What a container without a network has to say about names.
 const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost\n\
     ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -53,15 +55,88 @@ pub fn write(record: &Record, paths: &Paths, endpoints: &[Endpoint], named: bool
         // Its addresses may be others than at the last start.
         replace(&paths.hosts(), &text())?;
     }
-    let host_file = || read_host("/etc/resolv.conf");
-    let text = || {
-        let own = &record.host;
-        let base = if host { host_file() } else { reachable(host_file(), || read_host(RESOLVED)) };
-        let embedded = [network::dns::ADDRESS.to_string()];
-        let servers = if named { &embedded[..] } else { &own.dns };
-        resolv_conf(&base, servers, &own.dns_search, &own.dns_options)
+    let file = paths.resolv_conf();
+    // What was written at an earlier start is written again, where nobody has changed it since: its networks may be others.
+    if is_ours(&file, &made(&file)) {
+        let text = name_service(record, named);
+        replace(&file, &text)?;
+        replace(&made(&file), &text)?;
+    }
+    Ok(())
+}
+
+/// Brings the files of a container that runs to what it is connected with now. They are mounted inside, so that they are changed where they
+/// are; what a person wrote into them stays.
+pub fn update(
+    record: &Record,
+    paths: &Paths,
+    before: &[Endpoint],
+    after: &[Endpoint],
+    named: bool,
+) -> Result<()> {
+    let own = |endpoints| -> Vec<String> {
+        let own = own_hosts(endpoints, record.hostname(), &record.config.domainname);
+        own.into_iter().map(|(address, names)| format!("{address}\t{names}")).collect()
     };
-    once(&paths.resolv_conf(), || Ok(text()))
+    let (old, new) = (own(before), own(after));
+    let text = content(&paths.hosts())?;
+    let kept = text.lines().filter(|line| !old.iter().any(|gone| gone == line));
+    let lines: Vec<&str> = kept.chain(new.iter().map(String::as_str)).collect();
+    change(&paths.hosts(), &(lines.join("\n") + "\n"))?;
+    let file = paths.resolv_conf();
+    if is_ours(&file, &made(&file)) {
+        let text = name_service(record, named);
+        change(&file, &text)?;
+        replace(&made(&file), &text)?;
+    }
+    Ok(())
+}
+
+/// The text of `/etc/resolv.conf`.
+fn name_service(record: &Record, named: bool) -> String {
+    let own = &record.host;
+    let base = read_host("/etc/resolv.conf");
+    let base = match own.network_mode.as_str() {
+        "host" => base,
+        _ => reachable(base, || read_host(RESOLVED)),
+    };
+    let embedded = [network::dns::ADDRESS.to_string()];
+    let servers = if named { &embedded[..] } else { &own.dns };
+    resolv_conf(&base, servers, &own.dns_search, &own.dns_options)
+}
+
+/// Where a copy of a file is kept as it was made, to tell whether it was changed since.
+fn made(path: &Path) -> PathBuf {
+    path.with_added_extension("made")
+}
+
+/// Whether a file is not there, or as it was made.
+fn is_ours(path: &Path, made: &Path) -> bool {
+    path.symlink_metadata().is_err()
+        || content(path).ok().is_some_and(|text| content(made).ok() == Some(text))
+}
+
+fn content(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        let error = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
+        return Err(Error::io("read", path, error));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes over a file that is mounted in a container.
+fn change(path: &Path, text: &str) -> Result<()> {
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    };
+    write().map_err(|e| Error::io("write", path, e))
 }
 
 /// Who is asked for names that are not a container's: those of the request, or the host's. The host's own loopback is within reach there.
@@ -232,6 +307,45 @@ mod tests {
         write(&record(), &paths, &[], false).unwrap();
         assert_eq!(std::fs::read_to_string(paths.hosts()).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(paths.hostname()).unwrap(), "0123456789ab\n");
+    }
+
+    #[test]
+    fn what_changes_while_it_runs_is_changed_where_it_is() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { state: dir.path().join("c"), run: dir.path().join("r") };
+        make_state_dir(&paths).unwrap();
+        let endpoint = |address: &str| {
+            Endpoint {
+            addresses: vec![address.parse().unwrap()],
+            ..serde_json::from_str(
+                r#"{"id":"","network":"","name":"","interface":"eth0","port":"","mac":[2,0,0,0,0,1],"addresses":[],"gateways":[]}"#,
+            )
+            .unwrap()
+        }
+        };
+        let (one, two) = (endpoint("10.9.0.2/24"), endpoint("10.8.0.2/24"));
+        write(&record(), &paths, std::slice::from_ref(&one), false).unwrap();
+        let inode = |path: &Path| path.metadata().unwrap().ino();
+        let before = (inode(&paths.hosts()), inode(&paths.resolv_conf()));
+        let mut own = std::fs::OpenOptions::new().append(true).open(paths.hosts()).unwrap();
+        own.write_all(b"192.0.2.1\tmine\n").unwrap();
+        update(&record(), &paths, std::slice::from_ref(&one), &[one.clone(), two.clone()], true).unwrap();
+        let hosts = std::fs::read_to_string(paths.hosts()).unwrap();
+        assert!(hosts.contains("192.0.2.1\tmine\n") && hosts.contains("10.9.0.2\t"), "{hosts}");
+        assert!(hosts.ends_with("10.8.0.2\t0123456789ab\n"), "{hosts}");
+        let names = || std::fs::read_to_string(paths.resolv_conf()).unwrap();
+        assert!(names().contains("nameserver 127.0.0.11\n"), "{}", names());
+        update(&record(), &paths, &[one, two.clone()], std::slice::from_ref(&two), false).unwrap();
+        let hosts = std::fs::read_to_string(paths.hosts()).unwrap();
+        assert!(hosts.contains("mine") && !hosts.contains("10.9.0.2"), "{hosts}");
+        assert!(!names().contains("127.0.0.11"), "{}", names());
+        assert_eq!((inode(&paths.hosts()), inode(&paths.resolv_conf())), before);
+        // What a person has written stays, also at the next start.
+        std::fs::write(paths.resolv_conf(), "nameserver 192.0.2.53\n").unwrap();
+        update(&record(), &paths, &[], &[two], true).unwrap();
+        write(&record(), &paths, &[], true).unwrap();
+        assert_eq!(names(), "nameserver 192.0.2.53\n");
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use network::bridge::{self, Bridge};
+use network::firewall::Firewall;
 use network::firewall::host::allow_loopback;
 use network::namespace::Namespace;
 use network::ports::Wish;
@@ -84,6 +86,25 @@ impl Networks {
         Ok(Joined { namespace, places: Places { endpoints, published } })
     }
 
+    /// Makes again what is missing of the networks: after a start of the machine all of it. Who listens at a gateway's address finds it before
+    /// the first container comes. What cannot be made is said in the log, and to whoever needs it.
+    pub(crate) fn converge(&self) {
+        let records: Vec<_> = self.state().values().map(|live| live.record.clone()).collect();
+        let used = self.state().values().any(|live| !live.endpoints.is_empty());
+        for record in records {
+            if let Err(error) = route().and_then(|host| ensure(&host, &record)) {
+                tracing::warn!(network = record.name, error = %error.chain(), "cannot make a network's bridge");
+            }
+        }
+        // What an earlier daemon told is told again, as it should be now, and looked after.
+        let told = Firewall::open().and_then(|firewall| firewall.is_there()).unwrap_or_default();
+        if (used || told)
+            && let Err(error) = self.filter()
+        {
+            tracing::error!(error = %error.chain(), "cannot make the packet filters");
+        }
+    }
+
     /// Which of the networks the default routes go by: the one with the highest priority, then the first by name; none that is internal.
     fn way_out(&self, attachments: &[Attachment]) -> Option<usize> {
         let state = self.state();
@@ -95,7 +116,7 @@ impl Networks {
     }
 
     /// Connects a namespace with one network.
-    pub(super) fn connect_to(
+    fn connect_to(
         &self,
         container: &str,
         attachment: &Attachment,
@@ -103,39 +124,62 @@ impl Networks {
         interface: String,
         goes_out: bool,
     ) -> Result<Endpoint> {
-        let id = names::new_id()?;
-        let (record, endpoint) = {
-            let mut state = self.state();
-            let live = state
-                .get_mut(&attachment.network)
-                .ok_or_else(|| Error::not_found(format!("network {} not found", attachment.name)))?;
-            let endpoint = live.take(container, id, interface, &attachment.settings)?;
-            (live.record.clone(), endpoint)
-        };
-        let connected = plumb(&record, &endpoint, namespace, goes_out);
-        if let Err(error) = connected {
-            if let Some(live) = self.state().get_mut(&attachment.network) {
-                live.release(container);
-            }
+        let (record, endpoint) = self.take_place(container, attachment, interface)?;
+        if let Err(error) = plumb(&record, &endpoint, namespace, goes_out) {
+            self.give_back(container, attachment);
             return Err(error);
         }
         Ok(endpoint)
     }
 
-    /// Connects a container that runs with one more network.
+    /// Gives a container a place on a network, where nothing is yet.
+    fn take_place(
+        &self,
+        container: &str,
+        attachment: &Attachment,
+        interface: String,
+    ) -> Result<(Arc<Record>, Endpoint)> {
+        let id = names::new_id()?;
+        let mut state = self.state();
+        let live = state
+            .get_mut(&attachment.network)
+            .ok_or_else(|| Error::not_found(format!("network {} not found", attachment.name)))?;
+        let endpoint = live.take(container, id, interface, &attachment.settings)?;
+        Ok((live.record.clone(), endpoint))
+    }
+
+    fn give_back(&self, container: &str, attachment: &Attachment) {
+        if let Some(live) = self.state().get_mut(&attachment.network) {
+            live.release(container);
+        }
+    }
+
+    /// Connects a container that runs with one more network, and adds the place to `places`: they are noted by `note` before anything is there.
     pub(crate) fn connect(
         &self,
         container: &str,
         pid: i32,
         attachment: &Attachment,
-        endpoints: &[Endpoint],
-    ) -> Result<Endpoint> {
+        places: &mut Places,
+        note: impl Fn(&Places) -> Result<()>,
+    ) -> Result<()> {
         let namespace = namespace_of(pid)?;
-        let free = |name: &String| !endpoints.iter().any(|endpoint| endpoint.interface == *name);
+        let free = |name: &String| !places.endpoints.iter().any(|endpoint| endpoint.interface == *name);
         let interface = (0..).map(|number| format!("eth{number}")).find(free).unwrap_or_default();
-        let has_way_out = self.goes_out(endpoints);
+        let has_way_out = self.goes_out(&places.endpoints);
         let internal = self.state().get(&attachment.network).is_some_and(|live| live.record.internal);
-        self.connect_to(container, attachment, &namespace, interface, !has_way_out && !internal)
+        let (record, endpoint) = self.take_place(container, attachment, interface)?;
+        places.endpoints.push(endpoint.clone());
+        let connected =
+            note(places).and_then(|()| plumb(&record, &endpoint, &namespace, !has_way_out && !internal));
+        if let Err(error) = connected {
+            self.give_back(container, attachment);
+            places.endpoints.pop();
+            // What stays noted is taken away by the next daemon, where there is nothing.
+            let _ = note(places);
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn goes_out(&self, endpoints: &[Endpoint]) -> bool {

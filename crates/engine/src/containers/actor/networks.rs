@@ -91,15 +91,7 @@ impl Actor {
             _ => {}
         }
         if let Some(pid) = self.machine.life.pid() {
-            let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
-            let (wanted, endpoints) = (attachment.clone(), self.record.places.endpoints.clone());
-            let endpoint =
-                blocking::run("connect a container", move || networks.connect(&id, pid, &wanted, &endpoints))
-                    .await?;
-            self.record.places.endpoints.push(endpoint.clone());
-            self.note_places().await?;
-            self.adopt_names(pid);
-            self.context.networks.tell_endpoints(&self.record.id, &[endpoint], "connect");
+            self.connect_now(pid, &attachment).await?;
         }
         let network = attachment.network.clone();
         self.record.attachments.push(attachment);
@@ -116,22 +108,66 @@ impl Actor {
                 self.record.id
             )));
         };
-        let connected = self.record.places.endpoints.iter().position(|endpoint| endpoint.network == network);
-        if let (Some(pid), Some(number)) = (self.machine.life.pid(), connected) {
-            let gone = self.record.places.endpoints.remove(number);
-            let rest = self.connections();
-            let (networks, id, endpoint) =
-                (Arc::clone(&self.context.networks), self.record.id.clone(), gone.clone());
-            let rest: Vec<_> = rest.into_iter().filter(|(a, _)| a.network != endpoint.network).collect();
-            blocking::run("disconnect a container", move || networks.disconnect(&id, pid, &endpoint, &rest))
-                .await?;
-            self.note_places().await?;
-            self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
+        // First it is written down: if the daemon dies before it is done, the next one goes on with it.
+        let attachment = self.record.attachments.remove(at);
+        if let Err(error) = self.persist().await {
+            self.record.attachments.insert(at, attachment);
+            return Err(error);
         }
-        self.record.attachments.remove(at);
-        self.persist().await?;
+        if let Some(pid) = self.machine.life.pid() {
+            self.disconnect_now(pid, network).await?;
+        }
         self.names_changed(network.to_owned()).await;
         Ok(())
+    }
+
+    /// Connects it as it runs. The place is noted before there is anything there: the next daemon takes away what has no attachment.
+    async fn connect_now(&mut self, pid: i32, attachment: &Attachment) -> Result<()> {
+        let before = self.record.places.endpoints.clone();
+        let (networks, id, paths) =
+            (Arc::clone(&self.context.networks), self.record.id.clone(), self.paths.clone());
+        let (wanted, mut places) = (attachment.clone(), self.record.places.clone());
+        let connected = blocking::run("connect a container", move || {
+            networks.connect(&id, pid, &wanted, &mut places, |places| start::note_places(&paths, places))?;
+            Ok(places)
+        });
+        let places = connected.await?;
+        let new = places.endpoints.iter().filter(|e| !before.contains(e)).cloned().collect::<Vec<_>>();
+        self.record.places = places;
+        self.adopt_names(pid);
+        self.files_changed(before).await;
+        self.context.networks.tell_endpoints(&self.record.id, &new, "connect");
+        Ok(())
+    }
+
+    /// Cuts it off as it runs.
+    async fn disconnect_now(&mut self, pid: i32, network: &str) -> Result<()> {
+        let Some(number) = self.record.places.endpoints.iter().position(|e| e.network == network) else {
+            return Ok(());
+        };
+        let before = self.record.places.endpoints.clone();
+        let gone = self.record.places.endpoints.remove(number);
+        let rest = self.connections();
+        let (networks, id, endpoint) =
+            (Arc::clone(&self.context.networks), self.record.id.clone(), gone.clone());
+        blocking::run("disconnect a container", move || networks.disconnect(&id, pid, &endpoint, &rest))
+            .await?;
+        self.note_places().await?;
+        self.files_changed(before).await;
+        self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
+        Ok(())
+    }
+
+    /// Takes away what an earlier daemon had begun to connect, or not done disconnecting, when it was killed.
+    pub(super) async fn disconnect_unattached(&mut self, pid: i32) {
+        let attached = |network: &String| self.record.attachments.iter().any(|a| a.network == *network);
+        let all = self.record.places.endpoints.iter().map(|endpoint| endpoint.network.clone());
+        let begun: Vec<String> = all.filter(|network| !attached(network)).collect();
+        for network in begun {
+            if let Err(error) = self.disconnect_now(pid, &network).await {
+                tracing::warn!(id = %self.record.id, network, error = %error.chain(), "a container is still on a network");
+            }
+        }
     }
 
     pub(super) async fn names_changed(&self, network: String) {
@@ -152,6 +188,19 @@ impl Actor {
             found.map(|endpoint| (attachment.clone(), endpoint.clone()))
         };
         self.record.attachments.iter().filter_map(of).collect()
+    }
+
+    /// Its `/etc/hosts` and `/etc/resolv.conf` say what it is connected with now. What fails is said in the log: it is connected all the same.
+    async fn files_changed(&self, before: Vec<Endpoint>) {
+        let (networks, paths, record) =
+            (Arc::clone(&self.context.networks), self.paths.clone(), self.record.clone());
+        let changed = blocking::run("change a container's files", move || {
+            let named = networks.has_names(&record.places);
+            files::update(&record, &paths, &before, &record.places.endpoints, named)
+        });
+        if let Err(error) = changed.await {
+            tracing::warn!(id = %self.record.id, error = %error.chain(), "names in a container are as they were");
+        }
     }
 
     /// Notes for the next daemon where it is connected now.
