@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use sys::netlink::{Family, Message, Refusal, Socket, attributes, be32_at};
 
 pub use foreign::ForeignChain;
@@ -113,7 +114,8 @@ pub struct HostPort {
 }
 
 /// A protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// By number, as the others.
     Tcp = 6,

@@ -11,3 +11,4 @@ pub mod link;
 pub mod namespace;
 pub mod netd;
 pub mod ports;
+pub mod relay;

@@ -1,4 +1,5 @@
-//! `corten netd`: one process for each host that answers for names in containers, and outlives the daemon.
+//! `corten netd`: one process for each host that answers for names in containers, holds published ports and serves those that packet
+//! filters cannot, and outlives the daemon.
 //!
 //! It knows nothing but what a daemon has told it, and each message tells the whole of what it is about, so that all may be said again at
 //! any time. A daemon that finds one running asks what it serves, forgets what is too much and says what is missing. While no daemon is
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::task::LocalSet;
 
-pub use client::{Client, Error};
-pub use wire::{Served, Serving};
+pub use client::{Client, Error, Hangup};
+pub use wire::{Relayed, Served, Serving};
 
 use control::{Connection, Control};
 

@@ -6,6 +6,7 @@ pub mod caps;
 pub mod epoll;
 pub mod eventfd;
 pub mod fsx;
+pub mod inet;
 pub mod inotify;
 pub mod keyring;
 pub mod lock;

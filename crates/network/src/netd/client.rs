@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -10,8 +11,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::wire::{self, Malformed, Reply, Request, Serving, VERSION};
+use super::wire::{self, Malformed, PORTS_AT_ONCE, Reply, Request, Serving, VERSION};
 use crate::dns::{Container, Network, Sockets};
+use crate::relay::Port;
 
 /// How long an answer may take: netd answers thousands of queries between two requests.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -142,7 +144,37 @@ impl Client {
         self.done(&Request::Until { id: id.to_owned() }, &[pidfd])
     }
 
-    /// Has a container served no longer, if it was.
+    /// Has published ports of a container held, and those served that lead somewhere. With `anew` it has no others.
+    pub fn ports(&mut self, id: &str, ports: &[(Port, BorrowedFd<'_>)], mut anew: bool) -> Result<(), Error> {
+        for some in ports.chunks(PORTS_AT_ONCE) {
+            let told = some.iter().map(|(port, _)| port.clone()).collect();
+            let sockets: Vec<BorrowedFd<'_>> = some.iter().map(|(_, socket)| *socket).collect();
+            self.done(&Request::Ports { id: id.to_owned(), ports: told, anew }, &sockets)?;
+            anew = false;
+        }
+        Ok(())
+    }
+
+    /// Has ports of a container served in another way that are held already.
+    pub fn change_ports(&mut self, id: &str, ports: &[Port]) -> Result<(), Error> {
+        ports.chunks(PORTS_AT_ONCE).try_for_each(|some| {
+            self.done(&Request::ChangePorts { id: id.to_owned(), ports: some.to_vec() }, &[])
+        })
+    }
+
+    /// Closes ports of a container.
+    pub fn close_ports(&mut self, id: &str, ports: &[Port]) -> Result<(), Error> {
+        ports.chunks(PORTS_AT_ONCE).try_for_each(|some| {
+            self.done(&Request::ClosePorts { id: id.to_owned(), ports: some.to_vec() }, &[])
+        })
+    }
+
+    /// By what the end of netd is heard of.
+    pub fn hangup(&self) -> io::Result<Hangup> {
+        Ok(Hangup(self.stream.try_clone()?))
+    }
+
+    /// Has a container served no longer and its ports closed, if it was.
     pub fn forget(&mut self, id: &str) -> Result<(), Error> {
         self.done(&Request::Forget { id: id.to_owned() }, &[])
     }
@@ -216,9 +248,35 @@ impl Client {
 }
 
 impl AsFd for Client {
-    /// To be watched: it hangs up when netd has ended, which a daemon then starts again and tells everything.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Whoever waits for the end has it with this one, and netd takes the next daemon.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// The end of a conversation with netd, for a thread that waits for it.
+#[derive(Debug)]
+pub struct Hangup(UnixStream);
+
+impl Hangup {
+    /// Waits until netd has ended, or the conversation was ended here.
+    pub fn wait(self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        loop {
+            // Not for what is said, which is for others to read.
+            let mut ends = [PollFd::new(&self.0, PollFlags::RDHUP)];
+            match poll(&mut ends, None) {
+                Ok(_) if !ends[0].revents().is_empty() => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -13,9 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::wire::{
-    self, CONTAINERS_MAX, DESCRIPTORS_MAX, NETWORKS_MAX, Reply, Request, Served, Serving, VERSION,
+    self, CONTAINERS_MAX, DESCRIPTORS_MAX, NETWORKS_MAX, PORTS_MAX, Relayed, Reply, Request, Served, Serving,
+    VERSION,
 };
 use crate::dns::{Server, Sockets};
+use crate::relay::Relays;
 
 /// How long netd stays when it has nothing to do: a daemon that is restarted comes back within this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -95,6 +97,7 @@ pub(super) fn refuse(stream: &OwnedFd, why: String) {
 #[derive(Debug)]
 pub(super) struct Control {
     dns: Server,
+    relays: Relays,
     /// The processes whose end ends the serving of a container.
     lives: HashMap<String, Life>,
     number: u64,
@@ -118,7 +121,14 @@ impl Drop for Life {
 impl Control {
     pub(super) fn new() -> Self {
         let (ends, ended) = mpsc::channel(ENDS_WAITING);
-        Self { dns: Server::default(), lives: HashMap::new(), number: 0, ends, ended }
+        Self {
+            dns: Server::default(),
+            relays: Relays::default(),
+            lives: HashMap::new(),
+            number: 0,
+            ends,
+            ended,
+        }
     }
 
     /// Serves until it is told to stop, or nobody is there and nothing is to do. Who told it hears the end when what is returned is
@@ -129,7 +139,7 @@ impl Control {
         mut daemon: Option<Connection>,
     ) -> Option<Connection> {
         loop {
-            let idle = daemon.is_none() && self.dns.containers().len() == 0;
+            let idle = daemon.is_none() && self.dns.containers().len() == 0 && self.relays.is_empty();
             tokio::select! {
                 // A daemon that has gone is gone before the next is welcomed.
                 biased;
@@ -147,8 +157,7 @@ impl Control {
                 },
                 Some((id, number)) = self.ended.recv() => {
                     if self.lives.get(&id).is_some_and(|life| life.number == number) {
-                        self.lives.remove(&id);
-                        self.dns.forget(&id);
+                        self.forget(&id);
                     }
                 }
                 () = sleep(GRACE), if idle => return None,
@@ -221,17 +230,25 @@ impl Control {
                 self.dns.serve(container, sockets)?;
             }
             Request::Until { id } => {
-                if !self.dns.serves(&id) {
+                if !self.dns.serves(&id) && !self.relays.has(&id) {
                     return Err(io::Error::other(format!("container {id} is not served")));
                 }
                 if let Some(process) = descriptors.next() {
                     self.watch(id, process)?;
                 }
             }
-            Request::Forget { id } => {
-                self.lives.remove(&id);
-                self.dns.forget(&id);
+            Request::Ports { id, ports, anew } => {
+                if self.relays.count() + ports.len() > PORTS_MAX {
+                    return Err(io::Error::other("too many ports are published"));
+                }
+                if anew {
+                    self.lives.remove(&id);
+                }
+                self.relays.open(&id, anew, ports.into_iter().zip(descriptors).collect())?;
             }
+            Request::ChangePorts { id, ports } => self.relays.change(&id, ports)?,
+            Request::ClosePorts { id, ports } => self.relays.close(&id, &ports),
+            Request::Forget { id } => self.forget(&id),
             Request::Names(network) => {
                 if self.dns.networks().len() >= NETWORKS_MAX {
                     return Err(io::Error::other("too many networks have names"));
@@ -247,6 +264,12 @@ impl Control {
         Ok(Reply::Done)
     }
 
+    fn forget(&mut self, id: &str) {
+        self.lives.remove(id);
+        self.dns.forget(id);
+        self.relays.forget(id);
+    }
+
     fn list(&self) -> Serving {
         let served =
             |(id, [datagrams, streams]): (&str, [u16; 2])| Served { id: id.to_owned(), datagrams, streams };
@@ -254,7 +277,12 @@ impl Control {
         containers.sort_unstable();
         let mut networks: Vec<String> = self.dns.networks().map(str::to_owned).collect();
         networks.sort_unstable();
-        Serving { containers, networks }
+        let relayed = self.relays.containers();
+        let mut ports: Vec<Relayed> = relayed
+            .map(|(id, ports)| Relayed { id: id.to_owned(), ports: ports.cloned().collect() })
+            .collect();
+        ports.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Serving { containers, networks, ports }
     }
 
     #[expect(

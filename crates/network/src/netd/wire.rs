@@ -5,15 +5,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::{Container, Name, Network};
+use crate::relay::Port;
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest frame: a network with some ten thousand names.
 pub const FRAME_MAX: usize = 4 << 20;
 /// How many bytes the length of a frame has.
 pub const LENGTH: usize = 4;
-/// How many descriptors wait for their frame at most: no frame has more than two.
-pub const DESCRIPTORS_MAX: usize = 8;
+/// How many descriptors wait for their frame at most: those of one, and of the next that has begun to come.
+pub const DESCRIPTORS_MAX: usize = 2 * PORTS_AT_ONCE;
+/// How many ports one frame tells of at most: each has a descriptor, and the kernel passes on no more than 253 at once.
+pub const PORTS_AT_ONCE: usize = 128;
+/// How many ports are held and served at most: each has a descriptor, and all of them go into one frame.
+pub const PORTS_MAX: usize = 1 << 14;
 /// How many containers one host has at most, and networks.
 pub const CONTAINERS_MAX: usize = 1 << 14;
 /// How many networks have names at most.
@@ -48,7 +53,30 @@ pub enum Request {
         /// The container.
         id: String,
     },
-    /// Serve a container no longer.
+    /// Hold these published ports of a container, and serve those that lead somewhere.
+    Ports {
+        /// The container.
+        id: String,
+        /// Which, with a socket for each.
+        ports: Vec<Port>,
+        /// Whether it has no others, and any process that it had ended with is another run's.
+        anew: bool,
+    },
+    /// Serve these ports of a container, whose sockets are there, in this way from now on.
+    ChangePorts {
+        /// The container.
+        id: String,
+        /// How.
+        ports: Vec<Port>,
+    },
+    /// Close these ports of a container.
+    ClosePorts {
+        /// The container.
+        id: String,
+        /// Which.
+        ports: Vec<Port>,
+    },
+    /// Serve a container no longer, and close its ports.
     Forget {
         /// Which.
         id: String,
@@ -71,6 +99,7 @@ impl Request {
     pub fn descriptors(&self) -> usize {
         match self {
             Self::Serve { sockets: true, .. } => 2,
+            Self::Ports { ports, .. } => ports.len(),
             Self::Until { .. } => 1,
             _ => 0,
         }
@@ -93,6 +122,11 @@ impl Request {
                     && network.domain.len() <= TEXT_MAX
                     && texts(&network.names);
                 (&network.id, within)
+            }
+            Self::Ports { id, ports, .. }
+            | Self::ChangePorts { id, ports }
+            | Self::ClosePorts { id, ports } => {
+                (id, ports.len() <= PORTS_AT_ONCE && ports.iter().all(Port::is_possible))
             }
             Self::Until { id } | Self::Forget { id } | Self::ForgetNetwork { id } => (id, true),
             Self::Hello { .. } | Self::List | Self::Stop => return Ok(()),
@@ -134,6 +168,17 @@ pub struct Serving {
     pub containers: Vec<Served>,
     /// The ids of the networks that have names, in order.
     pub networks: Vec<String>,
+    /// The containers that have ports here, in order.
+    pub ports: Vec<Relayed>,
+}
+
+/// A container's ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Its id.
+    pub id: String,
+    /// The ports.
+    pub ports: Vec<Port>,
 }
 
 /// A container that is served.

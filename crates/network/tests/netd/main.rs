@@ -7,3 +7,4 @@ mod bench;
 mod host;
 mod names;
 mod outside;
+mod ports;
