@@ -29,6 +29,7 @@ pub use watch::{Change, Watch};
 
 use elements::Changes;
 use nft::batch::{self, Batch};
+use table::Form;
 
 /// All that the table is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +41,9 @@ pub struct Model {
     /// Packets that neither come from our networks nor go into them are not passed on: for a host that passed on none before we had it do
     /// so.
     pub closed: bool,
+    /// What comes from outside for a published port is not led to its container, but left to the host's own rules for what comes in and
+    /// to whoever listens there: see [`crate::relay`], and [`crate::policy`] for what has to be there besides.
+    pub respect: bool,
 }
 
 /// A network with a bridge on this host.
@@ -182,7 +186,7 @@ impl Firewall {
     /// Makes the whole table anew, in one step.
     pub fn apply(&self, model: &Model) -> Result<(), Error> {
         let mut batch = Batch::new(table::TABLE);
-        table::layout(&mut batch, model.closed);
+        table::layout(&mut batch, Form { closed: model.closed, respect: model.respect });
         let mut changes = Changes::default();
         for network in &model.networks {
             changes.network(network);
@@ -236,10 +240,7 @@ impl Firewall {
     pub fn is_intact(&self) -> io::Result<bool> {
         let Some(comment) = self.comment()? else { return Ok(false) };
         let socket = self.socket();
-        let Some(closed) = [false, true].into_iter().find(|closed| {
-            let expected = batch::userdata(&table::comment(*closed));
-            comment == expected
-        }) else {
+        let Some(form) = Form::all().find(|form| comment == batch::userdata(&table::comment(*form))) else {
             return Ok(false);
         };
         let mut uses = BTreeMap::new();
@@ -250,7 +251,7 @@ impl Firewall {
             }
             Ok(())
         })?;
-        let expected = table::uses(closed);
+        let expected = table::uses(form);
         Ok(uses.len() == expected.len()
             && expected.iter().all(|(name, expected)| uses.get(*name) == Some(expected)))
     }

@@ -10,5 +10,6 @@ pub mod ipam;
 pub mod link;
 pub mod namespace;
 pub mod netd;
+pub mod policy;
 pub mod ports;
 pub mod relay;

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::nft::batch::{Base, Batch};
 use super::nft::rule::*;
 use super::nft::{Set, Type};
+use crate::policy::MARK;
 
 /// What the table is called; it is of the family `inet`.
 pub const TABLE: &str = "corten";
@@ -118,6 +119,7 @@ pub const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 const RAW: i32 = -300;
+const MANGLE: i32 = -150;
 /// Where destinations are changed.
 pub const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
@@ -150,20 +152,53 @@ fn versions() -> [Version; 2] {
     ]
 }
 
+/// Which of its forms the table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// What neither comes from our networks nor goes into them is not passed on.
+    pub closed: bool,
+    /// What comes from outside for a published port is for the host itself, whose rules for what comes in decide.
+    pub respect: bool,
+}
+
+impl Form {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [(false, false), (true, false), (false, true), (true, true)]
+            .into_iter()
+            .map(|(closed, respect)| Self { closed, respect })
+    }
+}
+
 /// All chains, those first that others lead to.
-pub fn chains(closed: bool) -> Vec<Chain> {
-    let to_ports = || vec![rule().is(FIB_DADDR_TYPE, &LOCAL).goto("ports")];
+pub fn chains(form: Form) -> Vec<Chain> {
+    let to_ports = || rule().is(FIB_DADDR_TYPE, &LOCAL).goto("ports");
     let chain = |name, base, rules| Chain { name, base, rules };
-    vec![
+    let arriving = if form.respect {
+        rule().in_set(&[IIFNAME], &BRIDGES).is(FIB_DADDR_TYPE, &LOCAL).goto("ports")
+    } else {
+        to_ports()
+    };
+    let mut chains = vec![
         chain("ports", None, ports()),
         chain("into", None, into()),
         chain("out", None, out()),
         chain("raw", base("filter", PREROUTING, RAW), raw()),
-        chain("arriving", base("nat", PREROUTING, DSTNAT), to_ports()),
-        chain("own", base("nat", OUTPUT, DSTNAT), to_ports()),
-        chain("forward", base("filter", FORWARD, FILTER), forward(closed)),
+        chain("arriving", base("nat", PREROUTING, DSTNAT), vec![arriving]),
+        chain("own", base("nat", OUTPUT, DSTNAT), vec![to_ports()]),
+        chain("forward", base("filter", FORWARD, FILTER), forward(form.closed)),
         chain("source", base("nat", POSTROUTING, SRCNAT), source()),
-    ]
+    ];
+    if form.respect {
+        chains.push(chain("answers", base("filter", PREROUTING, MANGLE), answers()));
+    }
+    chains
+}
+
+/// What containers answer to netd, which speaks to them by its clients' addresses, is delivered here: by the rules of routing that know
+/// the mark.
+fn answers() -> Vec<Rule> {
+    vec![rule().in_set(&[IIFNAME], &BRIDGES).is(SOCKET_TRANSPARENT, &[1]).mark(MARK)]
 }
 
 /// A port that is published on 127.0.0.1 is the host's own, and what has such an address does not come by a cable.
@@ -241,12 +276,12 @@ fn source() -> Vec<Rule> {
 }
 
 /// The table, with its sets empty.
-pub fn layout(batch: &mut Batch, closed: bool) {
-    batch.table(&comment(closed));
+pub fn layout(batch: &mut Batch, form: Form) {
+    batch.table(&comment(form));
     for set in [&BRIDGES, &INTERNAL, &WITHIN].into_iter().chain(V4.all()).chain(V6.all()) {
         batch.set(set);
     }
-    let chains = chains(closed);
+    let chains = chains(form);
     for chain in &chains {
         batch.chain(chain.name, chain.base);
     }
@@ -258,8 +293,8 @@ pub fn layout(batch: &mut Batch, closed: bool) {
 }
 
 /// How often each chain is used, as the kernel counts: by its rules, and by those that lead to it.
-pub fn uses(closed: bool) -> Vec<(&'static str, u32)> {
-    let chains = chains(closed);
+pub fn uses(form: Form) -> Vec<(&'static str, u32)> {
+    let chains = chains(form);
     let lead_to = |name| {
         let rules = chains.iter().flat_map(|chain| &chain.rules);
         rules.filter(|rule| rule.leads_to() == Some(name)).count()
@@ -268,6 +303,8 @@ pub fn uses(closed: bool) -> Vec<(&'static str, u32)> {
 }
 
 /// By what a table is known to be of this layout. A change to sets, chains or rules changes the number.
-pub fn comment(closed: bool) -> String {
-    format!("corten's own: do not edit; layout 1, {}", if closed { "closed" } else { "open" })
+pub fn comment(form: Form) -> String {
+    let closed = if form.closed { "closed" } else { "open" };
+    let respect = if form.respect { ", respect" } else { "" };
+    format!("corten's own: do not edit; layout 1, {closed}{respect}")
 }

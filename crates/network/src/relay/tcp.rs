@@ -98,10 +98,9 @@ pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, target: Tar
 
 /// One connection, to its end.
 async fn attend(shared: &Shared, client: TcpStream, address: SocketAddr, target: Target) {
-    let server = match timeout(CONNECT_WAIT, connect(target, address)).await {
-        Ok(Ok(server)) => server,
+    let Ok(Ok(server)) = timeout(CONNECT_WAIT, connect(target, address)).await else {
         // As if it had been refused by the container itself.
-        _ => return reset(&client),
+        return reset(&client);
     };
     let _ = prepare(&client).and_then(|()| prepare(&server));
     let both = async {

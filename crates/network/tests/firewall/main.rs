@@ -4,6 +4,7 @@
 
 mod listing;
 mod reach;
+mod respect;
 mod watch;
 mod world;
 

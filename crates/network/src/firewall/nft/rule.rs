@@ -24,6 +24,8 @@ const NAT_ADDRESS: u32 = 1;
 const NAT_PORT: u32 = 2;
 const SNAT: u32 = 0;
 const DNAT: u32 = 1;
+const SOCKET_TRANSPARENT_KEY: u32 = 0;
+const META_MARK: u32 = 3;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 
@@ -35,6 +37,7 @@ enum Load {
     /// Of the network's header (1) or the transport's (2), from a byte on.
     Payload(u32, u32),
     FibDaddrType,
+    SocketTransparent,
 }
 
 /// Internet protocol's version, as the kernel numbers it.
@@ -88,6 +91,9 @@ pub const CT_STATUS: Field = Field { load: Load::Ct(2), bytes: 4, ip: None };
 /// Whether it is for an address of the host's own.
 pub const FIB_DADDR_TYPE: Field = Field { load: Load::FibDaddrType, bytes: 4, ip: None };
 
+/// Whether it is for a socket of the host's that speaks by an address which need not be the host's own (one byte, 1 if so).
+pub const SOCKET_TRANSPARENT: Field = Field { load: Load::SocketTransparent, bytes: 1, ip: None };
+
 /// Of [`CT_STATE`].
 pub const INVALID: u32 = 1;
 /// Of [`CT_STATE`].
@@ -109,6 +115,8 @@ enum Expression {
     Masquerade,
     Counter,
     Verdict(i32, Option<&'static str>),
+    Value(Vec<u8>),
+    SetMark,
 }
 
 /// A rule that is being written, from left to right.
@@ -175,6 +183,11 @@ impl Rule {
             ip,
             port,
         })
+    }
+
+    /// Gives it a mark, by which rules of routing know it.
+    pub fn mark(self, mark: u32) -> Self {
+        self.and(Expression::Value(mark.to_ne_bytes().to_vec())).and(Expression::SetMark)
     }
 
     /// Has it come from the host.
@@ -265,17 +278,18 @@ fn data(message: &mut Message, kind: u16, value: &[u8]) {
 impl Expression {
     fn name(&self) -> &'static str {
         match self {
-            Self::Load(Load::Meta(_), ..) => "meta",
+            Self::Load(Load::Meta(_), ..) | Self::SetMark => "meta",
             Self::Load(Load::Ct(_), ..) => "ct",
             Self::Load(Load::Payload(..), ..) => "payload",
             Self::Load(Load::FibDaddrType, ..) => "fib",
+            Self::Load(Load::SocketTransparent, ..) => "socket",
             Self::Compare(..) => "cmp",
             Self::Mask(_) => "bitwise",
             Self::Lookup { .. } => "lookup",
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Counter => "counter",
-            Self::Verdict(..) => "immediate",
+            Self::Verdict(..) | Self::Value(_) => "immediate",
         }
     }
 
@@ -291,6 +305,11 @@ impl Expression {
                 register(m, 1, *word);
                 number(m, 2, FIB_RESULT_ADDRTYPE);
                 number(m, 3, FIB_DADDR);
+            }
+            // NFTA_SOCKET_KEY, _DREG.
+            Self::Load(Load::SocketTransparent, _, word) => {
+                number(m, 1, SOCKET_TRANSPARENT_KEY);
+                register(m, 2, *word);
             }
             // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN.
             Self::Load(Load::Payload(base, offset), bytes, word) => {
@@ -335,6 +354,15 @@ impl Expression {
             }
             Self::Masquerade | Self::Counter => {}
             // NFTA_IMMEDIATE_DREG, _DATA.
+            Self::Value(value) => {
+                register(m, 1, 0);
+                data(m, 2, value);
+            }
+            // NFTA_META_KEY, _SREG.
+            Self::SetMark => {
+                number(m, 2, META_MARK);
+                register(m, 3, 0);
+            }
             Self::Verdict(code, chain) => {
                 number(m, 1, VERDICT);
                 m.nest(2 | NESTED, |m| {
