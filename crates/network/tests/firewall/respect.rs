@@ -197,7 +197,8 @@ fn rules_of_routing_are_made_put_back_and_removed() {
         assert_eq!(listed(w), (4, 2));
         for done in [&["rule", "del", "priority", "41"][..], &["-6", "route", "flush", "table", "17230"]] {
             w.host.run(move || {
-                assert!(std::process::Command::new("ip").args(done).status().unwrap().success())
+                let status = std::process::Command::new("ip").args(done).status().unwrap();
+                assert!(status.success());
             });
             assert_ne!(listed(w), (4, 2));
             let since = Instant::now();

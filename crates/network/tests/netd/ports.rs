@@ -196,7 +196,7 @@ fn ports_are_held_and_served_without_a_daemon_and_adopted_by_the_next() {
         let listed = next.list().unwrap().ports;
         assert_eq!(listed.len(), 2);
         assert_eq!((listed[0].id.as_str(), listed[0].ports.len()), ("c1", 2));
-        assert_eq!(listed[1].ports, [datagrams.clone()]);
+        assert_eq!(listed[1].ports, std::slice::from_ref(&datagrams));
         // What was only held is served from now on, by the socket that is there.
         let now = Port { to: Some(echo()), ..held.clone() };
         next.change_ports("c1", &[now.clone(), served.clone()]).unwrap();
