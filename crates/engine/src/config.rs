@@ -23,6 +23,8 @@ pub struct Config {
     pub default_shm_size_bytes: Option<i64>,
     /// Whether there is no default bridge network: containers that name no network have none.
     pub no_bridge: bool,
+    /// Whether what comes from outside for published ports is left to the host's own rules for what comes in.
+    pub respect_firewall: bool,
     /// Whether containers get labels of SELinux, where the host has it.
     pub selinux: bool,
     /// Whether the daemon logs more, for `info`.

@@ -102,6 +102,13 @@ pub(crate) async fn run(context: &Arc<Context>) -> Result<()> {
 
 /// Tells every container that the daemon serves: restart policies, and removals that were cut short. Not waited for.
 pub(crate) async fn begin(context: &Arc<Context>) {
+    let networks = Arc::clone(&context.networks);
+    let settled = blocking::run("see to the networks of what runs", move || {
+        networks.settle();
+        Ok(())
+    });
+    // What fails is said there.
+    let _ = settled.await;
     for handle in context.index.all() {
         let _ = handle.mailbox.send(Command::DaemonStarted).await;
     }

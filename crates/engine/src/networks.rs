@@ -7,6 +7,7 @@ mod filter;
 mod join;
 mod live;
 mod lookup;
+mod netd;
 pub(crate) mod ports;
 mod publish;
 mod record;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 use network::bridge;
 use network::firewall::Port;
 use network::ipam::Defaults;
+use network::relay;
 use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store};
 
@@ -40,6 +42,7 @@ pub use join::Places;
 pub use live::Endpoint;
 use live::Live;
 use lookup::Names;
+use netd::Answers;
 pub use ports::Published;
 use record::{BRIDGE, Record};
 
@@ -65,14 +68,18 @@ pub struct Networks {
     defaults: Defaults,
     /// By id.
     state: Mutex<BTreeMap<String, Live>>,
-    /// The packet filters. Taken before the state, where both are.
+    /// The packet filters. Taken before the state and before what is published, where both are.
     filter: Mutex<Filter>,
-    /// What is said to netd. Taken before the state, where both are.
+    /// What is said to netd. Taken before all others.
     names: Mutex<Names>,
     /// Who makes a network.
     turn: Mutex<()>,
     /// What containers have published, by their ids.
     published: Mutex<BTreeMap<String, Outlet>>,
+    /// Whether what comes from outside for published ports is left to the host's own rules.
+    respect: bool,
+    /// What answers to netd need to be delivered, if any are.
+    answers: Mutex<Answers>,
 }
 
 /// The conversation with netd, while somebody has it.
@@ -82,8 +89,9 @@ type NamesGuard<'a> = MutexGuard<'a, Names>;
 #[derive(Debug)]
 struct Outlet {
     rules: Vec<Port>,
-    /// What holds the ports of the host.
-    _held: Vec<OwnedFd>,
+    /// As netd knows them, each with what holds it: a socket that netd has as well, and that another netd gets. Those of a daemon before
+    /// are netd's alone.
+    relays: Vec<(relay::Port, Option<OwnedFd>)>,
 }
 
 /// A network that a container is to be connected with.
@@ -133,9 +141,11 @@ impl Networks {
             defaults: Defaults::of_host(host),
             state: Mutex::default(),
             filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
-            names: Mutex::new(Names::new(&config.exec_root)),
+            names: Mutex::new(Names::new(&config.exec_root, networks.clone())),
             turn: Mutex::default(),
             published: Mutex::default(),
+            respect: config.respect_firewall,
+            answers: Mutex::new(Answers::new(networks.clone())),
         });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;
         for row in rows {

@@ -34,8 +34,8 @@ pub struct Held {
     pub port: u16,
     /// At which addresses.
     pub addresses: Vec<IpAddr>,
-    /// What holds them.
-    pub sockets: Vec<OwnedFd>,
+    /// What holds them, each with its address: none for a protocol that the kernel does not know.
+    pub sockets: Vec<(IpAddr, OwnedFd)>,
 }
 
 /// Why a port cannot be had.
@@ -100,7 +100,7 @@ fn hold_at(protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<Held, 
     for address in addresses {
         let at = SocketAddr::new(*address, port);
         match bind(protocol, at) {
-            Ok(socket) => sockets.push(socket),
+            Ok(socket) => sockets.push((*address, socket)),
             Err(Errno::ADDRINUSE) => return Err(Error::InUse(at, name(protocol))),
             // A kernel without this protocol has nothing that could have the port.
             Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) => {}
@@ -110,7 +110,7 @@ fn hold_at(protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<Held, 
     Ok(Held { port, addresses: addresses.to_vec(), sockets })
 }
 
-/// A socket that has the port, and that nobody speaks to: packets go to the container before they come to it.
+/// A socket that has the port. Nobody speaks to it where packets are led to the container before they come to it; else netd listens.
 fn bind(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, number) = match protocol {
@@ -131,6 +131,11 @@ fn bind(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
         rustix::net::listen(&socket, 1)?;
     }
     Ok(socket)
+}
+
+/// Whether this host speaks version 6: it has its own loopback address.
+pub fn has_v6() -> bool {
+    std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 fn random_range() -> RangeInclusive<u16> {

@@ -204,6 +204,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         cgroup_parent: settings.cgroup_parent.clone(),
         selinux: settings.selinux,
         no_bridge: settings.no_bridge,
+        respect_firewall: settings.respect_firewall,
         default_shm_size_bytes: settings.default_shm_size_bytes,
         debug: settings.log_level >= tracing::level_filters::LevelFilter::DEBUG,
     }

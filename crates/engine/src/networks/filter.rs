@@ -51,7 +51,7 @@ impl Filter {
     }
 
     /// Tells everything.
-    pub(super) fn tell(&mut self, networks: Vec<Network>, ports: Vec<Port>) -> Result<()> {
+    pub(super) fn tell(&mut self, networks: Vec<Network>, ports: Vec<Port>, respect: bool) -> Result<()> {
         let v6 =
             networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.net.addr().is_ipv6());
         let closed = self.pass_on(v6)?;
@@ -64,7 +64,7 @@ impl Filter {
                 firewall
             }
         };
-        firewall.apply(&Model { networks, ports, closed }).map_err(refused)?;
+        firewall.apply(&Model { networks, ports, closed, respect }).map_err(refused)?;
         self.firewall = Some(firewall);
         Ok(())
     }

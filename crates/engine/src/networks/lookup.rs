@@ -1,13 +1,13 @@
 //! Names of containers: netd answers for them, and is told here who has which.
 //!
-//! It is started with the first container on a network of somebody's making, outlives the daemon, and is adopted by the next. All that it
-//! is told can be told again: where it has gone a new one is started, and told everything.
+//! It is started with the first container on a network of somebody's making or with a published port, outlives the daemon, and is adopted
+//! by the next. All that it is told can be told again: where it has gone a new one is started, and told everything.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 
 use network::dns::{self, Name, Sockets};
 use network::firewall::names::lead_names;
@@ -16,11 +16,12 @@ use network::netd::{Client, Error as Failed};
 
 use super::live::Live;
 use super::{Networks, Places, join};
+use crate::containers::files;
 use crate::containers::record::Record as Container;
 use crate::error::{Error, Result};
 
 /// The daemon's own program, which is netd as well.
-const PROGRAM: &CStr = c"/proc/self/exe";
+pub(super) const PROGRAM: &CStr = c"/proc/self/exe";
 /// Its socket in the runtime directory.
 const SOCKET: &str = "netd.sock";
 /// Where name servers are asked.
@@ -29,19 +30,32 @@ const PORT: u16 = 53;
 /// The conversation with netd, once there is one.
 #[derive(Debug)]
 pub(super) struct Names {
-    path: PathBuf,
-    client: Option<Client>,
-    /// The containers that it serves for us.
-    served: BTreeSet<String>,
+    pub(super) path: PathBuf,
+    pub(super) client: Option<Client>,
+    /// How many there have been.
+    pub(super) number: u64,
+    /// The containers whose names it looks up for us.
+    pub(super) served: BTreeSet<String>,
+    /// The containers whose ports it has.
+    pub(super) relayed: BTreeSet<String>,
+    /// Those who tell it.
+    pub(super) networks: Weak<Networks>,
 }
 
 impl Names {
-    pub(super) fn new(exec_root: &Path) -> Self {
-        Self { path: exec_root.join(SOCKET), client: None, served: BTreeSet::new() }
+    pub(super) fn new(exec_root: &Path, networks: Weak<Networks>) -> Self {
+        Self {
+            path: exec_root.join(SOCKET),
+            client: None,
+            number: 0,
+            served: BTreeSet::new(),
+            relayed: BTreeSet::new(),
+            networks,
+        }
     }
 
-    /// Says something; if netd has gone meanwhile `None`, and the next to say something starts another.
-    fn say<T>(
+    /// Says something; if netd has gone meanwhile `None`: another is started, and told everything.
+    pub(super) fn say<T>(
         &mut self,
         what: impl FnOnce(&mut Client) -> std::result::Result<T, Failed>,
     ) -> Result<Option<T>> {
@@ -49,9 +63,10 @@ impl Names {
         match what(client) {
             Ok(said) => Ok(Some(said)),
             Err(error @ (Failed::Broken(_) | Failed::Unexpected)) => {
-                tracing::warn!(%error, "netd has gone: another is started with the next container");
+                tracing::debug!(%error, "netd does not answer");
                 self.client = None;
                 self.served.clear();
+                self.relayed.clear();
                 Ok(None)
             }
             Err(error) => Err(failed(error)),
@@ -59,8 +74,8 @@ impl Names {
     }
 }
 
-fn failed(error: Failed) -> Error {
-    Error::system("cannot tell netd of a container's names").with_source(error)
+pub(super) fn failed(error: Failed) -> Error {
+    Error::system("cannot tell netd of a container's names and ports").with_source(error)
 }
 
 /// The names of one container on one network: its own, its aliases, and its short id.
@@ -96,6 +111,20 @@ impl Networks {
         if !self.has_names(places) {
             return Ok(());
         }
+        let mut names = self.names();
+        self.start_netd(&mut names)?;
+        self.serve_names_with(&mut names, container, namespace, places, upstreams)
+    }
+
+    /// The same, of a container that has names, to a netd that is there.
+    pub(super) fn serve_names_with(
+        &self,
+        names: &mut super::NamesGuard<'_>,
+        container: &Container,
+        namespace: &Namespace,
+        places: &Places,
+        upstreams: &[IpAddr],
+    ) -> Result<()> {
         let opened = namespace.run(|| {
             let sockets = Sockets::open()?;
             lead_names(sockets.ports()?).map_err(std::io::Error::other)?;
@@ -104,14 +133,18 @@ impl Networks {
         let sockets = opened
             .map_err(|e| Error::system("cannot open the sockets for a container's names").with_source(e))?;
         let wanted = self.described(container, places, upstreams);
-        let mut names = self.names();
-        self.start_netd(&mut names)?;
-        names.say(|client| client.serve(&wanted, Some(&sockets)))?;
-        names.served.insert(container.id.clone());
+        if names.say(|client| client.serve(&wanted, Some(&sockets)))?.is_some() {
+            names.served.insert(container.id.clone());
+        }
         Ok(())
     }
 
-    fn described(&self, container: &Container, places: &Places, upstreams: &[IpAddr]) -> dns::Container {
+    pub(super) fn described(
+        &self,
+        container: &Container,
+        places: &Places,
+        upstreams: &[IpAddr],
+    ) -> dns::Container {
         let state = self.state();
         let named = |live: &&Live| !live.record.is_default();
         let lives = || places.endpoints.iter().filter_map(|e| state.get(&e.network));
@@ -124,32 +157,23 @@ impl Networks {
         }
     }
 
-    /// Connects with netd, or starts it, and tells it the names of all networks.
-    fn start_netd(&self, names: &mut super::NamesGuard<'_>) -> Result<()> {
-        if names.client.is_some() {
-            return Ok(());
-        }
-        names.client = Some(Client::connect_or_start(&names.path, PROGRAM).map_err(failed)?);
-        let ids: Vec<String> = self.state().keys().cloned().collect();
-        for id in ids {
-            self.tell_names(names, &id)?;
-        }
-        Ok(())
-    }
-
-    /// Has netd forget a container by itself when its first process ends.
-    pub(crate) fn names_until(&self, container: &str, pid: i32) -> Result<()> {
+    /// Has netd forget a container by itself when its first process ends; blocks. If netd has gone since it was told of the container,
+    /// it is told again.
+    pub(crate) fn names_until(&self, container: &Container, pid: i32, places: &Places) -> Result<()> {
         let mut names = self.names();
-        if !names.served.contains(container) {
-            return Ok(());
+        if self.has_names(places) && !names.served.contains(&container.id) {
+            self.start_netd(&mut names)?;
+            if !names.served.contains(&container.id) {
+                let namespace = join::namespace_of(pid)?;
+                let upstreams = files::name_servers(container);
+                self.serve_names_with(&mut names, container, &namespace, places, &upstreams)?;
+            }
         }
-        // One that has ended already is forgotten when its end is told.
-        let Ok(pidfd) = sys::process::pidfd(pid) else { return Ok(()) };
-        names.say(|client| client.until(container, pidfd.as_fd())).map(drop)
+        self.until(&mut names, &container.id, pid)
     }
 
     /// Tells netd what names a network has now.
-    fn tell_names(&self, names: &mut super::NamesGuard<'_>, network: &str) -> Result<()> {
+    pub(super) fn tell_names(&self, names: &mut super::NamesGuard<'_>, network: &str) -> Result<()> {
         let Some(table) = self.table(network) else { return Ok(()) };
         names.say(|client| client.set_names(&table)).map(drop)
     }
@@ -206,7 +230,7 @@ impl Networks {
         }
     }
 
-    /// What another daemon's netd serves is served for this one; containers that it does not know have sockets opened in them again.
+    /// A container that was found running has its names looked up, if it was not there when netd was told of all.
     pub(crate) fn adopt_names(
         &self,
         container: &Container,
@@ -217,20 +241,16 @@ impl Networks {
         if !self.has_names(places) {
             return Ok(());
         }
-        let known = {
+        {
             let mut names = self.names();
             self.start_netd(&mut names)?;
-            let serving = names.say(Client::list)?;
-            serving.is_some_and(|serving| serving.containers.iter().any(|served| served.id == container.id))
-        };
-        if known {
             let wanted = self.described(container, places, upstreams);
-            let mut names = self.names();
-            names.served.insert(container.id.clone());
-            names.say(|client| client.serve(&wanted, None))?;
-        } else {
-            self.serve_names(container, &join::namespace_of(pid)?, places, upstreams)?;
-            self.names_until(&container.id, pid)?;
+            let known = names.served.contains(&container.id)
+                && names.say(|client| client.serve(&wanted, None))?.is_some();
+            if !known {
+                self.serve_names_with(&mut names, container, &join::namespace_of(pid)?, places, upstreams)?;
+            }
+            self.until(&mut names, &container.id, pid)?;
         }
         // One whose supervisor answered late was not there when the others' names were told.
         self.names_changed(places.endpoints.iter().map(|endpoint| endpoint.network.clone()));

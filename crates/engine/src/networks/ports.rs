@@ -1,12 +1,13 @@
 //! Published ports: what is wished for, what was found, and how it is shown.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use api::container::{Config, HostConfig, PortBinding, PortMap, PortSummary};
 use network::firewall::{HostPort, Port, Protocol};
 use network::ports::{self, Wish};
+use network::relay;
 use serde::{Deserialize, Serialize};
 
 use super::live::Endpoint;
@@ -26,6 +27,36 @@ pub struct Published {
     pub host: u16,
     /// The container's.
     pub container: u16,
+    /// The container's address that it leads to.
+    #[serde(default)]
+    pub to: Option<IpAddr>,
+}
+
+impl Published {
+    fn protocol(&self) -> Option<Protocol> {
+        protocol(&self.protocol)
+    }
+
+    /// Whether packet filters can lead to the container: not from one version to the other, nor what the host sends to `::1`.
+    fn is_for_filters(&self) -> bool {
+        let loopback = self.address.is_ipv6() && self.address.is_loopback();
+        !loopback && self.to.is_some_and(|to| to.is_ipv4() == self.address.is_ipv4())
+    }
+
+    /// As netd knows it: held there, and served where packet filters cannot do it or, with `respect`, are not to.
+    pub(super) fn relay(&self, respect: bool) -> Option<relay::Port> {
+        let (protocol, to) = (self.protocol()?, self.to?);
+        let left = respect && !self.address.is_loopback();
+        // All addresses of version 6 have `::1` among them.
+        let served =
+            left || !self.is_for_filters() || (self.address.is_ipv6() && self.address.is_unspecified());
+        Some(relay::Port {
+            protocol,
+            at: SocketAddr::new(self.address, self.host),
+            to: (served && protocol != Protocol::Sctp).then(|| SocketAddr::new(to, self.container)),
+            as_client: left && self.is_for_filters(),
+        })
+    }
 }
 
 fn protocol(text: &str) -> Option<Protocol> {
@@ -102,62 +133,97 @@ fn range(text: &str) -> Result<Option<std::ops::RangeInclusive<u16>>> {
     Ok(Some(first..=last))
 }
 
-/// Finds and holds the ports, for a container that is reached at the addresses of `endpoint`.
-pub(super) fn hold(wishes: &[Wish], endpoint: &Endpoint) -> Result<(Vec<Published>, Vec<OwnedFd>)> {
-    let (v4, v6) = (endpoint.address(false).is_some(), endpoint.address(true).is_some());
-    let (mut published, mut sockets) = (Vec::new(), Vec::new());
+/// Finds and holds the ports, for a container that is reached at the addresses of `endpoint`: each with what holds it.
+pub(super) fn hold(
+    wishes: &[Wish],
+    endpoint: &Endpoint,
+    respect: bool,
+) -> Result<Vec<(Published, Option<OwnedFd>)>, Refused> {
+    let has = |v6: bool| endpoint.address(v6).is_some();
+    let v6_here = ports::has_v6();
+    let mut all = Vec::new();
     for wish in wishes {
-        if let Some(address) = wish.address.filter(|address| if address.is_ipv4() { !v4 } else { !v6 }) {
-            return Err(Error::not_implemented(format!(
-                "publishing port {} at {address}, for a container without an address of that family, is not available yet",
+        let sctp = wish.protocol == Protocol::Sctp;
+        let text =
+            |address: IpAddr| format!("port {}/{} at {address}", wish.container, ports::name(wish.protocol));
+        if let Some(address) = wish.address.filter(|address| {
+            sctp && (!has(address.is_ipv6()) || (address.is_ipv6() && address.is_loopback()))
+        }) {
+            return Err(Refused::Invalid(format!(
+                "cannot publish {}: only TCP and UDP are passed on to a container without an address of that family, and from ::1",
+                text(address)
+            )));
+        }
+        if sctp && respect {
+            return Err(Refused::Invalid(format!(
+                "cannot publish port {}/sctp with firewall=respect: only TCP and UDP can be left to the host's rules",
                 wish.container
             )));
         }
-        if wish.address.is_some_and(|address| address.is_ipv6() && address.is_loopback()) {
-            return Err(Error::not_implemented("publishing ports at [::1] is not available yet"));
+        // Without an address named, what the container cannot have itself is passed on by netd.
+        let (v4, v6) = (has(false) || !sctp, has(true) || (!sctp && v6_here));
+        let held = ports::hold(wish, v4, v6).map_err(Refused::Port)?;
+        let mut sockets = held.sockets;
+        for address in held.addresses {
+            let socket = sockets.iter().position(|(at, _)| *at == address).map(|at| sockets.remove(at).1);
+            let to = endpoint.address(address.is_ipv6()).or_else(|| endpoint.address(!address.is_ipv6()));
+            let published = Published {
+                protocol: ports::name(wish.protocol).to_owned(),
+                address,
+                host: held.port,
+                container: wish.container,
+                to: to.map(|net| net.addr()),
+            };
+            all.push((published, socket));
         }
-        let held = ports::hold(wish, v4, v6).map_err(|e| match e {
-            ports::Error::Bind(..) => Error::system(e.to_string()).with_source(e),
-            other => Error::system(other.to_string()),
-        })?;
-        published.extend(held.addresses.iter().map(|address| Published {
-            protocol: ports::name(wish.protocol).to_owned(),
-            address: *address,
-            host: held.port,
-            container: wish.container,
-        }));
-        sockets.extend(held.sockets);
     }
-    Ok((published, sockets))
+    Ok(all)
 }
 
-/// Holds the ports again that a container has which was found running. One that somebody has taken meanwhile leads to the container all
-/// the same.
-pub(super) fn hold_again(published: &[Published]) -> Vec<OwnedFd> {
-    let hold = |port: &Published| {
-        let wish = Wish {
-            protocol: protocol(&port.protocol)?,
-            container: port.container,
-            address: Some(port.address),
-            host: Some(port.host..=port.host),
-        };
-        ports::hold(&wish, true, true).ok().map(|held| held.sockets)
+/// Why ports cannot be had.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Nobody could.
+    Invalid(String),
+    /// By the host.
+    Port(ports::Error),
+}
+
+/// Holds a port again that netd has lost, or another netd is to have.
+pub(super) fn hold_again(port: &relay::Port) -> Result<OwnedFd> {
+    let wish = Wish {
+        protocol: port.protocol,
+        container: port.at.port(),
+        address: Some(port.at.ip()),
+        host: Some(port.at.port()..=port.at.port()),
     };
-    published.iter().filter_map(hold).flatten().collect()
+    let held = ports::hold(&wish, true, true).map_err(|e| Error::system(e.to_string()).with_source(e))?;
+    let mut sockets = held.sockets.into_iter();
+    sockets.next().map(|(_, socket)| socket).ok_or_else(|| {
+        Error::system(format!("cannot hold port {}: the kernel does not know its protocol", port.at))
+    })
 }
 
-/// As the packet filters know them, for a container that is reached at the addresses of `endpoint`.
-pub(super) fn rules(published: &[Published], endpoint: &Endpoint) -> Vec<Port> {
+/// Where ports lead that were written down before it was said with each.
+pub(super) fn complete(published: &mut [Published], endpoint: &Endpoint) {
+    for port in published.iter_mut().filter(|port| port.to.is_none()) {
+        let v6 = port.address.is_ipv6();
+        port.to = endpoint.address(v6).or_else(|| endpoint.address(!v6)).map(|net| net.addr());
+    }
+}
+
+/// As the packet filters know them: those that they can lead to a container.
+pub(super) fn rules<'a>(published: impl IntoIterator<Item = &'a Published>) -> Vec<Port> {
     let rule = |port: &Published| {
         Some(Port {
-            protocol: protocol(&port.protocol)?,
+            protocol: port.protocol()?,
             host: Some(HostPort { address: port.address, first: port.host }),
-            container: endpoint.address(port.address.is_ipv6())?.addr(),
+            container: port.to?,
             first: port.container,
             count: 1,
         })
     };
-    published.iter().filter_map(rule).collect()
+    published.into_iter().filter(|port| port.is_for_filters()).filter_map(rule).collect()
 }
 
 /// `NetworkSettings.Ports`: exposed ports, and where the published ones are.
@@ -238,6 +304,7 @@ mod tests {
             address: "0.0.0.0".parse().unwrap(),
             host: 8080,
             container: 80,
+            to: None,
         }];
         let map = map(&config, &published);
         assert_eq!(map["53/udp"], None);

@@ -1,32 +1,37 @@
 //! Publishing ports, and telling the packet filters.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{MutexGuard, PoisonError};
 
 use network::firewall::{Network, Port};
-use network::ports::Wish;
+use network::ports::{Error as Failed, Wish};
 
 use super::filter::{self, Filter};
 use super::join::Places;
 use super::live::Endpoint;
-use super::ports::{self, Published};
+use super::ports::{self, Published, Refused};
 use super::record::Record;
 use super::{Networks, Outlet};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Networks {
     fn filter_state(&self) -> MutexGuard<'_, Filter> {
         self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn outlets(&self) -> MutexGuard<'_, BTreeMap<String, Outlet>> {
+    pub(super) fn outlets(&self) -> MutexGuard<'_, BTreeMap<String, Outlet>> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sees to it that there are packet filters: from the first container on a network on.
     pub(super) fn filter(&self) -> Result<()> {
         let mut filter = self.filter_state();
-        if filter.is_told() { Ok(()) } else { self.tell_all(&mut filter) }
+        if filter.is_told() {
+            return Ok(());
+        }
+        self.tell_all(&mut filter)
     }
 
     /// Tells everything again, if anything was told before.
@@ -39,7 +44,7 @@ impl Networks {
         let networks: Vec<Network> =
             self.state().values().map(|live| filter::network(&live.record)).collect();
         let ports: Vec<Port> = self.outlets().values().flat_map(|outlet| outlet.rules.clone()).collect();
-        filter.tell(networks, ports)
+        filter.tell(networks, ports, self.respect)
     }
 
     /// Tells of a network that is new.
@@ -77,21 +82,54 @@ impl Networks {
         wishes: &[Wish],
         endpoint: &Endpoint,
     ) -> Result<Vec<Published>> {
-        let (published, held) = ports::hold(wishes, endpoint)?;
-        let rules = ports::rules(&published, endpoint);
-        let mut filter = self.filter_state();
-        self.outlets().insert(container.to_owned(), Outlet { rules: rules.clone(), _held: held });
-        let told = match filter.change(|firewall| firewall.publish(&rules)) {
-            Ok(false) => self.tell_all(&mut filter),
-            other => other.map(drop),
-        };
-        if let Err(error) = told {
-            self.outlets().remove(container);
+        let held = ports::hold(wishes, endpoint, self.respect)
+            .map_err(|refused| self.cannot_publish(container, endpoint, refused))?;
+        let (published, outlet) = Outlet::of(held, self.respect);
+        let rules = outlet.rules.clone();
+        self.outlets().insert(container.to_owned(), outlet);
+        let told = self.deliver_answers().and_then(|()| {
+            let mut filter = self.filter_state();
+            match filter.change(|firewall| firewall.publish(&rules)) {
+                Ok(false) => self.tell_all(&mut filter)?,
+                other => other.map(drop)?,
+            }
+            // What was asked at this port before goes on to whoever answered then, unless it is forgotten.
+            filter.redirect(&rules);
+            Ok(())
+        });
+        if let Err(error) = told.and_then(|()| self.hand_over(container)) {
+            self.withdraw(container);
             return Err(error);
         }
-        // What was asked at this port before goes on to whoever answered then, unless it is forgotten.
-        filter.redirect(&rules);
         Ok(published)
+    }
+
+    /// In Docker's words, which differ by whether it is a container that has the port.
+    fn cannot_publish(&self, container: &str, endpoint: &Endpoint, refused: Refused) -> Error {
+        let error = match refused {
+            Refused::Invalid(text) => return Error::invalid(text),
+            Refused::Port(error) => error,
+        };
+        let ours = |at: &SocketAddr, name: &str| {
+            self.outlets().values().flat_map(|outlet| &outlet.relays).any(|(port, _)| {
+                let (one, other) = (port.at.ip(), at.ip());
+                let overlap = one == other
+                    || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()));
+                network::ports::name(port.protocol) == name && port.at.port() == at.port() && overlap
+            })
+        };
+        let text = match &error {
+            Failed::InUse(at, name) if ours(at, name) => {
+                format!("Bind for {at} failed: port is already allocated")
+            }
+            other => other.to_string(),
+        };
+        let name = self.index.find(container).map(|handle| handle.record().name.clone()).unwrap_or_default();
+        let text = format!(
+            "driver failed programming external connectivity on endpoint {name} ({}): {text}",
+            endpoint.id
+        );
+        Error::system(text).with_source(error)
     }
 
     /// Takes back the ports of a container that runs no more.
@@ -105,6 +143,9 @@ impl Networks {
         if let Err(error) = told {
             tracing::warn!(container, error = %error.chain(), "packet filters of published ports are left");
         }
+        drop(filter);
+        self.close_ports(container);
+        self.deliver_no_more();
     }
 
     /// Conversations with containers that are gone must not lead to whoever has their addresses next.
@@ -117,16 +158,34 @@ impl Networks {
 
     /// A container was found running that has these ports: they lead to it already, or do again once all is told.
     pub(super) fn adopt_ports(&self, container: &str, places: &Places) {
-        let reached = |endpoint: &&Endpoint| {
-            places.published.iter().any(|port| endpoint.address(port.address.is_ipv6()).is_some())
-        };
-        let state = self.state();
-        let open =
-            |endpoint: &&Endpoint| state.get(&endpoint.network).is_some_and(|live| !live.record.internal);
-        if let Some(endpoint) = places.endpoints.iter().filter(open).find(reached) {
-            let rules = ports::rules(&places.published, endpoint);
-            let held = ports::hold_again(&places.published);
-            self.outlets().insert(container.to_owned(), Outlet { rules, _held: held });
+        let mut published = places.published.clone();
+        {
+            let state = self.state();
+            let open =
+                |endpoint: &&Endpoint| state.get(&endpoint.network).is_some_and(|live| !live.record.internal);
+            if let Some(endpoint) = places.endpoints.iter().find(open) {
+                ports::complete(&mut published, endpoint);
+            }
         }
+        if !published.is_empty() {
+            let (_, outlet) = Outlet::of(published.into_iter().map(|port| (port, None)), self.respect);
+            self.outlets().insert(container.to_owned(), outlet);
+        }
+    }
+}
+
+impl Outlet {
+    /// Of what is published, and what holds it.
+    fn of(
+        held: impl IntoIterator<Item = (Published, Option<OwnedFd>)>,
+        respect: bool,
+    ) -> (Vec<Published>, Self) {
+        let (mut published, mut relays) = (Vec::new(), Vec::new());
+        for (port, socket) in held {
+            relays.extend(port.relay(respect).map(|relay| (relay, socket)));
+            published.push(port);
+        }
+        let rules = ports::rules(&published);
+        (published, Self { rules, relays })
     }
 }

@@ -2,7 +2,7 @@
 //! addresses.
 
 use std::ffi::CString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
@@ -43,10 +43,10 @@ impl Netd {
             address: Some(at.ip()),
             host: Some(at.port()..=at.port()),
         };
-        let sockets: Vec<OwnedFd> = w.host.run(move || hold(&wish, true, true).unwrap().sockets);
+        let sockets: Vec<(IpAddr, OwnedFd)> = w.host.run(move || hold(&wish, true, true).unwrap().sockets);
         let port = relay::Port { protocol, at, to: Some(to), as_client: true };
         let ports: Vec<(relay::Port, BorrowedFd<'_>)> =
-            sockets.iter().map(|socket| (port.clone(), socket.as_fd())).collect();
+            sockets.iter().map(|(_, socket)| (port.clone(), socket.as_fd())).collect();
         self.daemon.as_mut().unwrap().ports("a1", &ports, false).unwrap();
     }
 }

@@ -166,6 +166,10 @@ pub struct Flags {
     /// `none`: no default bridge network; containers that name no network have none
     #[arg(short = 'b', long, value_name = "none")]
     pub bridge: Option<String>,
+    /// What decides on connections from outside to published ports: `bypass` (they go to containers, as with Docker) or `respect`
+    /// (the host's own rules for what comes in: ufw, firewalld, nft)
+    #[arg(long, value_name = "bypass|respect")]
+    pub firewall: Option<String>,
     /// Size of /dev/shm where a container names none
     #[arg(long, value_name = "BYTES")]
     pub default_shm_size: Option<String>,
@@ -206,6 +210,7 @@ struct File {
     max_concurrent_downloads: Option<usize>,
     cgroup_parent: Option<String>,
     bridge: Option<String>,
+    firewall: Option<String>,
     default_shm_size: Option<String>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
@@ -233,6 +238,7 @@ const FILE_KEYS: &[&str] = &[
     "max-concurrent-downloads",
     "cgroup-parent",
     "bridge",
+    "firewall",
     "default-shm-size",
     "selinux-enabled",
     "live-restore",
@@ -281,6 +287,8 @@ pub struct Settings {
     pub cgroup_parent: Option<String>,
     /// Whether there is no default bridge network.
     pub no_bridge: bool,
+    /// Whether published ports are left to the host's own rules.
+    pub respect_firewall: bool,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
     /// Whether containers get labels of SELinux.
@@ -441,6 +449,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
         ("bridge", one(flags.bridge.as_ref())),
+        ("firewall", one(flags.firewall.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
@@ -496,6 +505,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         max_concurrent_downloads,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
         no_bridge: no_bridge(flags.bridge.or(file.bridge))?,
+        respect_firewall: respects(flags.firewall.or(file.firewall))?,
         selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
@@ -510,6 +520,15 @@ fn no_bridge(bridge: Option<String>) -> Result<bool, Error> {
         Some(name) => Err(Error::Usage(format!(
             "--bridge {name} is not supported yet by this version of corten: only --bridge none is"
         ))),
+    }
+}
+
+/// What decides on connections from outside.
+fn respects(firewall: Option<String>) -> Result<bool, Error> {
+    match firewall.as_deref() {
+        None | Some("bypass") => Ok(false),
+        Some("respect") => Ok(true),
+        Some(other) => Err(Error::Usage(format!("invalid firewall: {other} (bypass or respect)"))),
     }
 }
 

@@ -42,11 +42,11 @@ impl Actor {
         if self.record.places.endpoints.is_empty() {
             return;
         }
-        let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
+        let (networks, record) = (Arc::clone(&self.context.networks), self.record.clone());
         let on: Vec<String> = self.record.places.endpoints.iter().map(|e| e.network.clone()).collect();
         let told = blocking::run("tell a container's names", move || {
             networks.names_changed(on);
-            networks.names_until(&id, pid)
+            networks.names_until(&record, pid, &record.places)
         });
         if let Err(error) = told.await {
             tracing::warn!(id = %self.record.id, error = %error.chain(), "netd is not told of a container's life");
