@@ -208,7 +208,7 @@ fn a_published_port_is_reached_from_the_host_and_from_other_containers() {
             "{listed}"
         );
         let taken = ["run", "--rm", "-p", "8080:80", "busybox", "true"];
-        host.cli(cli, taken).fails(125, "address already in use");
+        host.cli(cli, taken).fails(125, "Bind for 0.0.0.0:8080 failed: port is already allocated");
         host.cli(cli, ["rm", "-f", "one", "two"]).ok();
         wait_for("the port to be free", || {
             host.cli(cli, ["run", "--rm", "-p", "8080:80", "busybox", "true"]).run().code.eq(&0).then_some(())

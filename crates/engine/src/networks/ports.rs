@@ -197,7 +197,8 @@ pub(super) fn hold_again(port: &relay::Port) -> Result<OwnedFd> {
         address: Some(port.at.ip()),
         host: Some(port.at.port()..=port.at.port()),
     };
-    let held = ports::hold(&wish, true, true).map_err(|e| Error::system(e.to_string()).with_source(e))?;
+    let held = ports::hold(&wish, true, true)
+        .map_err(|e| Error::system(format!("cannot have port {} again", port.at)).with_source(e))?;
     let mut sockets = held.sockets.into_iter();
     sockets.next().map(|(_, socket)| socket).ok_or_else(|| {
         Error::system(format!("cannot hold port {}: the kernel does not know its protocol", port.at))

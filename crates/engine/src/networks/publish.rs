@@ -129,7 +129,10 @@ impl Networks {
             "driver failed programming external connectivity on endpoint {name} ({}): {text}",
             endpoint.id
         );
-        Error::system(text).with_source(error)
+        match error {
+            Failed::Bind(_, _, source) => Error::system(text).with_source(source),
+            _ => Error::system(text),
+        }
     }
 
     /// Takes back the ports of a container that runs no more.
