@@ -235,6 +235,7 @@ impl Networks {
         })?;
         let made = join::route().and_then(|host| join::ensure(&host, &record));
         let made = made.and_then(|_| self.filter_network(&record));
+        let made = made.and_then(|()| if record.internal { self.internal_changed() } else { Ok(()) });
         if let Err(error) = made {
             let _ = join::remove(&record);
             self.forget(&record)?;
@@ -275,6 +276,11 @@ impl Networks {
         }
         self.unfilter_network(&record);
         self.forget_network_names(&record.id);
+        if record.internal
+            && let Err(error) = self.internal_changed()
+        {
+            tracing::warn!(network = record.name, error = %error.chain(), "netd refuses a subnet that is free");
+        }
         self.tell(&record, "destroy", None);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod outgoing;
 mod tcp;
 mod udp;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -86,6 +88,8 @@ struct Shared {
     connections: Arc<Semaphore>,
     connections_each: usize,
     flows: Arc<Semaphore>,
+    /// Clients there are not served.
+    refused: RefCell<Vec<IpNet>>,
     pipes: tcp::Pipes,
     buffer: udp::Buffer,
 }
@@ -106,6 +110,13 @@ impl Drop for Open {
     }
 }
 
+impl Shared {
+    fn refuses(&self, client: SocketAddr) -> bool {
+        let client = client.ip().to_canonical();
+        self.refused.borrow().iter().any(|subnet| subnet.contains(&client))
+    }
+}
+
 impl Default for Relays {
     fn default() -> Self {
         let limit = sys::rlimit::number("RLIMIT_NOFILE").and_then(|number| sys::rlimit::get(number).ok());
@@ -118,6 +129,7 @@ impl Default for Relays {
             // However many one port has, others can be connected with.
             connections_each: connections / 2,
             flows: Arc::new(Semaphore::new(flows)),
+            refused: RefCell::default(),
             pipes: tcp::Pipes::default(),
             buffer: udp::Buffer::default(),
         };
@@ -170,6 +182,11 @@ impl Relays {
     /// Closes all ports of a container; `false` if it had none.
     pub fn forget(&mut self, id: &str) -> bool {
         self.containers.remove(id).is_some()
+    }
+
+    /// Serves no clients in these subnets from now on, and all others.
+    pub fn refuse(&mut self, subnets: Vec<IpNet>) {
+        self.shared.refused.replace(subnets);
     }
 
     /// Whether a container has ports here.

@@ -66,6 +66,7 @@ impl Networks {
         for id in ids {
             self.tell_names(names, &id)?;
         }
+        self.tell_internal(names)?;
         self.tell_ports(names, &found)?;
         for (container, pid, places) in self.running() {
             // One of them keeps no others from what they need.
@@ -122,6 +123,21 @@ impl Networks {
         // One that has ended already is forgotten when its end is told.
         let Ok(pidfd) = sys::process::pidfd(pid) else { return Ok(()) };
         names.say(|client| client.until(id, pidfd.as_fd())).map(drop)
+    }
+
+    /// Containers of internal networks do not get to others by way of netd.
+    fn tell_internal(&self, names: &mut super::NamesGuard<'_>) -> Result<()> {
+        let internal: Vec<ipnet::IpNet> = {
+            let state = self.state();
+            let records = state.values().map(|live| &live.record).filter(|record| record.internal);
+            records.flat_map(|record| record.pools.iter().map(|pool| pool.subnet)).collect()
+        };
+        names.say(|client| client.refuse(&internal)).map(drop)
+    }
+
+    /// An internal network is there, or is no more.
+    pub(super) fn internal_changed(&self) -> Result<()> {
+        self.tell_internal(&mut self.names())
     }
 
     /// Has a netd that was found, or is new, hold and serve all published ports.
@@ -210,11 +226,10 @@ impl Networks {
         }
     }
 
-    /// Once all containers are found that run: the packet filters and netd are told of them, and netd forgets others; blocks.
+    /// Once all containers are found that run: netd is told of them, and forgets others; blocks.
     pub(crate) fn settle(&self) {
-        let any = self.state().values().any(|live| !live.endpoints.is_empty());
-        if any && let Err(error) = self.deliver_answers().and_then(|()| self.filter()) {
-            tracing::error!(error = %error.chain(), "cannot tell the packet filters of what runs");
+        if let Err(error) = self.deliver_answers() {
+            tracing::error!(error = %error.chain(), "clients from outside may have no answers");
         }
         // Of a daemon that left what is to be published to the host's rules.
         if !self.speaks_for_clients()

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::wire::{self, Malformed, PORTS_AT_ONCE, Reply, Request, Serving, VERSION};
 use crate::dns::{Container, Network, Sockets};
 use crate::relay::Port;
@@ -167,6 +169,11 @@ impl Client {
         ports.chunks(PORTS_AT_ONCE).try_for_each(|some| {
             self.done(&Request::ClosePorts { id: id.to_owned(), ports: some.to_vec() }, &[])
         })
+    }
+
+    /// Has ports not served to clients in these subnets, and to all others.
+    pub fn refuse(&mut self, subnets: &[IpNet]) -> Result<(), Error> {
+        self.done(&Request::Refuse { subnets: subnets.to_vec() }, &[])
     }
 
     /// By what the end of netd is heard of.

@@ -1,6 +1,7 @@
 //! What a daemon and netd say to each other: frames of a length and a JSON value, bounded. Descriptors travel beside the frame that they
 //! belong to.
 
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub const PORTS_MAX: usize = 1 << 14;
 pub const CONTAINERS_MAX: usize = 1 << 14;
 /// How many networks have names at most.
 pub const NETWORKS_MAX: usize = 1 << 12;
+/// How many subnets are refused at most: two of each network.
+const SUBNETS_MAX: usize = 2 * NETWORKS_MAX;
 /// How many networks one container is in at most.
 const NETWORKS_EACH: usize = 256;
 /// How many servers are asked for a container at most: each costs time when none answers.
@@ -75,6 +78,11 @@ pub enum Request {
         id: String,
         /// Which.
         ports: Vec<Port>,
+    },
+    /// Serve no ports to clients in these subnets, and to all others: those of networks that are internal.
+    Refuse {
+        /// The subnets.
+        subnets: Vec<IpNet>,
     },
     /// Serve a container no longer, and close its ports.
     Forget {
@@ -129,7 +137,8 @@ impl Request {
                 (id, ports.len() <= PORTS_AT_ONCE && ports.iter().all(Port::is_possible))
             }
             Self::Until { id } | Self::Forget { id } | Self::ForgetNetwork { id } => (id, true),
-            Self::Hello { .. } | Self::List | Self::Stop => return Ok(()),
+            Self::Refuse { subnets } if subnets.len() > SUBNETS_MAX => return Err("more than is understood"),
+            Self::Hello { .. } | Self::Refuse { .. } | Self::List | Self::Stop => return Ok(()),
         };
         match (id.is_empty() || id.len() > TEXT_MAX, ok) {
             (true, _) => Err("an id that can be none"),

@@ -80,6 +80,7 @@ pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, target: Tar
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < shared.connections_each => match accepted {
+                Ok((stream, client)) if shared.refuses(client) => reset(&stream),
                 Ok((stream, client)) => {
                     // Whoever comes when there are too many waits.
                     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };

@@ -111,6 +111,9 @@ impl Port {
                 Err(error) if is_word(&error) => continue,
                 Err(error) => return Err(error),
             };
+            if shared.refuses(client) {
+                continue;
+            }
             let key = Key { client, place };
             if !self.flows.contains_key(&key) && !self.begin(key, tasks) {
                 continue;

@@ -242,6 +242,43 @@ fn ports_are_closed_with_the_process_that_they_lead_to() {
 }
 
 #[test]
+fn clients_of_internal_networks_are_not_served() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        let streams = publish(&mut daemon, "c1", Protocol::Tcp, "127.0.0.1:0", Some(echo()));
+        let datagrams = publish(&mut daemon, "c1", Protocol::Udp, "127.0.0.1:0", Some(answering("one")));
+        let mut hears = |from: &str, refused: &[&str], served: bool| {
+            let refused: Vec<ipnet::IpNet> = refused.iter().map(|text| text.parse().unwrap()).collect();
+            daemon.refuse(&refused).unwrap();
+            let from: SocketAddr = format!("{from}:0").parse().unwrap();
+            let client = UdpSocket::bind(from).unwrap();
+            client.send_to(b"x", datagrams.at).unwrap();
+            let mut stream = connect_from(from, streams.at);
+            let _ = stream.write_all(b"x").and_then(|()| stream.shutdown(Shutdown::Write));
+            let by_stream = stream.read(&mut [0]).is_ok_and(|length| length == 1);
+            // By now the datagram has been seen to.
+            let wait = if served { LONG } else { Duration::from_millis(200) };
+            client.set_read_timeout(Some(wait)).unwrap();
+            assert_eq!((by_stream, client.recv(&mut [0; 9]).is_ok()), (served, served));
+        };
+        hears("127.0.3.1", &[], true);
+        hears("127.0.3.1", &["fd00::/8", "127.0.3.0/24"], false);
+        hears("127.0.4.1", &["127.0.3.0/24"], true);
+        hears("127.0.3.1", &[], true);
+    });
+}
+
+fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &from).unwrap();
+    connect(&socket, &to).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream
+}
+
+#[test]
 fn sockets_that_are_none_of_these_ports_are_refused() {
     Host::run(|host| {
         let mut daemon = host.daemon();

@@ -676,6 +676,7 @@ mod tests {
             max_concurrent_downloads: Some(1),
             cgroup_parent: Some("/".into()),
             bridge: Some("none".into()),
+            firewall: Some("respect".into()),
             default_shm_size: Some("1m".into()),
             selinux_enabled: Some(true),
             live_restore: Some(true),
