@@ -211,3 +211,72 @@ fn rules_of_routing_are_made_put_back_and_removed() {
         assert_eq!(listed(w), (0, 0));
     });
 }
+
+/// What it costs that netd stands between: printed beside the way by packet filters.
+#[test]
+#[ignore = "a measurement: prints, and needs iperf3"]
+fn bench() {
+    world(false, |w, firewall| {
+        let mut netd = Netd::start(w);
+        let ports = vec![
+            tcp("0.0.0.0:8080", "10.1.0.2:80"),
+            tcp("0.0.0.0:5201", "10.1.0.2:5201"),
+            port(Protocol::Udp, "0.0.0.0:8080", "10.1.0.2:80", 1),
+        ];
+        let server = w.a1.run(|| {
+            let mut iperf = std::process::Command::new("iperf3");
+            iperf.args(["-s"]).stdout(std::process::Stdio::null()).spawn().unwrap()
+        });
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            netd.serve(w, protocol, "0.0.0.0:8080", "10.1.0.2:80");
+        }
+        netd.serve(w, Protocol::Tcp, "0.0.0.0:5201", "10.1.0.2:5201");
+        w.host.run(|| policy::deliver().unwrap());
+        for respect in [false, true, false, true] {
+            firewall.apply(&Model { respect, ports: ports.clone(), ..model() }).unwrap();
+            w.lan.reaches(AT[0].0);
+            println!("respect: {respect}");
+            for parallel in ["1", "8"] {
+                let throughput = w.lan.run(move || {
+                    let mut iperf = std::process::Command::new("iperf3");
+                    iperf.args(["-c", "10.9.0.1", "-t", "3", "-f", "g", "-P", parallel]);
+                    String::from_utf8(iperf.output().unwrap().stdout).unwrap()
+                });
+                let line = throughput.lines().rfind(|line| line.contains("receiver")).unwrap_or_default();
+                println!("  {parallel} streams: {line}");
+            }
+            let (mut stream, _) = w.lan.connect(AT[0].0).unwrap();
+            let (turns, connections, datagrams) = w.lan.run(move || {
+                let each = |times: u32, mut what: Box<dyn FnMut()>| {
+                    let since = Instant::now();
+                    (0..times).for_each(|_| what());
+                    since.elapsed() / times
+                };
+                let turns = each(20_000, Box::new(move || drop(super::world::again(&mut stream).unwrap())));
+                let connections = each(
+                    3_000,
+                    Box::new(|| {
+                        let mut stream = std::net::TcpStream::connect(AT[0].0).unwrap();
+                        super::world::again(&mut stream).unwrap();
+                    }),
+                );
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(AT[0].0).unwrap();
+                let datagrams = each(
+                    20_000,
+                    Box::new(move || {
+                        socket.send(b"?").unwrap();
+                        socket.recv(&mut [0; 99]).unwrap();
+                    }),
+                );
+                (turns, connections, datagrams)
+            });
+            println!(
+                "  a word and its answer {turns:?}, a connection with one {connections:?}, a datagram and its answer {datagrams:?}"
+            );
+        }
+        let mut server = server;
+        server.kill().unwrap();
+        server.wait().unwrap();
+    });
+}

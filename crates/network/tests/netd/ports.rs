@@ -300,3 +300,51 @@ fn sockets_that_are_none_of_these_ports_are_refused() {
         daemon.ports("c1", &[(port, streams.as_fd())], true).unwrap();
     });
 }
+
+/// What a thousand published ports cost: printed.
+#[test]
+#[ignore = "a measurement: prints"]
+fn bench() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        let pid = rustix::net::sockopt::socket_peercred(daemon.as_fd()).unwrap().pid.as_raw_pid();
+        let first = publish(&mut daemon, "c0", Protocol::Tcp, "[::1]:0", Some(echo()));
+        connect(first.at).shutdown(Shutdown::Write).unwrap();
+        let memory = || {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+            let field = |name: &str| {
+                let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+                line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+            };
+            let slab = std::fs::read_to_string("/proc/meminfo").unwrap();
+            let slab = slab.lines().find(|line| line.starts_with("SUnreclaim:")).unwrap();
+            (field("Private_Dirty:"), slab.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        };
+        let sockets = |at: &str| -> Vec<Socket> {
+            (0..1000).map(|_| Socket::bind(Protocol::Tcp, at).unwrap()).collect()
+        };
+        let to = echo();
+        for (at, to) in [("0.0.0.0:0", None), ("[::]:0", Some(to))] {
+            let before = memory();
+            let sockets = sockets(at);
+            let ports: Vec<_> = sockets
+                .iter()
+                .map(|socket| {
+                    let port = Port { protocol: Protocol::Tcp, at: socket.at(), to, as_client: false };
+                    (port, socket.as_fd())
+                })
+                .collect();
+            let since = Instant::now();
+            daemon.ports(at, &ports, true).unwrap();
+            let took = since.elapsed();
+            drop(sockets);
+            let after = memory();
+            println!(
+                "1000 ports at {at}, served: {}: {took:?}; netd {} KiB more of its own, the kernel {} KiB more",
+                to.is_some(),
+                after.0.saturating_sub(before.0),
+                after.1.saturating_sub(before.1)
+            );
+        }
+    });
+}
