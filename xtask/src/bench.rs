@@ -3,6 +3,7 @@
 //! It prints and never asserts: times on shared machines drift, ratios in one run hardly do.
 
 mod measure;
+mod network;
 mod peers;
 mod runtime;
 
@@ -63,11 +64,12 @@ pub fn bench(names: &[String]) -> Result {
     if status.success() { Ok(()) } else { Err("a benchmark failed".to_owned()) }
 }
 
+pub use network::turns;
+
 /// The second half of [`bench`], with `CORTEN_BIN` in the environment.
 pub fn bench_with(names: &[String]) -> Result {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let wanted = |name: &str| names.is_empty() || names.iter().any(|given| name.contains(given.as_str()));
-    let peers = peers::start(directory.path())?;
     println!("| what | promise | corten | peers (ratio of corten to them) |\n| --- | --- | --- | --- |");
     let all: [(&str, Measure); 7] = [
         ("run", bench_run),
@@ -78,8 +80,16 @@ pub fn bench_with(names: &[String]) -> Result {
         ("memory", bench_memory),
         ("logs", bench_logs),
     ];
-    for (_, measure) in all.iter().filter(|(name, _)| wanted(name)) {
-        print(&measure(&peers, directory.path())?);
+    let chosen: Vec<Measure> =
+        all.iter().filter(|(name, _)| wanted(name)).map(|(_, measure)| *measure).collect();
+    if !chosen.is_empty() {
+        let peers = peers::start(directory.path())?;
+        for measure in chosen {
+            print(&measure(&peers, directory.path())?);
+        }
+    }
+    if wanted("network") {
+        print(&network::bench(directory.path())?);
     }
     if wanted("restart") {
         print(&bench_restart()?);
@@ -155,12 +165,16 @@ fn bench_exec(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// A hundred containers, started eight at a time and removed by one command.
 fn bench_crowd(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
+    crowd(peers, &["--network", "none"], "no network")
+}
+
+/// A hundred containers, started eight at a time and removed by one command.
+fn crowd(peers: &[Peer], flags: &[&str], what: &str) -> Result<Vec<Row>> {
     let names: Vec<String> = (0..CROWD).map(|number| format!("crowd-{number}")).collect();
     let mut removed = Vec::new();
     let mut memory = Vec::new();
-    let started = each(peers, "100 containers started 8 at a time, no network", "0.6 s", |peer| {
+    let started = each(peers, format!("100 containers started 8 at a time, {what}"), "0.6 s", |peer| {
         let started = Instant::now();
         let failed = std::sync::Mutex::new(None);
         std::thread::scope(|scope| {
@@ -168,7 +182,9 @@ fn bench_crowd(peers: &[Peer], _: &Path) -> Result<Vec<Row>> {
                 let (names, failed) = (&names, &failed);
                 scope.spawn(move || {
                     for name in names.iter().skip(lane).step_by(8) {
-                        let args = ["run", "-d", "--network", "none", "--name", name, IMAGE, "sleep", "1000"];
+                        let mut args = vec!["run", "-d", "--name", name];
+                        args.extend(flags);
+                        args.extend([IMAGE, "sleep", "1000"]);
                         if let Err(error) = run(&mut peer.command(&args))
                             && let Ok(mut failed) = failed.lock()
                         {

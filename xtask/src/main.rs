@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::tidy(),
         Some("bench") => bench::bench(rest),
         Some("bench-with") => bench::bench_with(rest),
+        // What the bench has run elsewhere.
+        Some("bench-turns") => bench::turns(rest),
         Some("install") => {
             machine::install(machine::FOR_TESTS).and_then(|()| machine::install(machine::FOR_BENCH))
         }

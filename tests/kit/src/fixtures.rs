@@ -51,6 +51,11 @@ impl Entry {
         Self::File(path.into(), 0o644, content.as_ref().to_vec())
     }
 
+    /// A program that everybody can run.
+    pub fn program(path: &str, content: impl AsRef<[u8]>) -> Self {
+        Self::File(path.into(), 0o755, content.as_ref().to_vec())
+    }
+
     /// A symbolic link.
     pub fn symlink(path: &str, target: &str) -> Self {
         Self::Symlink(path.into(), target.into())
@@ -356,14 +361,8 @@ pub fn busybox() -> Image {
 
 /// The same, said to be for another architecture: for platform selection, not for running.
 pub fn busybox_for(architecture: &str) -> Image {
-    let program = fs::read("/bin/busybox").expect("busybox-static is installed");
-    let applets = Command::new("/bin/busybox").arg("--list").output().expect("run busybox --list");
-    let mut entries = skeleton();
+    let mut entries = busybox_entries();
     entries.push(Entry::file("etc/architecture", architecture));
-    entries.push(Entry::File("bin/busybox".into(), 0o755, program));
-    for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|name| *name != "busybox") {
-        entries.push(Entry::symlink(&format!("bin/{applet}"), "/bin/busybox"));
-    }
     let config = json!({
         "Cmd": ["sh"],
         "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
@@ -371,6 +370,18 @@ pub fn busybox_for(architecture: &str) -> Image {
     let mut image = Image::new(vec![Layer::new(&entries, Packing::Gzip)], config);
     image.architecture = architecture.into();
     image
+}
+
+/// A root filesystem with busybox and all its applets.
+pub fn busybox_entries() -> Vec<Entry> {
+    let program = fs::read("/bin/busybox").expect("busybox-static is installed");
+    let applets = Command::new("/bin/busybox").arg("--list").output().expect("run busybox --list");
+    let mut entries = skeleton();
+    entries.push(Entry::program("bin/busybox", program));
+    for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|name| *name != "busybox") {
+        entries.push(Entry::symlink(&format!("bin/{applet}"), "/bin/busybox"));
+    }
+    entries
 }
 
 /// busybox in three packings: an uncompressed, a gzip and a zstd layer.

@@ -73,9 +73,14 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// A path that leads to a namespace, for other programs.
+fn path(namespace: &fs::File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
+}
+
 /// How `nsenter` is told of a network namespace.
 fn enter(namespace: &fs::File) -> String {
-    format!("--net=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
+    format!("--net={}", path(namespace))
 }
 
 /// A new network namespace with a loopback that is up.
@@ -104,6 +109,37 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
+    /// One of the host whose network namespace is at the path `host`: see [`Host::neighbour`].
+    ///
+    /// # Panics
+    /// The cable cannot be laid.
+    #[must_use]
+    pub fn of(host: &str, network: &str) -> Self {
+        let neighbour = Self { namespace: network_namespace() };
+        let six = format!("fd00:{}", network.replace('.', ":"));
+        let port = format!("lan{}", network.replace('.', ""));
+        let here = format!(
+            "ip link add {port} type veth peer name eth0 netns {} && ip addr add {network}.1/24 dev {port} && \
+             ip addr add {six}::1/64 dev {port} nodad && ip link set {port} up",
+            path(&neighbour.namespace)
+        );
+        Cmd::new("nsenter").args([&format!("--net={host}"), "sh", "-c", &here]).ok();
+        let there = format!(
+            "ip addr add {network}.2/24 dev eth0 && ip addr add {six}::2/64 dev eth0 nodad && ip link set eth0 up && \
+             ip route add default via {network}.1 && ip route add default via {six}::1"
+        );
+        neighbour.program("sh", ["-c", &there]).ok();
+        neighbour
+    }
+
+    /// A program on it, to be run otherwise than a test does.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(enter(&self.namespace)).args(args);
+        command
+    }
+
     /// A program on it.
     #[must_use]
     pub fn program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Cmd {
@@ -279,6 +315,12 @@ impl Host {
         self.daemon = Some(child);
     }
 
+    /// A path that leads to its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        self.namespace.as_ref().map_or_else(|| "/proc/self/ns/net".to_owned(), path)
+    }
+
     /// A program on this host, in its network namespace if it has one of its own.
     #[must_use]
     pub fn program<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Cmd {
@@ -295,22 +337,7 @@ impl Host {
     /// The cable cannot be laid.
     #[must_use]
     pub fn neighbour(&self, network: &str) -> Neighbour {
-        let namespace = network_namespace();
-        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
-        let six = format!("fd00:{}", network.replace('.', ":"));
-        let port = format!("lan{}", network.replace('.', ""));
-        let here = format!(
-            "ip link add {port} type veth peer name eth0 netns {path} && ip addr add {network}.1/24 dev {port} && \
-             ip addr add {six}::1/64 dev {port} nodad && ip link set {port} up"
-        );
-        self.program("sh", ["-c", &here]).ok();
-        let neighbour = Neighbour { namespace };
-        let there = format!(
-            "ip addr add {network}.2/24 dev eth0 && ip addr add {six}::2/64 dev eth0 nodad && ip link set eth0 up && \
-             ip route add default via {network}.1 && ip route add default via {six}::1"
-        );
-        neighbour.program("sh", ["-c", &there]).ok();
-        neighbour
+        Neighbour::of(&self.namespace(), network)
     }
 
     /// The daemon's process id.

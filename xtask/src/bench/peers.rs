@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use kit::{Host, wait_for};
+use kit::{Host, Neighbour, wait_for};
 
 use crate::run::{Result, exists};
 
@@ -23,6 +23,7 @@ pub enum Peer {
 
 /// A dockerd that ends with us.
 pub struct Dockerd {
+    name: &'static str,
     child: Child,
     root: PathBuf,
 }
@@ -32,7 +33,7 @@ impl Peer {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Corten(_) => "corten",
-            Self::Docker(_) => "docker.io",
+            Self::Docker(dockerd) => dockerd.name,
             Self::Podman(_) => "podman",
         }
     }
@@ -61,22 +62,67 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// The network namespace that is its host.
+    fn namespace(&self) -> String {
+        match self {
+            Self::Corten(host) => host.namespace(),
+            Self::Docker(dockerd) => format!("/proc/{}/ns/net", dockerd.child.id()),
+            Self::Podman(_) => "/proc/self/ns/net".to_owned(),
+        }
+    }
+
+    /// A program of its host.
+    pub fn on_host(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace())).args(args);
+        command
+    }
+
+    /// Another machine on a cable to its host.
+    pub fn neighbour(&self) -> Neighbour {
+        Neighbour::of(&self.namespace(), "192.0.2")
+    }
+
+    /// The first process of a container.
+    pub fn pid(&self, container: &str) -> Result<u32> {
+        let output = self.command(&["inspect", "-f", "{{.State.Pid}}", container]).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        text.ok().and_then(|text| text.parse().ok()).ok_or_else(|| format!("{container} does not run"))
+    }
+}
+
 impl Dockerd {
     fn socket(&self) -> String {
         format!("unix://{}/docker.sock", self.root.display())
     }
 
-    /// Starts it.
+    /// Starts it without networks.
     fn start(root: &Path) -> Result<Self> {
         let root = root.join("docker");
+        Self::run(
+            "docker.io",
+            root,
+            Command::new("/usr/sbin/dockerd"),
+            &["--iptables=false", "--bridge=none"],
+        )
+    }
+
+    /// Starts it in a network namespace of its own.
+    pub fn apart(name: &'static str, root: &Path, flags: &[&str]) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && exec /usr/sbin/dockerd \"$@\"", "dockerd"]);
+        Self::run(name, root.to_owned(), command, flags)
+    }
+
+    fn run(name: &'static str, root: PathBuf, mut command: Command, flags: &[&str]) -> Result<Self> {
         fs::create_dir_all(&root).map_err(|error| error.to_string())?;
         let log = fs::File::create(root.join("log")).map_err(|error| error.to_string())?;
         // Its own settings, so that those of the machine's daemon do not count.
         let settings = root.join("daemon.json");
         fs::write(&settings, "{}").map_err(|error| error.to_string())?;
-        let mut command = Command::new("/usr/sbin/dockerd");
         command
-            .args(["--iptables=false", "--bridge=none"])
+            .args(flags)
             .arg("--config-file")
             .arg(&settings)
             .args(["--host", &format!("unix://{}/docker.sock", root.display())])
@@ -92,7 +138,7 @@ impl Dockerd {
         let child = command.spawn().map_err(|error| format!("cannot run dockerd: {error}"))?;
         let socket = root.join("docker.sock");
         wait_for("dockerd's socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
-        Ok(Self { child, root })
+        Ok(Self { name, child, root })
     }
 
     /// dockerd and the containerd that it started.
