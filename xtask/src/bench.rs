@@ -89,7 +89,7 @@ pub fn bench_with(names: &[String]) -> Result {
         }
     }
     if wanted("network") {
-        print(&network::bench(directory.path())?);
+        network::bench(directory.path())?;
     }
     if wanted("restart") {
         print(&bench_restart()?);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::plan::last_group;
+
 /// What this machine is and can do.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
@@ -35,6 +37,10 @@ pub struct Host {
     pub selinux: Option<crate::selinux::Policy>,
     /// Whether packets are forwarded.
     pub ipv4_forwarding: bool,
+    /// The highest group of the engine's user namespace.
+    pub last_group: u32,
+    /// Whether the engine is an ordinary user's, and root only in a user namespace.
+    pub rootless: bool,
 }
 
 /// A line of a file of the kernel, without its end; empty where there is none.
@@ -73,6 +79,8 @@ impl Host {
             confines: false,
             selinux: None,
             ipv4_forwarding: line("/proc/sys/net/ipv4/ip_forward") == "1",
+            last_group: last_group(&line("/proc/self/gid_map")),
+            rootless: line("/proc/self/uid_map").split_whitespace().nth(2) != Some("4294967295"),
         }
     }
 

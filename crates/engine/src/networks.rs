@@ -8,6 +8,7 @@ mod join;
 mod live;
 mod lookup;
 mod netd;
+mod outside;
 pub(crate) mod ports;
 mod publish;
 mod record;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store};
 
 use crate::blocking;
-use crate::config::Config;
+use crate::config::{Config, Outside};
 use crate::containers::index::{Handle, Index};
 use crate::containers::show::nanoseconds;
 use crate::error::{Error, Result};
@@ -78,6 +79,8 @@ pub struct Networks {
     published: Mutex<BTreeMap<String, Outlet>>,
     /// Whether what comes from outside for published ports is left to the host's own rules.
     respect: bool,
+    /// For an engine that is in a network namespace of its own: the host's.
+    outside: Option<Outside>,
     /// What answers to netd need to be delivered, if any are.
     answers: Mutex<Answers>,
 }
@@ -145,6 +148,7 @@ impl Networks {
             turn: Mutex::default(),
             published: Mutex::default(),
             respect: config.respect_firewall,
+            outside: config.outside.clone(),
             answers: Mutex::new(Answers::new(networks.clone())),
         });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;

@@ -17,6 +17,8 @@ mod rlimits;
 mod security;
 mod sysctls;
 
+pub(crate) use sysctls::last_group;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -156,7 +158,7 @@ pub fn plan_start(request: &Request<'_>, resolved: &Resolved) -> Result<Plan> {
         .set_devices(Some(devices::nodes(&resolved.devices)))
         .set_resources(Some(resources::plan(host, machine, resolved)?))
         .set_cgroups_path(Some(request.cgroup.to_owned()))
-        .set_sysctl(Some(sysctls::plan(host)?))
+        .set_sysctl(Some(sysctls::plan(host, machine.last_group)?))
         .set_seccomp(security::seccomp(host, &security, machine, capabilities)?)
         .set_rootfs_propagation(mounts.propagation)
         .set_mount_label(Some(record.labels.mount.clone()).filter(|label| !label.is_empty()))

@@ -150,6 +150,9 @@ impl System {
         if self.context.host.selinux.is_some() {
             options.push("name=selinux".to_owned());
         }
+        if self.context.host.rootless {
+            options.push("name=rootless".to_owned());
+        }
         options.push("name=cgroupns".to_owned());
         options
     }

@@ -4,6 +4,7 @@
 
 pub mod listen;
 mod rest;
+mod rootless;
 pub mod settings;
 
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 enum Error {
     #[error(transparent)]
     Listen(#[from] listen::Error),
+    #[error(transparent)]
+    Rootless(#[from] rootless::Error),
     #[error("cannot start the engine")]
     Engine(#[source] engine::Error),
     #[error("{doing}")]
@@ -55,8 +58,17 @@ impl Error {
 /// the executable to start beside every container. Returns the exit code.
 pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
     let by_dockers_name = args.first().is_some_and(|name| Path::new(name).ends_with("dockerd"));
-    let file = if by_dockers_name { "/etc/docker/daemon.json" } else { "/etc/corten/daemon.json" };
-    let settings = match Settings::load(args, Path::new(file)) {
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some(rootless::SETUP) => return rootless::setup(args.get(2..).unwrap_or_default()),
+        Some(rootless::HOLD) => return rootless::hold(args.get(2..).unwrap_or_default()),
+        _ => {}
+    }
+    let file = match (rootless::is_wanted(), by_dockers_name) {
+        (true, _) => rootless::config_file(),
+        (_, true) => PathBuf::from("/etc/docker/daemon.json"),
+        _ => PathBuf::from("/etc/corten/daemon.json"),
+    };
+    let settings = match Settings::load(args, &file) {
         Ok(settings) if settings.validate => {
             println!("configuration OK");
             return 0;
@@ -77,6 +89,14 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
     };
     start_log(&settings);
     raise_limits();
+    // While there is one thread: namespaces of users are joined by no other process.
+    let outside = match rootless::is_wanted().then(|| enter(&settings)).transpose() {
+        Ok(outside) => outside,
+        Err(error) => {
+            eprintln!("corten daemon: {}", chain(&error));
+            return 1;
+        }
+    };
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -85,7 +105,7 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
         .enable_all()
         .build();
     let result = runtime.map_err(Error::io("cannot start threads")).and_then(|runtime| {
-        let result = runtime.block_on(run(settings, supervisor));
+        let result = runtime.block_on(run(settings, outside, supervisor));
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
@@ -130,7 +150,11 @@ fn raise_limits() {
 }
 
 /// Opens the engine and serves until a signal asks to end.
-async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error> {
+async fn run(
+    settings: Settings,
+    outside: Option<engine::config::Outside>,
+    supervisor: &'static [u8],
+) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("cannot watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot watch for SIGHUP"))?;
@@ -138,7 +162,7 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     make_exec_root(&settings.exec_root)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     // The engine first: its lock decides who is the daemon, and nobody may connect before it is ready.
-    let engine = Engine::open(engine_config(&settings, supervisor)).await.map_err(Error::Engine)?;
+    let engine = Engine::open(engine_config(&settings, outside, supervisor)).await.map_err(Error::Engine)?;
     let listeners = listen::bind(&settings)?;
 
     let shutdown = CancellationToken::new();
@@ -184,6 +208,17 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     Ok(())
 }
 
+/// Becomes root in the user's own namespaces.
+fn enter(settings: &Settings) -> Result<engine::config::Outside, Error> {
+    if let Some(host) = settings.hosts.iter().find(|host| !host.starts_with("unix://")) {
+        return Err(Error::Listen(listen::Error::Address(format!(
+            "cannot listen on {host}: a daemon without root is in a network of its own, and listens on unix sockets only"
+        ))));
+    }
+    make_exec_root(&settings.exec_root)?;
+    Ok(rootless::enter(&settings.exec_root)?)
+}
+
 /// Makes the directory of what runs: everybody may pass to the socket, nobody else may look.
 fn make_exec_root(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -193,8 +228,13 @@ fn make_exec_root(path: &Path) -> Result<(), Error> {
 }
 
 /// What of the settings concerns the engine.
-fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Config {
+fn engine_config(
+    settings: &Settings,
+    outside: Option<engine::config::Outside>,
+    supervisor: &'static [u8],
+) -> engine::Config {
     engine::Config {
+        outside,
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         supervisor,

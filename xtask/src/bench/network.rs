@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kit::fixtures::{Entry, Image, Layer, Packing};
@@ -12,7 +12,7 @@ use kit::{Host, wait_for};
 
 use super::measure::{median_ms, run};
 use super::peers::{Dockerd, IMAGE, Peer};
-use super::{Row, TIMES, crowd, each};
+use super::{Row, TIMES, crowd, each, print};
 use crate::run::Result;
 
 /// The image that measures: Debian's `iperf3` with its libraries, and busybox.
@@ -32,17 +32,18 @@ const ECHO: [&str; 2] = ["7", "17007"];
 /// The same for `iperf3`.
 const FLOWS: [&str; 2] = ["5201", "15201"];
 
-/// Measures all of it, in `directory`.
-pub fn bench(directory: &Path) -> Result<Vec<Row>> {
+/// Measures all of it, in `directory`; each part is printed when it is done, for all of it takes minutes.
+pub fn bench(directory: &Path) -> Result {
     let peers = peers(directory)?;
-    let mut rows = vec![each(&peers, "`run --rm IMAGE true` on the default bridge", "13 ms", |peer| {
+    let started = each(&peers, "`run --rm IMAGE true` on the default bridge", "13 ms", |peer| {
         median_ms(TIMES, || run(&mut peer.command(&["run", "--rm", IMAGE, "true"])))
-    })?];
-    rows.extend(crowd(&peers, &[], "default bridge")?);
-    rows.extend(bridges(&peers)?);
-    rows.extend(traffic(&peers)?);
-    rows.extend(many(&peers)?);
-    Ok(rows)
+    })?;
+    print(&[started]);
+    print(&bridges(&peers)?);
+    print(&traffic(&peers)?);
+    print(&crowd(&peers, &[], "default bridge")?);
+    print(&many(&peers)?);
+    Ok(())
 }
 
 /// Ours, and docker.io with its proxies and without them.
@@ -101,6 +102,22 @@ fn bridges(peers: &[Peer]) -> Result<Vec<Row>> {
         create
     })?;
     Ok(vec![made, Row { what: "`network rm`".to_owned(), promise: "60 ms", unit: "ms", values: removed }])
+}
+
+/// A program that ends when this is dropped.
+struct Ended(Child);
+
+impl Ended {
+    fn spawn(command: &mut Command) -> Result<Self> {
+        command.spawn().map(Self).map_err(|error| format!("cannot run {command:?}: {error}"))
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// From where to where.
@@ -164,7 +181,7 @@ fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
     for peer in peers {
         let neighbour = peer.neighbour();
         let publish = |[inner, outer]: [&str; 2]| format!("{outer}:{inner}");
-        let script = "iperf3 -s >/dev/null & exec nc -lk -p 7 -e cat";
+        let script = "iperf3 -s >/dev/null & exec nc -ll -p 7 -e cat";
         let server =
             ["run", "-d", "--name", "bench-server", "-p", &publish(ECHO), "-p", &publish(FLOWS), IPERF];
         run(peer.command(&server).args(["sh", "-c", script]))?;
@@ -178,11 +195,10 @@ fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
             server: shown("{{.NetworkSettings.Networks.bridge.IPAddress}}"),
             gateway: shown("{{.NetworkSettings.Networks.bridge.Gateway}}"),
         };
-        let mut own = [
-            peer.on_host(&["iperf3", "-s", "-p", FLOWS[0]]).stdout(std::process::Stdio::null()).spawn(),
-            peer.on_host(&["busybox", "nc", "-lk", "-p", ECHO[0], "-e", "cat"]).spawn(),
-        ]
-        .map(|child| child.map_err(|error| error.to_string()));
+        let _own = [
+            Ended::spawn(peer.on_host(&["iperf3", "-s", "-p", FLOWS[0]]).stdout(Stdio::null()))?,
+            Ended::spawn(&mut peer.on_host(&["busybox", "nc", "-ll", "-p", ECHO[0], "-e", "cat"]))?,
+        ];
         for (number, way) in WAYS.iter().enumerate() {
             let to = (way.to)(&places);
             let port = |ports: [&'static str; 2]| ports[usize::from(way.published)];
@@ -214,10 +230,6 @@ fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
             let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             let value = text.parse().map_err(|_| format!("{turn:?} said {text}"))?;
             turns[number].values.push((peer.name(), value));
-        }
-        for child in own.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
         run(&mut peer.command(&["rm", "-f", "bench-server", "bench-client"]))?;
     }

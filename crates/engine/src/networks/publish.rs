@@ -11,6 +11,7 @@ use network::ports::{Error as Failed, Wish};
 use super::filter::{self, Filter};
 use super::join::Places;
 use super::live::Endpoint;
+use super::outside;
 use super::ports::{self, Published, Refused};
 use super::record::Record;
 use super::{Networks, Outlet};
@@ -84,6 +85,9 @@ impl Networks {
     ) -> Result<Vec<Published>> {
         let held = ports::hold(wishes, endpoint, self.respect)
             .map_err(|refused| self.cannot_publish(container, endpoint, refused))?;
+        if let Some(outside) = &self.outside {
+            held.iter().try_for_each(|(port, _)| outside::check(outside, port))?;
+        }
         let (published, outlet) = Outlet::of(held, self.respect);
         let rules = outlet.rules.clone();
         self.outlets().insert(container.to_owned(), outlet);

@@ -17,6 +17,7 @@ fn machine() -> Host {
         swap_limit: true,
         seccomp: true,
         name: "box".into(),
+        last_group: 2_147_483_647,
         ..Host::default()
     }
 }

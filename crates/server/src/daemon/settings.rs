@@ -12,6 +12,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::rootless;
+
 /// A configuration file is read whole; nobody writes one this large by hand.
 const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -477,7 +479,9 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         return Err(Error::Usage("invalid max concurrent downloads: 0".to_owned()));
     }
     let exec_root =
-        flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| "/run/corten".into());
+        flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| {
+            if rootless::is_wanted() { rootless::exec_root() } else { "/run/corten".into() }
+        });
     let exec_root = absolute(exec_root)?;
     let pidfile = absolute(
         flags.pidfile.clone().or(file.pidfile.clone()).unwrap_or_else(|| exec_root.join("corten.pid")),
@@ -493,7 +497,9 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         default_shm_size_bytes: shm.map(|text| parse_bytes(&text)).transpose()?,
         hosts: lists(flags.hosts, file.hosts),
         group: flags.group.or(file.group),
-        data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/corten".into()))?,
+        data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| {
+            if rootless::is_wanted() { rootless::data_root() } else { "/var/lib/corten".into() }
+        }))?,
         exec_root,
         pidfile,
         allow_unauthenticated_tcp: flags
