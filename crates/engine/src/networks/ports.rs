@@ -45,7 +45,7 @@ impl Published {
 
     /// As netd knows it: held there, and served where packet filters cannot do it or, with `respect`, are not to.
     pub(super) fn relay(&self, respect: bool) -> Option<relay::Port> {
-        let (protocol, to) = (self.protocol()?, self.to?);
+        let (protocol, to) = (self.protocol()?, self.to.filter(|_| self.host != 0)?);
         let left = respect && !self.address.is_loopback();
         // All addresses of version 6 have `::1` among them.
         let served =

@@ -3,6 +3,8 @@
 //! Names are dockerd's. What this engine does not have is refused by its name, on the command line and in the file
 //! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
 
+mod tls;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -487,7 +489,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         flags.pidfile.clone().or(file.pidfile.clone()).unwrap_or_else(|| exec_root.join("corten.pid")),
     )?;
     Ok(Settings {
-        tls: tls(&flags, &file)?,
+        tls: tls::of(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
         log_json: match log_format.as_deref() {
             None | Some("text") => false,
@@ -541,31 +543,6 @@ fn respects(firewall: Option<String>) -> Result<bool, Error> {
 /// A relative path means the directory the daemon was started in, which it leaves.
 fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
     std::path::absolute(&path).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
-}
-
-/// Decides on TLS from `--tls`, `--tlsverify` and the three files, as dockerd does.
-fn tls(flags: &Flags, file: &File) -> Result<Option<Tls>, Error> {
-    let verify = flags.tlsverify.or(file.tlsverify).unwrap_or(false);
-    let wanted = verify || flags.tls.or(file.tls).unwrap_or(false);
-    let authority = flags.tlscacert.clone().or(file.tlscacert.clone());
-    let certificate = flags.tlscert.clone().or(file.tlscert.clone());
-    let key = flags.tlskey.clone().or(file.tlskey.clone());
-    if !wanted {
-        return match authority.or(certificate).or(key) {
-            Some(_) => {
-                Err(Error::Usage("--tlscacert, --tlscert and --tlskey need --tls or --tlsverify".to_owned()))
-            }
-            None => Ok(None),
-        };
-    }
-    let need = |path: Option<PathBuf>, flag: &str| {
-        path.ok_or_else(|| Error::Usage(format!("TLS was asked for: name a file with {flag}")))
-    };
-    Ok(Some(Tls {
-        certificate: need(certificate, "--tlscert")?,
-        key: need(key, "--tlskey")?,
-        client_authority: if verify { Some(need(authority, "--tlscacert")?) } else { authority },
-    }))
 }
 
 fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter, Error> {
