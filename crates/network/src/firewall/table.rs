@@ -196,9 +196,10 @@ pub fn chains(form: Form) -> Vec<Chain> {
 }
 
 /// What containers answer to netd, which speaks to them by its clients' addresses, is delivered here: by the rules of routing that know
-/// the mark.
+/// the mark. A proxy of somebody else's that listens at all addresses is not meant.
 fn answers() -> Vec<Rule> {
-    vec![rule().in_set(&[IIFNAME], &BRIDGES).is(SOCKET_TRANSPARENT, &[1]).mark(MARK)]
+    let own = rule().in_set(&[IIFNAME], &BRIDGES).is(SOCKET_TRANSPARENT, &[1]).is(SOCKET_WILDCARD, &[0]);
+    vec![own.mark(MARK)]
 }
 
 /// A port that is published on 127.0.0.1 is the host's own, and what has such an address does not come by a cable.

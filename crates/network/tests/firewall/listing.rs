@@ -62,9 +62,8 @@ fn the_guide_shows_the_table_as_it_is() {
         let is = listed().unwrap();
         let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/firewall.md");
         let guide = std::fs::read_to_string(guide).unwrap();
-        let (_, shown) = guide.split_once("```nft\n").unwrap();
-        let (shown, _) = shown.split_once("```").unwrap();
-        assert!(shown == is, "docs/guide/firewall.md shows another table than this one:\n{is}");
+        let shown = guide.contains(&format!("```nft\n{is}```"));
+        assert!(shown, "docs/guide/firewall.md shows another table than this one:\n{is}");
     });
 }
 

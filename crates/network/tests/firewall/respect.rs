@@ -176,6 +176,36 @@ fn a_client_that_comes_again_by_its_port_is_served() {
 }
 
 #[test]
+fn the_guide_shows_the_chains() {
+    world(false, |w, firewall| {
+        firewall.apply(&Model { respect: true, ..model() }).unwrap();
+        assert!(firewall.is_intact().unwrap());
+        let guide = include_str!("../../../../docs/guide/firewall.md");
+        for chain in ["arriving", "answers"] {
+            let Some(listed) = w.host.run(move || nft(&["list", "chain", "inet", "corten", chain])) else {
+                return;
+            };
+            let body = listed.split_once("chain ").and_then(|(_, rest)| rest.split_once("\n\t}")).unwrap().0;
+            let body = body.replace("\n\t", "\n");
+            assert!(guide.contains(&format!("chain {body}\n}}")), "{body}");
+        }
+    });
+}
+
+#[test]
+fn a_proxy_of_somebody_elses_is_left_alone() {
+    respecting(false, |w, _| {
+        let proxy = w.host.run(|| {
+            let proxy = std::net::TcpListener::bind("0.0.0.0:80").unwrap();
+            sys::inet::set_transparent(&proxy, false).unwrap();
+            proxy
+        });
+        assert_eq!(w.a1.reaches("10.9.0.2:80"), "lan 10.9.0.1");
+        drop(proxy);
+    });
+}
+
+#[test]
 fn rules_of_routing_are_made_put_back_and_removed() {
     world(false, |w, _| {
         let listed = |w: &World| {

@@ -25,6 +25,7 @@ const NAT_PORT: u32 = 2;
 const SNAT: u32 = 0;
 const DNAT: u32 = 1;
 const SOCKET_TRANSPARENT_KEY: u32 = 0;
+const SOCKET_WILDCARD_KEY: u32 = 2;
 const META_MARK: u32 = 3;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
@@ -38,6 +39,7 @@ enum Load {
     Payload(u32, u32),
     FibDaddrType,
     SocketTransparent,
+    SocketWildcard,
 }
 
 /// Internet protocol's version, as the kernel numbers it.
@@ -93,6 +95,9 @@ pub const FIB_DADDR_TYPE: Field = Field { load: Load::FibDaddrType, bytes: 4, ip
 
 /// Whether it is for a socket of the host's that speaks by an address which need not be the host's own (one byte, 1 if so).
 pub const SOCKET_TRANSPARENT: Field = Field { load: Load::SocketTransparent, bytes: 1, ip: None };
+
+/// Whether it is for a socket that takes what is for any address (one byte, 1 if so).
+pub const SOCKET_WILDCARD: Field = Field { load: Load::SocketWildcard, bytes: 1, ip: None };
 
 /// Of [`CT_STATE`].
 pub const INVALID: u32 = 1;
@@ -282,7 +287,7 @@ impl Expression {
             Self::Load(Load::Ct(_), ..) => "ct",
             Self::Load(Load::Payload(..), ..) => "payload",
             Self::Load(Load::FibDaddrType, ..) => "fib",
-            Self::Load(Load::SocketTransparent, ..) => "socket",
+            Self::Load(Load::SocketTransparent | Load::SocketWildcard, ..) => "socket",
             Self::Compare(..) => "cmp",
             Self::Mask(_) => "bitwise",
             Self::Lookup { .. } => "lookup",
@@ -309,6 +314,10 @@ impl Expression {
             // NFTA_SOCKET_KEY, _DREG.
             Self::Load(Load::SocketTransparent, _, word) => {
                 number(m, 1, SOCKET_TRANSPARENT_KEY);
+                register(m, 2, *word);
+            }
+            Self::Load(Load::SocketWildcard, _, word) => {
+                number(m, 1, SOCKET_WILDCARD_KEY);
                 register(m, 2, *word);
             }
             // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN.
