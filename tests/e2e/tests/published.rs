@@ -203,6 +203,7 @@ fn every_port_answers_and_is_held_without_a_daemon_and_without_netd() {
                 .then_some(())
         });
         let took = since.elapsed();
+        println!("names and ports answer {took:?} after netd was killed");
         assert!(took < Duration::from_secs(20), "{took:?}");
         assert!(!free(&host, "4") && !free(&host, "6"), "with another netd");
         if time == 0 {
@@ -297,4 +298,67 @@ fn without_it_they_do_not_as_with_docker() {
     host.daemon(&["--firewall", "ignore", "--validate"])
         .fails(125, "invalid firewall: ignore (bypass or respect)");
     host.corten(["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn containers_of_an_internal_network_do_not_get_out_by_published_ports() {
+    let host = host_with(&[]);
+    serve(&host, Cli::Corten, "four", &["-p", "8080:80", "-p", "8080:80/udp"]);
+    wait_for("the server", || host_asks(&host, "tcp", "127.0.0.1", "8080"));
+    for (network, flags, out) in
+        [("open", &["--ipv6"][..], true), ("closed", &["--ipv6", "--internal"], false)]
+    {
+        host.corten(["network", "create"].iter().chain(flags).chain(&[network])).ok();
+        let gateways = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+        let gateways = host.corten(["network", "inspect", "-f", gateways, network]).ok();
+        assert_eq!(gateways.split_whitespace().count(), 2, "{gateways}");
+        host.corten(["run", "-d", "--name", network, "--network", network, "debian", "sleep", "1000"]).ok();
+        for gateway in gateways.split_whitespace() {
+            for protocol in ["tcp", "udp"] {
+                let ask = || {
+                    let inside = |args: &[&str]| host.corten(["exec", network, "perl"].iter().chain(args));
+                    asks(inside, protocol, gateway, "8080")
+                };
+                if out {
+                    wait_for("an answer", ask);
+                } else {
+                    assert_eq!(ask(), None, "{protocol} {gateway}");
+                }
+            }
+        }
+    }
+    host.corten(["rm", "-f", "four", "open", "closed"]).ok();
+}
+
+#[test]
+fn a_thousand_published_ports_cost_no_process_and_little_memory() {
+    let host = host_with(&[]);
+    serve(&host, Cli::Corten, "one", &["-p", "8080:80"]);
+    wait_for("the server", || host_asks(&host, "tcp", "::1", "8080"));
+    let private = |pid: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
+        let line = text.lines().find(|line| line.starts_with("Private_Dirty:")).expect("a line");
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
+    };
+    let (netd, daemon) = (netd(&host), host.daemon_pid().to_string());
+    let (before, daemon_before) = (private(&netd), private(&daemon));
+    let since = Instant::now();
+    serve(&host, Cli::Corten, "many", &["-p", "20000-20999:20000-20999", "-p", "8081:80"]);
+    let took = since.elapsed();
+    wait_for("the server", || host_asks(&host, "tcp", "::1", "8081"));
+    let (after, daemon_after) = (private(&netd), private(&daemon));
+    println!(
+        "1,000 ports, twice: started in {took:?}; netd {} KiB, the daemon {} KiB more",
+        after.saturating_sub(before),
+        daemon_after.saturating_sub(daemon_before)
+    );
+    assert!(after.saturating_sub(before) < 2048, "{before} KiB, then {after}");
+    assert_eq!(self::netd(&host), netd);
+    // One supervisor for each container.
+    assert_eq!(host.supervisors().len(), 2);
+    let port = host.corten(["inspect", "-f", "{{len .NetworkSettings.Ports}}", "many"]).ok();
+    assert_eq!(port, "1001");
+    host.corten(["run", "--rm", "-p", "20500:80", "busybox", "true"])
+        .fails(125, "Bind for 0.0.0.0:20500 failed: port is already allocated");
+    host.corten(["rm", "-f", "one", "many"]).ok();
 }
