@@ -230,7 +230,7 @@ const CLOSED: &str = "add table inet fw
 #[test]
 fn published_ports_obey_the_hosts_rules_where_that_is_asked_for() {
     let mut host = host_with(&["--firewall", "respect"]);
-    let peer = host.neighbour("192.0.2");
+    let peer = &host.neighbour("192.0.2");
     let six = "fd00:192:0:2::1";
     for cli in CLIS {
         host.cli(cli, ["network", "create", "--ipv6", "web"]).ok();
@@ -240,10 +240,16 @@ fn published_ports_obey_the_hosts_rules_where_that_is_asked_for() {
             "one",
             &["--network", "web", "-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80"],
         );
-        let both = |protocol: &str| ["192.0.2.1", six].map(|at| peer_asks(&peer, protocol, at, "8080"));
+        // Side by side: that nothing comes takes its time.
+        let both = |protocol: &str| {
+            std::thread::scope(|scope| {
+                let ask = |at| scope.spawn(move || peer_asks(peer, protocol, at, "8080"));
+                ["192.0.2.1", six].map(ask).map(|asked| asked.join().expect("an answer or none"))
+            })
+        };
         let own = [Some("one 192.0.2.2".to_owned()), Some("one fd00:192:0:2::2".to_owned())];
         // A bridge that is new looks for others of its address for a second, and for nobody else meanwhile.
-        wait_for("the server", || peer_asks(&peer, "tcp", six, "8080"));
+        wait_for("the server", || peer_asks(peer, "tcp", six, "8080"));
         for protocol in ["tcp", "udp"] {
             assert_eq!(both(protocol), own, "the clients' addresses are kept");
         }

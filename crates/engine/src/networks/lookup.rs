@@ -34,6 +34,8 @@ pub(super) struct Names {
     pub(super) client: Option<Client>,
     /// How many there have been.
     pub(super) number: u64,
+    /// Whether the one before had not lived for long.
+    pub(super) hasty: bool,
     /// The containers whose names it looks up for us.
     pub(super) served: BTreeSet<String>,
     /// The containers whose ports it has.
@@ -48,6 +50,7 @@ impl Names {
             path: exec_root.join(SOCKET),
             client: None,
             number: 0,
+            hasty: false,
             served: BTreeSet::new(),
             relayed: BTreeSet::new(),
             networks,

@@ -15,8 +15,11 @@ use crate::containers::files;
 use crate::containers::record::Record as Container;
 use crate::error::{Error, Result};
 
-/// A netd that has lived for less than this is not started again at once.
+/// A netd that has lived for less than this is not started again at once, if it is the second.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// For how long the kernel may close the sockets of a netd that was killed.
+const CLOSING: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Before one is started again that could not be.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -61,7 +64,7 @@ impl Networks {
         names.client = Some(client);
         names.served.clear();
         names.relayed.clear();
-        watch(names.networks.clone(), hangup, names.number)?;
+        watch(names.networks.clone(), hangup, (names.number, names.hasty))?;
         let ids: Vec<String> = self.state().keys().cloned().collect();
         for id in ids {
             self.tell_names(names, &id)?;
@@ -143,22 +146,24 @@ impl Networks {
     /// Has a netd that was found, or is new, hold and serve all published ports.
     fn tell_ports(&self, names: &mut super::NamesGuard<'_>, found: &Serving) -> Result<()> {
         let ids: Vec<String> = self.outlets().keys().cloned().collect();
+        let until = Instant::now() + CLOSING;
         for id in ids {
             let there = found.ports.iter().find(|relayed| relayed.id == id);
             let there = there.map(|relayed| relayed.ports.as_slice()).unwrap_or_default();
-            if let Err(error) = self.tell_ports_of(names, &id, there) {
+            if let Err(error) = self.tell_ports_of(names, &id, there, until) {
                 tracing::warn!(id, error = %error.chain(), "netd does not hold all ports of a container");
             }
         }
         Ok(())
     }
 
-    /// The same for one container, of whose ports these are there.
+    /// The same for one container, of whose ports these are there. Those that cannot be had are tried again for a time.
     fn tell_ports_of(
         &self,
         names: &mut super::NamesGuard<'_>,
         id: &str,
         there: &[relay::Port],
+        until: Instant,
     ) -> Result<()> {
         let mut new: Vec<(relay::Port, OwnedFd)> = Vec::new();
         let mut other = Vec::new();
@@ -167,7 +172,7 @@ impl Networks {
             for (port, socket) in &outlet.relays {
                 match there.iter().find(|there| there.is_at(port)) {
                     Some(there) => other.extend((there != port).then(|| port.clone())),
-                    None => match again(port, socket.as_ref()) {
+                    None => match again(port, socket.as_ref(), until) {
                         Ok(socket) => new.push((port.clone(), socket)),
                         // The others are no worse for it.
                         Err(error) => lost = Err(error),
@@ -211,7 +216,7 @@ impl Networks {
         }
         // What it had in another run is not this one's.
         names.say(|client| client.ports(container, &[], true))?;
-        self.tell_ports_of(&mut names, container, &[])
+        self.tell_ports_of(&mut names, container, &[], Instant::now())
     }
 
     /// Has netd close the ports of a container that does not run any more.
@@ -250,12 +255,13 @@ impl Networks {
     }
 
     /// netd of that number has gone: whoever needs it has another at once.
-    fn netd_gone(&self, number: u64) -> bool {
+    fn netd_gone(&self, number: u64, hasty: bool) -> bool {
         let mut names = self.names();
         if names.number != number {
             return true;
         }
         names.client = None;
+        names.hasty = hasty;
         if !self.needs_netd() {
             return true;
         }
@@ -316,28 +322,33 @@ impl Networks {
 }
 
 /// What holds a port, for another netd: the socket that is there, or where only netd had one, one more.
-fn again(port: &relay::Port, socket: Option<&OwnedFd>) -> Result<OwnedFd> {
-    match socket {
-        Some(socket) => {
-            socket.try_clone().map_err(|e| Error::system("cannot hand a port to netd").with_source(e))
+fn again(port: &relay::Port, socket: Option<&OwnedFd>, until: Instant) -> Result<OwnedFd> {
+    if let Some(socket) = socket {
+        return socket.try_clone().map_err(|e| Error::system("cannot hand a port to netd").with_source(e));
+    }
+    loop {
+        match ports::hold_again(port) {
+            // One that was killed is heard of before all of its sockets are closed.
+            Err(_) if Instant::now() < until => thread::sleep(LOOK_AGAIN),
+            other => return other,
         }
-        None => ports::hold_again(port),
     }
 }
 
-/// Waits for netd's end, in a thread that ends with it.
-fn watch(networks: Weak<Networks>, hangup: Hangup, number: u64) -> Result<()> {
+/// Waits for netd's end, in a thread that ends with it. `hasty` says that the one before had not lived for long.
+fn watch(networks: Weak<Networks>, hangup: Hangup, (number, hasty): (u64, bool)) -> Result<()> {
     let started = Instant::now();
     let wait = move || {
         if let Err(error) = hangup.wait() {
             tracing::error!(%error, "cannot hear of netd's end");
             return;
         }
-        if started.elapsed() < SHORT_LIFE {
+        let short = started.elapsed() < SHORT_LIFE;
+        if short && hasty {
             thread::sleep(PAUSE);
         }
         while let Some(networks) = networks.upgrade() {
-            if networks.netd_gone(number) {
+            if networks.netd_gone(number, short) {
                 return;
             }
             drop(networks);
