@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::networks::Settings;
+
 /// What the engine is told when it is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -25,6 +27,8 @@ pub struct Config {
     pub no_bridge: bool,
     /// Whether what comes from outside for published ports is left to the host's own rules for what comes in.
     pub respect_firewall: bool,
+    /// What is said of networks.
+    pub networks: Settings,
     /// Whether containers get labels of SELinux, where the host has it.
     pub selinux: bool,
     /// Whether the daemon logs more, for `info`.

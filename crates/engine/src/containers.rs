@@ -7,6 +7,8 @@ pub(crate) mod files;
 pub mod identity;
 pub(crate) mod index;
 pub mod layered;
+pub(crate) mod lender;
+pub(crate) mod linked;
 pub mod list;
 pub mod logs;
 pub mod options;
@@ -225,7 +227,6 @@ impl Containers {
 
     /// Connects it with one more network.
     pub async fn connect(&self, name: &str, network: &str, settings: &EndpointSettings) -> Result<()> {
-        create::refuse::endpoint_settings(network, settings)?;
         let attachment = Box::new(self.context.networks.attachment(network, settings)?);
         self.ask(name, |reply| Command::Connect { attachment, reply }).await
     }
@@ -269,6 +270,12 @@ impl Containers {
         let sizes = if size { Some(list::sizes(&self.context, &record).await?) } else { None };
         let exec_ids = self.context.execs.ids(&record.id);
         let mut shown = show::inspect(&record, &self.context.paths(&record.id), exec_ids, sizes);
+        shown.host_config.links = linked::shown(&self.context.index, &record);
+        if lender::named(&record.host.network_mode).is_some() {
+            let own = self.context.paths(&record.id);
+            let files = lender::files_of(&self.context.index, &record, own, |id| self.context.paths(id));
+            show::names_of(&mut shown, &files);
+        }
         shown.app_armor_profile = crate::apparmor::shown(&record.host, &self.context.host)?;
         Ok(shown)
     }

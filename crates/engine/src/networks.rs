@@ -3,25 +3,29 @@
 //! A network is a record in the store and a bridge. The record comes first when one is made and goes last when it is removed, so that a bridge
 //! always has its record; where the bridge is missing it is made again when a container needs it.
 
+mod create;
+mod endpoint;
 mod filter;
 mod join;
 mod live;
 mod lookup;
 mod netd;
+mod options;
 mod outside;
 pub(crate) mod ports;
 mod publish;
 mod record;
+mod settings;
 mod show;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::container::{HostConfig, NetworkingConfig};
 use api::network::{CreateRequest, CreateResponse, EndpointSettings, Inspect, Network, PruneReport};
 use api::{Filters, timestamp};
-use ipnet::IpNet;
 use network::bridge;
 use network::firewall::Port;
 use network::ipam::Defaults;
@@ -32,20 +36,24 @@ use storage::{NewRecord, Store};
 use crate::blocking;
 use crate::config::{Config, Outside};
 use crate::containers::index::{Handle, Index};
+use crate::containers::linked;
+use crate::containers::record::Record as Container;
 use crate::containers::show::nanoseconds;
 use crate::error::{Error, Result};
 use crate::events::{Events, Subject};
 use crate::names;
 
 use filter::Filter;
-pub(crate) use join::Joined;
 pub use join::Places;
+pub(crate) use join::{Joined, abandon};
 pub use live::Endpoint;
 use live::Live;
 use lookup::Names;
 use netd::Answers;
+pub(crate) use options::BRIDGE;
 pub use ports::Published;
-use record::{BRIDGE, Record};
+use record::{Record, Taken};
+pub use settings::Settings;
 
 /// The kind of a network's record in the store.
 const NETWORK: &str = "network";
@@ -67,6 +75,7 @@ pub struct Networks {
     events: Arc<Events>,
     index: Arc<Index>,
     defaults: Defaults,
+    settings: Settings,
     /// By id.
     state: Mutex<BTreeMap<String, Live>>,
     /// The packet filters. Taken before the state and before what is published, where both are.
@@ -137,13 +146,15 @@ impl Networks {
             let digits = machine.get(at * 2..at * 2 + 2).unwrap_or_default();
             *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
         }
+        let defaults = config.networks.defaults(host)?;
         let networks = Arc::new_cyclic(|networks| Self {
             store,
             events,
             index,
-            defaults: Defaults::of_host(host),
+            defaults,
+            settings: config.networks.clone(),
             state: Mutex::default(),
-            filter: Mutex::new(Filter::new(&config.exec_root, networks.clone())),
+            filter: Mutex::new(Filter::new(config, networks.clone())),
             names: Mutex::new(Names::new(&config.exec_root, networks.clone())),
             turn: Mutex::default(),
             published: Mutex::default(),
@@ -161,11 +172,46 @@ impl Networks {
                 Err(error) => tracing::error!(id = %row.id, %error, "cannot read a network's record"),
             }
         }
-        if !config.no_bridge && !networks.state().values().any(|live| live.record.is_default()) {
-            let subnet = networks.defaults.v4(&networks.taken()?).map_err(record::invalid)?;
-            networks.keep(Record::default_bridge(names::new_id()?, subnet)?)?;
+        if !config.no_bridge {
+            networks.renew_default()?;
         }
         Ok(networks)
+    }
+
+    /// Makes the default network, or has it be what the daemon is told now.
+    fn renew_default(&self) -> Result<()> {
+        let before = {
+            let state = self.state();
+            state.values().find(|live| live.record.is_default()).map(|live| Arc::clone(&live.record))
+        };
+        let taken = self.taken()?;
+        let taken = [taken.networks, taken.routes].concat();
+        let wanted =
+            self.settings.default_network(before.as_deref(), names::new_id()?, &self.defaults, &taken)?;
+        match before {
+            Some(before) if *before == wanted => Ok(()),
+            Some(before) => {
+                self.forget(&before)?;
+                self.keep(wanted)
+            }
+            None => self.keep(wanted),
+        }
+    }
+
+    /// A container's record with what the daemon says of names where it says nothing itself.
+    pub(crate) fn completed(&self, record: &Container) -> Container {
+        let mut completed = record.clone();
+        let (host, own) = (&mut completed.host, &self.settings);
+        if host.dns.is_empty() {
+            host.dns = own.dns.iter().map(ToString::to_string).collect();
+        }
+        if host.dns_search.is_empty() {
+            host.dns_search.clone_from(&own.dns_search);
+        }
+        if host.dns_options.is_empty() {
+            host.dns_options.clone_from(&own.dns_options);
+        }
+        completed
     }
 
     fn names(&self) -> NamesGuard<'_> {
@@ -177,10 +223,12 @@ impl Networks {
     }
 
     /// The subnets that nobody else may have: those of networks, and where the host has routes to.
-    fn taken(&self) -> Result<Vec<IpNet>> {
-        let mut taken = bridge::routes(&join::route()?).map_err(join::kernel)?;
-        taken.extend(self.state().values().flat_map(|live| live.record.pools.iter().map(|pool| pool.subnet)));
-        Ok(taken)
+    fn taken(&self) -> Result<Taken> {
+        let routes = bridge::routes(&join::route()?).map_err(join::kernel)?;
+        let state = self.state();
+        let own = state.values().filter(|live| !live.record.config_only);
+        let networks = own.flat_map(|live| live.record.pools.iter().map(|pool| pool.subnet)).collect();
+        Ok(Taken { networks, routes })
     }
 
     fn keep(&self, record: Record) -> Result<()> {
@@ -216,39 +264,6 @@ impl Networks {
         blocking::run("create a network", move || this.create_blocking(request)).await
     }
 
-    fn create_blocking(&self, request: CreateRequest) -> Result<CreateResponse> {
-        // One after the other: two that choose a subnet at once would choose the same.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = request.name.clone();
-        let there = |live: &Live| live.record.name == name;
-        if self.state().values().any(there) {
-            return Err(Error::conflict(format!("network with name {name} already exists")));
-        }
-        let record = Record::of_request(names::new_id()?, request, &self.defaults, &self.taken()?)?;
-        // What is there is somebody's: it would be taken over now, and removed with the network.
-        if bridge::device(&join::route()?, &record.device()).map_err(join::kernel)?.is_some() {
-            let device = record.device();
-            return Err(Error::forbidden(format!(
-                "cannot create network {name}: there is a network device {device} already (choose another name for the bridge)"
-            )));
-        }
-        let id = record.id.clone();
-        self.keep(record.clone()).map_err(|error| match error.kind() {
-            crate::Kind::Conflict => Error::conflict(format!("network with name {name} already exists")),
-            _ => error,
-        })?;
-        let made = join::route().and_then(|host| join::ensure(&host, &record));
-        let made = made.and_then(|_| self.filter_network(&record));
-        let made = made.and_then(|()| if record.internal { self.internal_changed() } else { Ok(()) });
-        if let Err(error) = made {
-            let _ = join::remove(&record);
-            self.forget(&record)?;
-            return Err(error);
-        }
-        self.tell(&record, "create", None);
-        Ok(CreateResponse { id, warning: String::new() })
-    }
-
     fn forget(&self, record: &Record) -> Result<()> {
         self.store.transaction(|tx| tx.delete_record(NETWORK, &record.id))?;
         self.state().remove(&record.id);
@@ -271,6 +286,7 @@ impl Networks {
         if record.is_default() {
             return Err(predefined(&record.name));
         }
+        self.check_unused(&record)?;
         let live = self.take_out(&record)?;
         let removed = join::remove(&record)
             .and_then(|()| Ok(self.store.transaction(|tx| tx.delete_record(NETWORK, &record.id))?));
@@ -399,6 +415,16 @@ impl Networks {
         attachment(&*self.find(name)?, settings)
     }
 
+    /// Where the host is from the default network.
+    pub(crate) fn host_gateways(&self) -> Vec<IpAddr> {
+        if !self.settings.host_gateways.is_empty() {
+            return self.settings.host_gateways.clone();
+        }
+        let state = self.state();
+        let default = state.values().find(|live| live.record.is_default());
+        default.iter().flat_map(|live| &live.record.pools).filter_map(|pool| pool.gateway).collect()
+    }
+
     /// The network of containers that name none.
     pub(crate) fn default_mode(&self) -> &'static str {
         if self.state().values().any(|live| live.record.is_default()) { BRIDGE } else { NONE }
@@ -444,16 +470,11 @@ fn predefined(name: &str) -> Error {
 
 fn attachment(record: &Record, settings: &EndpointSettings) -> Result<Attachment> {
     live::check_settings(record, settings)?;
-    let user_defined = [
-        (
-            !settings.aliases.is_empty() && record.is_default(),
-            "network-scoped aliases are only supported for user-defined networks",
-        ),
-        (!settings.links.is_empty(), "links (Links, --link) are not available yet"),
-        (!settings.driver_opts.is_empty(), "options of endpoints (DriverOpts) are not available yet"),
-    ];
-    if let Some((_, text)) = user_defined.iter().find(|(wrong, _)| *wrong) {
-        return Err(Error::invalid(*text));
+    if !settings.aliases.is_empty() && record.is_default() {
+        return Err(Error::invalid("network-scoped aliases are only supported for user-defined networks"));
+    }
+    for link in &settings.links {
+        linked::parse(link)?;
     }
     Ok(Attachment { network: record.id.clone(), name: record.name.clone(), settings: settings.clone() })
 }

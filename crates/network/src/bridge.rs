@@ -12,6 +12,12 @@ use crate::namespace::Namespace;
 
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
+/// Of the fallback devices that some kernels have in every namespace.
+const EOPNOTSUPP: i32 = 95;
+/// What every device that speaks IPv6 has to pass on (RFC 8200).
+const V6_MTU_MIN: u32 = 1280;
+/// It is there if the kernel speaks IPv6.
+const V6: &str = "/proc/sys/net/ipv6";
 /// The loopback device has this number in every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -44,7 +50,7 @@ impl Error {
     }
 }
 
-trait Context<T> {
+pub(crate) trait Context<T> {
     fn on(self, what: impl fmt::Display) -> Result<T, Error>;
 }
 
@@ -78,8 +84,10 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Its addresses, with the prefix of their subnets.
     pub addresses: Vec<IpNet>,
-    /// The ways out that go by this network, of one of each family.
+    /// The ways out that go by this network, of one of each family; an unspecified address is the device itself, without a gateway.
     pub gateways: Vec<IpAddr>,
+    /// Parameters of the kernel below `/proc/sys`, with their values; `IFNAME` in one stands for the interface.
+    pub sysctls: Vec<(String, String)>,
     /// Its largest packet.
     pub mtu: Option<u32>,
     /// Whether it sends nothing to others on the bridge that are isolated as well.
@@ -133,11 +141,7 @@ pub fn ensure(host: &Socket, bridge: &Bridge) -> Result<u32, Error> {
             device(host, name)?
         }
     };
-    let gone = || Error {
-        what: format!("find bridge {name}"),
-        source: Cause::Io(io::Error::from_raw_os_error(ENODEV)),
-    };
-    let device = found.ok_or_else(gone)?;
+    let device = found.ok_or_else(|| gone(name))?;
     if device.kind.as_deref() != Some("bridge") {
         let kind = device.kind.as_deref().unwrap_or("device of the machine");
         return Err(Error {
@@ -170,6 +174,23 @@ pub fn remove(host: &Socket, name: &str) -> Result<(), Error> {
     }
 }
 
+/// Takes all devices out of a namespace but its loopback, and those that cannot be removed.
+pub fn clear(inside: &Namespace) -> Result<(), Error> {
+    let mut found = Vec::new();
+    let asked = inside.route().ask(link::list(), |kind, message| {
+        found.extend(link::read_device(kind, message));
+        Ok(())
+    });
+    asked.on("list network devices")?;
+    for device in found.iter().filter(|device| device.index != LOOPBACK && device.kind.is_some()) {
+        match inside.route().tell(link::remove(device.index)) {
+            Err(refusal) if matches!(refusal.errno(), Some(ENODEV | EOPNOTSUPP)) => {}
+            other => other.on(format_args!("remove network device {}", device.name))?,
+        }
+    }
+    Ok(())
+}
+
 /// Switches on what every namespace has.
 pub fn loopback(inside: &Namespace) -> Result<(), Error> {
     inside.route().tell(link::up(LOOPBACK)).on("switch on the loopback device")
@@ -181,7 +202,7 @@ pub fn connect(host: &Socket, bridge: u32, inside: &Namespace, endpoint: &Endpoi
     let port = &endpoint.port;
     host.tell(link::veth(port, bridge, endpoint.mtu, end, inside))
         .on(format_args!("connect the container by {port}"))?;
-    let settled = settle(host, inside, endpoint);
+    let settled = settle(inside, endpoint).and_then(|()| set_port(host, endpoint));
     if settled.is_err() {
         // The first error is the one that explains.
         let _ = remove(host, port);
@@ -189,38 +210,82 @@ pub fn connect(host: &Socket, bridge: u32, inside: &Namespace, endpoint: &Endpoi
     settled
 }
 
-fn settle(host: &Socket, inside: &Namespace, endpoint: &Endpoint) -> Result<(), Error> {
-    let name = &endpoint.interface;
-    let gone = |name: &str| Error {
+fn gone(name: &str) -> Error {
+    Error {
         what: format!("find network device {name}"),
         source: Cause::Io(io::Error::from_raw_os_error(ENODEV)),
-    };
-    let own = device(inside.route(), name)?.ok_or_else(|| gone(name))?;
+    }
+}
+
+/// The device `name`, which has to be there.
+pub(crate) fn existing(socket: &Socket, name: &str) -> Result<Device, Error> {
+    device(socket, name)?.ok_or_else(|| gone(name))
+}
+
+fn set_port(host: &Socket, endpoint: &Endpoint) -> Result<(), Error> {
+    let port = existing(host, &endpoint.port)?;
+    host.tell(link::port(port.index, endpoint.isolated)).on(format_args!("set up {}", endpoint.port))
+}
+
+/// Sets the parameters of a device that is in the namespace and not switched on.
+fn set_sysctls(inside: &Namespace, endpoint: &Endpoint) -> Result<(), Error> {
+    if endpoint.sysctls.is_empty() {
+        return Ok(());
+    }
+    let mut failed = String::new();
+    let set = inside.run(|| {
+        endpoint.sysctls.iter().try_for_each(|(name, value)| {
+            let path = name.replace('.', "/").replace("IFNAME", &endpoint.interface);
+            std::fs::write(format!("/proc/sys/{path}"), value).inspect_err(|_| failed.clone_from(name))
+        })
+    });
+    set.on(format_args!("set sysctl {failed} of {}", endpoint.interface))
+}
+
+/// Whether the kernel has IPv6 on a device at all: not if its packets are too small, and not if it was told so when it started.
+fn speaks_v6(mtu: Option<u32>) -> bool {
+    mtu.is_none_or(|mtu| mtu >= V6_MTU_MIN) && std::path::Path::new(V6).exists()
+}
+
+/// Gives the device that is in the namespace its addresses and routes, and switches it on.
+pub(crate) fn settle(inside: &Namespace, endpoint: &Endpoint) -> Result<(), Error> {
+    let name = &endpoint.interface;
+    let own = existing(inside.route(), name)?;
+    set_sysctls(inside, endpoint)?;
     let mut messages = Vec::new();
-    if !endpoint.addresses.iter().any(|net| net.addr().is_ipv6()) {
+    if !endpoint.addresses.iter().any(|net| net.addr().is_ipv6()) && speaks_v6(own.mtu) {
         messages.push(link::without_own_v6(own.index));
     }
     messages.push(link::up(own.index));
     messages.extend(endpoint.addresses.iter().map(|net| link::address(own.index, *net)));
-    messages.extend(
-        endpoint
-            .gateways
-            .iter()
-            .map(|gateway| link::route(everything(*gateway), Some(*gateway), own.index, None)),
-    );
-    inside.route().tell_all(messages).on(format_args!("give {name} its addresses"))?;
-    let port = device(host, &endpoint.port)?.ok_or_else(|| gone(&endpoint.port))?;
-    host.tell(link::port(port.index, endpoint.isolated)).on(format_args!("set up {}", endpoint.port))
+    messages.extend(ways(&endpoint.gateways, own.index));
+    inside.route().tell_all(messages).on(format_args!("give {name} its addresses"))
+}
+
+/// Default routes.
+fn ways(gateways: &[IpAddr], index: u32) -> impl Iterator<Item = Message> {
+    gateways.iter().map(move |gateway| {
+        let by = (!gateway.is_unspecified()).then_some(*gateway);
+        link::route(everything(*gateway), by, index, None)
+    })
 }
 
 /// Sends what has no other way by these gateways.
 pub fn send_by(inside: &Namespace, interface: &str, gateways: &[IpAddr]) -> Result<(), Error> {
-    let own = device(inside.route(), interface)?.ok_or_else(|| Error {
-        what: format!("find network device {interface}"),
-        source: Cause::Io(io::Error::from_raw_os_error(ENODEV)),
-    })?;
-    let routes =
-        gateways.iter().map(|gateway| link::route(everything(*gateway), Some(*gateway), own.index, None));
+    let own = existing(inside.route(), interface)?;
+    inside
+        .route()
+        .tell_all(ways(gateways, own.index).collect())
+        .on(format_args!("send everything by {interface}"))
+}
+
+/// The same in the place of the default routes that there are.
+pub fn turn_to(inside: &Namespace, interface: &str, gateways: &[IpAddr]) -> Result<(), Error> {
+    let own = existing(inside.route(), interface)?;
+    let routes = gateways.iter().map(|gateway| {
+        let by = (!gateway.is_unspecified()).then_some(*gateway);
+        link::route_instead(everything(*gateway), by, own.index)
+    });
     inside.route().tell_all(routes.collect()).on(format_args!("send everything by {interface}"))
 }
 
@@ -260,6 +325,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, number],
             addresses: vec![net(&format!("10.9.0.{number}/24")), net(&format!("fd00:9::{number}/64"))],
             gateways: vec!["10.9.0.1".parse().unwrap(), "fd00:9::1".parse().unwrap()],
+            sysctls: Vec::new(),
             mtu: None,
             isolated: false,
         }

@@ -178,19 +178,23 @@ pub struct Addresses {
 
 impl Addresses {
     /// Those of a pool of which nobody has one yet. The gateway is chosen if none is named.
-    pub fn of(mut pool: Pool) -> Result<Self, Error> {
+    pub fn of(pool: Pool) -> Result<Self, Error> {
+        let mut addresses = Self::plain(pool)?;
+        if addresses.pool.gateway.is_none() {
+            addresses.pool.gateway = Some(addresses.take_any()?);
+        }
+        Ok(addresses)
+    }
+
+    /// The same without a gateway, if none is named.
+    pub fn plain(pool: Pool) -> Result<Self, Error> {
         pool.check()?;
         let named = pool.auxiliary.values().copied().chain(pool.gateway);
         let taken: BTreeSet<IpAddr> = named.clone().collect();
         if taken.len() < named.count() {
             return Err(Error::Taken);
         }
-        let mut addresses = Self { pool: pool.clone(), taken };
-        if pool.gateway.is_none() {
-            pool.gateway = Some(addresses.take_any()?);
-            addresses.pool = pool;
-        }
-        Ok(addresses)
+        Ok(Self { pool, taken })
     }
 
     /// The pool, with its gateway.

@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod dns;
 pub mod firewall;
+pub mod further;
 pub mod ipam;
 pub mod link;
 pub mod namespace;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use ipnet::IpNet;
-use sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, NESTED, attributes, u32_at};
+use sys::netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Message, NESTED, REPLACE, attributes, u32_at};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -34,6 +34,8 @@ const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
+const IFLA_IPVLAN_FLAGS: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 /// No address of its own making.
 const ADDR_GEN_MODE_NONE: u8 = 1;
@@ -53,6 +55,7 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
 const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_LINK: u8 = 253;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -131,7 +134,7 @@ pub enum Further {
     /// With a hardware address of its own.
     Macvlan(MacvlanMode),
     /// With the hardware address of the device below.
-    Ipvlan(IpvlanMode),
+    Ipvlan(IpvlanMode, IpvlanFlag),
 }
 
 /// Whom a macvlan device can speak to.
@@ -158,7 +161,29 @@ pub enum IpvlanMode {
     L3s = 2,
 }
 
-/// A further device on the one with the number `parent`, switched on, in another network namespace.
+/// Whom an ipvlan device can speak to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpvlanFlag {
+    /// Those on the same device, directly.
+    Bridge = 0,
+    /// Nobody else on the same device.
+    Private = 1,
+    /// Those, by way of the switch outside.
+    Vepa = 2,
+}
+
+/// A device that has a part of another's packets: those that carry this number.
+pub fn vlan(name: &str, parent: u32, number: u16) -> Message {
+    let mut message = new_link(IFF_UP).with(IFLA_LINK, &parent.to_ne_bytes());
+    message.put_text(IFLA_IFNAME, name);
+    message.nest(IFLA_LINKINFO, |m| {
+        m.put_text(IFLA_INFO_KIND, "vlan");
+        m.nest(IFLA_INFO_DATA, |m| m.put(IFLA_VLAN_ID, &number.to_ne_bytes()));
+    });
+    message
+}
+
+/// A further device on the one with the number `parent`, in another network namespace.
 pub fn further(
     kind: Further,
     parent: u32,
@@ -166,7 +191,7 @@ pub fn further(
     inside: Inside<'_>,
     namespace: impl AsFd,
 ) -> Message {
-    let mut message = new_link(IFF_UP).with(IFLA_LINK, &parent.to_ne_bytes());
+    let mut message = new_link(0).with(IFLA_LINK, &parent.to_ne_bytes());
     message.put_text(IFLA_IFNAME, inside.name);
     message.put(IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes());
     if let Some(mtu) = mtu {
@@ -180,9 +205,12 @@ pub fn further(
             m.put_text(IFLA_INFO_KIND, "macvlan");
             m.nest(IFLA_INFO_DATA, |m| m.put(IFLA_MACVLAN_MODE, &(mode as u32).to_ne_bytes()));
         }
-        Further::Ipvlan(mode) => {
+        Further::Ipvlan(mode, flag) => {
             m.put_text(IFLA_INFO_KIND, "ipvlan");
-            m.nest(IFLA_INFO_DATA, |m| m.put(IFLA_IPVLAN_MODE, &(mode as u16).to_ne_bytes()));
+            m.nest(IFLA_INFO_DATA, |m| {
+                m.put(IFLA_IPVLAN_MODE, &(mode as u16).to_ne_bytes());
+                m.put(IFLA_IPVLAN_FLAGS, &(flag as u16).to_ne_bytes());
+            });
         }
     });
     message
@@ -334,10 +362,21 @@ fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Packets to `to` go through a device, by way of `gateway` if there is one.
 pub fn route(to: IpNet, gateway: Option<IpAddr>, index: u32, priority: Option<u32>) -> Message {
+    put_route(EXCLUSIVE, to, gateway, index, priority)
+}
+
+/// The same in the place of a route that there is.
+pub fn route_instead(to: IpNet, gateway: Option<IpAddr>, index: u32) -> Message {
+    put_route(REPLACE, to, gateway, index, None)
+}
+
+fn put_route(how: u16, to: IpNet, gateway: Option<IpAddr>, index: u32, priority: Option<u32>) -> Message {
     let (family, bytes) = octets(to.addr());
+    // What has no gateway is on the device's own link.
+    let scope = if gateway.is_none() && family == AF_INET { SCOPE_LINK } else { SCOPE_UNIVERSE };
     // rtm_family, dst_len, src_len, tos, table, protocol, scope, type, flags
-    let head = [family, to.prefix_len(), 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, SCOPE_UNIVERSE, RTN_UNICAST];
-    let mut message = Message::new(RTM_NEWROUTE, ACK | CREATE | EXCLUSIVE, &[&head[..], &[0; 4]].concat());
+    let head = [family, to.prefix_len(), 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST];
+    let mut message = Message::new(RTM_NEWROUTE, ACK | CREATE | how, &[&head[..], &[0; 4]].concat());
     if to.prefix_len() > 0 {
         message.put(RTA_DST, &bytes);
     }
@@ -473,7 +512,13 @@ mod tests {
             made.unwrap();
             let kinds: Vec<_> = devices(&socket).into_iter().filter_map(|d| d.kind).collect();
             assert!(kinds.iter().any(|kind| kind == "macvlan"), "{kinds:?}");
-            let made = socket.tell(further(Further::Ipvlan(IpvlanMode::L2), parent, None, end("i0"), &here));
+            let made = socket.tell(further(
+                Further::Ipvlan(IpvlanMode::L2, IpvlanFlag::Bridge),
+                parent,
+                None,
+                end("i0"),
+                &here,
+            ));
             // A kernel without it says so by this number.
             assert!(made.is_ok() || made.unwrap_err().errno().is_some());
         });

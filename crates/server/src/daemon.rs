@@ -245,6 +245,7 @@ fn engine_config(
         selinux: settings.selinux,
         no_bridge: settings.no_bridge,
         respect_firewall: settings.respect_firewall,
+        networks: settings.networks.clone(),
         default_shm_size_bytes: settings.default_shm_size_bytes,
         debug: settings.log_level >= tracing::level_filters::LevelFilter::DEBUG,
     }

@@ -253,6 +253,7 @@ impl Actor {
             Command::DaemonStarted => {
                 if let Some(pid) = self.machine.life.pid().filter(|pid| *pid > 0) {
                     self.adopt_names(pid);
+                    self.check_lender(pid);
                 }
                 Input::DaemonStarted
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use api::container::{Config, CreateRequest, CreateResponse, HostConfig};
+use api::container::{Config, CreateRequest, CreateResponse, HostConfig, NetworkingConfig};
 use jiff::Timestamp;
 use storage::{NewRecord, Resource};
 
@@ -17,6 +17,7 @@ use crate::containers::files;
 use crate::containers::index::Index;
 use crate::containers::record::{ImageRef, MountKind, MountRecord, Record};
 use crate::containers::state::Life;
+use crate::containers::{lender, linked};
 use crate::context::{CONTAINER, Context, encode};
 use crate::error::{Error, Result};
 use crate::images::Resolved;
@@ -33,6 +34,7 @@ const SHM_BYTES: i64 = 64 << 20;
 const PLAIN_NAMES: u32 = 8;
 /// And this often in all: then something else is wrong.
 const NAMES_MAX: u32 = 1000;
+const MAC_MOVED: &str = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
 const NO_HEALTH: &str = "the image's health check is not run: health checks are not available yet";
 
 /// Makes a container.
@@ -118,16 +120,21 @@ fn make(
     body: CreateRequest,
 ) -> Result<(Record, Vec<String>)> {
     let image_name = body.config.image.clone();
-    let networking = body.networking_config.clone();
-    let (config, host, mut warnings) = complete(context, &id, body, image);
+    let mut networking = body.networking_config.clone();
+    let (mut config, mut host, mut warnings) = complete(context, &id, body, image);
+    warnings.extend(move_mac(&mut config, &host, &mut networking)?);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
     let publishes = !ports::wishes(&host, &config)?.is_empty();
     let attachments = context.networks.attachments(&host, networking.as_ref())?;
-    if publishes && attachments.is_empty() {
+    if publishes && !context.networks.has_bridge(&attachments) {
         let mode = &host.network_mode;
         warnings.push(format!("Published ports are discarded when using {mode} network mode"));
     }
+    if let Some(mode) = lender::resolve(&context.index, &host.network_mode)? {
+        host.network_mode = mode;
+    }
+    host.links = linked::resolve(&context.index, &host.network_mode, &host.links)?;
     let args = merge::arguments(&config)?;
     let wanted = mounts::all(&config, &host)?;
     sources_exist(&wanted)?;
@@ -173,6 +180,33 @@ fn make(
     }
     drop(undo);
     Ok((record, warnings))
+}
+
+/// The hardware address of the container as a whole is that of its first network; the warning that it is better said there.
+fn move_mac(
+    config: &mut Config,
+    host: &HostConfig,
+    networking: &mut Option<NetworkingConfig>,
+) -> Result<Option<String>> {
+    let mac = std::mem::take(&mut config.mac_address);
+    if mac.is_empty() {
+        return Ok(None);
+    }
+    let mode = host.network_mode.as_str();
+    if crate::networks::plain_id(mode).is_some() {
+        return Err(Error::invalid("conflicting options: mac-address and the network mode"));
+    }
+    let endpoints = &mut networking.get_or_insert_default().endpoints_config;
+    let key =
+        [mode, "default"].into_iter().find(|key| endpoints.contains_key(*key)).unwrap_or(mode).to_owned();
+    let own = &mut endpoints.entry(key).or_default().mac_address;
+    if !own.is_empty() && *own != mac {
+        return Err(Error::invalid(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+        ));
+    }
+    *own = mac;
+    Ok(Some(MAC_MOVED.to_owned()))
 }
 
 /// What SELinux calls it, where that is on. What shares the host's processes or memory cannot be kept apart from them.

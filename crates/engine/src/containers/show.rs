@@ -82,12 +82,29 @@ fn networks(record: &Record) -> BTreeMap<String, EndpointSettings> {
     let shown = record.attachments.iter().map(|attachment| {
         let mut settings = attachment.settings.clone();
         settings.network_id.clone_from(&attachment.network);
+        if attachment.name != crate::networks::BRIDGE {
+            settings.dns_names = dns_names(record, &settings.aliases);
+        }
         if let Some(endpoint) = record.places.endpoints.iter().find(|e| e.network == attachment.network) {
             fill(&mut settings, endpoint);
         }
         (attachment.name.clone(), settings)
     });
     shown.collect()
+}
+
+/// All names that lead to it, each once.
+fn dns_names(record: &Record, aliases: &[String]) -> Vec<String> {
+    let all = std::iter::once(record.name.as_str())
+        .chain(aliases.iter().map(String::as_str))
+        .chain([record.short_id(), record.hostname()]);
+    let mut names: Vec<String> = Vec::new();
+    for name in all {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// What it has beside what was asked for.
@@ -159,6 +176,14 @@ pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary
         mounts: mounts(record),
         health: None,
     }
+}
+
+/// Where its files about names are, if they are another's.
+pub fn names_of(shown: &mut Inspect, paths: &Paths) {
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    shown.resolv_conf_path = text(paths.resolv_conf());
+    shown.hostname_path = text(paths.hostname());
+    shown.hosts_path = text(paths.hosts());
 }
 
 /// All about one.

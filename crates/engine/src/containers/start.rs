@@ -11,6 +11,8 @@ use crate::apparmor;
 use crate::containers::files;
 use crate::containers::identity;
 use crate::containers::layered::Layered;
+use crate::containers::lender::{self, Lent};
+use crate::containers::linked;
 use crate::containers::record::{Identity, MountKind, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -28,6 +30,8 @@ pub(crate) struct Prepared {
     pub bind_indexes: Vec<u32>,
     /// Its network namespace, if it has one of its own: to be kept until a process is in it.
     pub joined: Option<Joined>,
+    /// The network that another container lends it: to be kept as long.
+    pub lent: Option<Lent>,
 }
 
 /// Prepares everything; blocks.
@@ -36,19 +40,25 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     let who = who(record, &mounts)?;
     files::make_state_dir(paths)?;
     run_dir(&paths.run)?;
+    let lent = lender::borrow(context, record)?;
+    let starting = linked::starting(context, record)?;
+    let record = &lent.as_ref().map_or_else(|| starting.clone(), |lent| lent.name(&starting));
     let joined = join(context, record, paths)?;
-    let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.places.endpoints);
-    let named = joined.as_ref().is_some_and(|joined| context.networks.has_names(&joined.places));
-    files::write(record, paths, endpoints, named)?;
-    selinux::prepare_files(&record.labels, paths)?;
+    if lent.is_none() {
+        let endpoints = joined.as_ref().map_or(&[][..], |joined| &joined.places.endpoints);
+        let named = joined.as_ref().is_some_and(|joined| context.networks.has_names(&joined.places));
+        files::write(record, paths, endpoints, named)?;
+        selinux::prepare_files(&record.labels, paths)?;
+    }
     make_sources(context, record, &mounts)?;
+    let network = joined.as_ref().map(Joined::path).or_else(|| lent.as_ref().map(Lent::path));
     let plan = plan::start(&plan::Request {
         record,
         identity: &who,
-        paths,
+        paths: lent.as_ref().map_or(paths, |lent| &lent.files),
         host: &context.host,
         cgroup: &context.cgroup(record),
-        network: joined.as_ref().map(Joined::path).as_deref(),
+        network: network.as_deref(),
     })?;
     confine(plan.spec.process().as_ref())?;
     let config = serde_json::to_vec(&plan.spec)
@@ -61,7 +71,7 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
         binds.push(open_source(bind)?);
         bind_indexes.push(u32::try_from(bind.index).unwrap_or(u32::MAX));
     }
-    Ok(Prepared { mounts, binds, bind_indexes, joined })
+    Ok(Prepared { mounts, binds, bind_indexes, joined, lent })
 }
 
 /// Makes the network namespace of a container that is connected with networks, and notes what it has there before anything is in it.
@@ -193,7 +203,13 @@ pub(crate) fn exec_process(
     let passwd = read_inside(&files, identity::PASSWD)?;
     let group = read_inside(&files, identity::GROUP)?;
     let who = identity::find(user, further, &passwd, &group)?;
-    let process = plan::exec(record, &who, &context.host, request)?;
+    let process = if record.host.links.is_empty() {
+        plan::exec(record, &who, &context.host, request)?
+    } else {
+        let mut told = record.clone();
+        told.config.env = linked::with_links(&context.index, record);
+        plan::exec(&told, &who, &context.host, request)?
+    };
     confine(Some(&process))?;
     serde_json::to_vec(&process)
         .map_err(|e| Error::system("cannot write the command's configuration").with_source(e))

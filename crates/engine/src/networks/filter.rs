@@ -2,16 +2,16 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Weak;
 use std::thread;
 
-use network::firewall::{
-    Error as Refused, Firewall, Inward, Model, Network, Outward, Port, Subnet, Watch, host,
-};
+use network::firewall::{Error as Refused, Firewall, Model, Network, Outward, Port, Subnet, Watch, host};
 
 use super::Networks;
+use super::options::GatewayMode;
 use super::record::Record;
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// The file that says that this host passed on no packets before we had it do so.
@@ -26,12 +26,24 @@ pub(super) struct Filter {
     note: PathBuf,
     /// Those whose packet filters they are.
     networks: Weak<Networks>,
+    /// Whether there are to be none.
+    none: bool,
+    /// Whether the host is not told to pass packets on.
+    still: bool,
 }
 
 /// A network as the packet filters know it.
 pub(super) fn network(record: &Record) -> Network {
-    let outward = if record.internal || !record.masquerades() { Outward::Own } else { Outward::Masquerade };
-    let subnet = |pool: &network::ipam::Pool| Subnet { net: pool.subnet, inward: Inward::Published, outward };
+    let outward = |v6: bool| match record.host_address(v6) {
+        _ if record.internal || !record.masquerades() => Outward::Own,
+        _ if record.gateway_mode(v6) == GatewayMode::Routed => Outward::Own,
+        Some(address) => Outward::As(address),
+        None => Outward::Masquerade,
+    };
+    let subnet = |pool: &network::ipam::Pool| {
+        let v6 = pool.subnet.addr().is_ipv6();
+        Subnet { net: pool.subnet, inward: record.gateway_mode(v6).inward(), outward: outward(v6) }
+    };
     Network {
         bridge: record.device(),
         subnets: record.pools.iter().map(subnet).collect(),
@@ -41,8 +53,9 @@ pub(super) fn network(record: &Record) -> Network {
 }
 
 impl Filter {
-    pub(super) fn new(exec_root: &Path, networks: Weak<Networks>) -> Self {
-        Self { firewall: None, note: exec_root.join(CLOSED), networks }
+    pub(super) fn new(config: &Config, networks: Weak<Networks>) -> Self {
+        let (none, still) = (config.networks.no_filters, config.networks.no_forward);
+        Self { firewall: None, note: config.exec_root.join(CLOSED), networks, none, still }
     }
 
     /// Whether anything was told.
@@ -50,11 +63,14 @@ impl Filter {
         self.firewall.is_some()
     }
 
-    /// Tells everything.
+    /// Tells everything, unless there are to be none.
     pub(super) fn tell(&mut self, networks: Vec<Network>, ports: Vec<Port>, respect: bool) -> Result<()> {
         let v6 =
             networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.net.addr().is_ipv6());
-        let closed = self.pass_on(v6)?;
+        let closed = if self.still { false } else { self.pass_on(v6)? };
+        if self.none {
+            return Ok(());
+        }
         let failed = |e| Error::system("cannot open the packet filters").with_source(e);
         let firewall = match self.firewall.take() {
             Some(firewall) => firewall,

@@ -3,21 +3,26 @@
 use std::cmp::Reverse;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::network::EndpointSettings;
 use network::bridge::{self, Bridge};
 use network::firewall::Firewall;
 use network::firewall::host::allow_loopback;
+use network::further;
 use network::namespace::Namespace;
 use network::ports::Wish;
 use serde::{Deserialize, Serialize};
 use sys::netlink::{Family, Socket};
 
+use super::endpoint;
 use super::live::{Endpoint, local_mac};
 use super::ports::Published;
 use super::record::Record;
 use super::{Attachment, Networks};
+use crate::containers::lender;
 use crate::error::{Error, Result};
 use crate::names;
 
@@ -75,11 +80,13 @@ impl Networks {
         let way_out = self.way_out(attachments);
         for (number, attachment) in attachments.iter().enumerate() {
             let goes_out = way_out == Some(number);
-            let interface = format!("eth{number}");
-            endpoints.push(self.connect_to(container, attachment, &namespace, interface, goes_out)?);
+            endpoints.push(self.connect_to(container, attachment, &namespace, &endpoints, goes_out)?);
         }
-        self.filter()?;
-        let published = match way_out.and_then(|number| endpoints.get(number)) {
+        let way_in = self.way_in(attachments);
+        if endpoints.iter().any(|endpoint| !endpoint.port.is_empty()) {
+            self.filter()?;
+        }
+        let published = match way_in.and_then(|number| endpoints.get(number)) {
             Some(endpoint) if !wishes.is_empty() => self.publish(container, wishes, endpoint)?,
             _ => Vec::new(),
         };
@@ -91,8 +98,8 @@ impl Networks {
     pub(crate) fn converge(&self) {
         let records: Vec<_> = self.state().values().map(|live| live.record.clone()).collect();
         let used = self.state().values().any(|live| !live.endpoints.is_empty());
-        for record in records {
-            if let Err(error) = route().and_then(|host| ensure(&host, &record)) {
+        for record in records.iter().filter(|record| !record.config_only) {
+            if let Err(error) = route().and_then(|host| ensure(&host, record)) {
                 tracing::warn!(network = record.name, error = %error.chain(), "cannot make a network's bridge");
             }
         }
@@ -107,10 +114,26 @@ impl Networks {
 
     /// Which of the networks the default routes go by: the one with the highest priority, then the first by name; none that is internal.
     fn way_out(&self, attachments: &[Attachment]) -> Option<usize> {
+        self.best(attachments, Record::leads_out)
+    }
+
+    /// Which of the networks published ports lead in by: the first in the same order that is a bridge.
+    fn way_in(&self, attachments: &[Attachment]) -> Option<usize> {
+        self.best(attachments, |record| record.leads_out() && record.is_bridge())
+    }
+
+    /// Whether one of the networks is a bridge: ports are not published on others.
+    pub(crate) fn has_bridge(&self, attachments: &[Attachment]) -> bool {
         let state = self.state();
-        let open = attachments.iter().enumerate().filter(|(_, attachment)| {
-            state.get(&attachment.network).is_some_and(|live| !live.record.internal)
-        });
+        attachments.iter().any(|a| state.get(&a.network).is_some_and(|live| live.record.is_bridge()))
+    }
+
+    fn best(&self, attachments: &[Attachment], fits: impl Fn(&Record) -> bool) -> Option<usize> {
+        let state = self.state();
+        let open = attachments
+            .iter()
+            .enumerate()
+            .filter(|(_, attachment)| state.get(&attachment.network).is_some_and(|live| fits(&live.record)));
         let best = open.min_by_key(|(_, a)| (Reverse(a.settings.gw_priority), a.name.clone()));
         best.map(|(number, _)| number)
     }
@@ -121,11 +144,11 @@ impl Networks {
         container: &str,
         attachment: &Attachment,
         namespace: &Namespace,
-        interface: String,
+        others: &[Endpoint],
         goes_out: bool,
     ) -> Result<Endpoint> {
-        let (record, endpoint) = self.take_place(container, attachment, interface)?;
-        if let Err(error) = plumb(&record, &endpoint, namespace, goes_out) {
+        let (record, endpoint) = self.take_place(container, attachment, others)?;
+        if let Err(error) = plumb(&record, &endpoint, &attachment.settings, namespace, goes_out) {
             self.give_back(container, attachment);
             return Err(error);
         }
@@ -137,13 +160,14 @@ impl Networks {
         &self,
         container: &str,
         attachment: &Attachment,
-        interface: String,
+        others: &[Endpoint],
     ) -> Result<(Arc<Record>, Endpoint)> {
         let id = names::new_id()?;
         let mut state = self.state();
         let live = state
             .get_mut(&attachment.network)
             .ok_or_else(|| Error::not_found(format!("network {} not found", attachment.name)))?;
+        let interface = endpoint::interface(&live.record, &attachment.settings, others)?;
         let endpoint = live.take(container, id, interface, &attachment.settings)?;
         Ok((live.record.clone(), endpoint))
     }
@@ -157,21 +181,27 @@ impl Networks {
     /// Connects a container that runs with one more network, and adds the place to `places`: they are noted by `note` before anything is there.
     pub(crate) fn connect(
         &self,
-        container: &str,
-        pid: i32,
+        (container, pid): (&str, i32),
+        others: &[Attachment],
         attachment: &Attachment,
         places: &mut Places,
         note: impl Fn(&Places) -> Result<()>,
     ) -> Result<()> {
         let namespace = namespace_of(pid)?;
-        let free = |name: &String| !places.endpoints.iter().any(|endpoint| endpoint.interface == *name);
-        let interface = (0..).map(|number| format!("eth{number}")).find(free).unwrap_or_default();
         let has_way_out = self.goes_out(&places.endpoints);
-        let internal = self.state().get(&attachment.network).is_some_and(|live| live.record.internal);
-        let (record, endpoint) = self.take_place(container, attachment, interface)?;
+        let (record, endpoint) = self.take_place(container, attachment, &places.endpoints)?;
+        let goes_out = !has_way_out && record.leads_out();
         places.endpoints.push(endpoint.clone());
-        let connected =
-            note(places).and_then(|()| plumb(&record, &endpoint, &namespace, !has_way_out && !internal));
+        let priority = attachment.settings.gw_priority;
+        let above = others.iter().all(|other| other.settings.gw_priority < priority);
+        let connected = note(places).and_then(|()| {
+            plumb(&record, &endpoint, &attachment.settings, &namespace, goes_out)?;
+            if above && has_way_out && record.leads_out() {
+                // Every family that it leads out by goes by it from now on.
+                bridge::turn_to(&namespace, &endpoint.interface, &endpoint.gateways).map_err(kernel)?;
+            }
+            Ok(())
+        });
         if let Err(error) = connected {
             self.give_back(container, attachment);
             places.endpoints.pop();
@@ -184,7 +214,7 @@ impl Networks {
 
     fn goes_out(&self, endpoints: &[Endpoint]) -> bool {
         let state = self.state();
-        endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| !live.record.internal))
+        endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| live.record.leads_out()))
     }
 
     /// Disconnects a container that runs from the network of `endpoint`; `rest` are those it is still to be on.
@@ -196,7 +226,11 @@ impl Networks {
         rest: &[(Attachment, Endpoint)],
     ) -> Result<()> {
         // The cable takes the routes that go by it along.
-        bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
+        if endpoint.port.is_empty() {
+            bridge::remove(namespace_of(pid)?.route(), &endpoint.interface).map_err(kernel)?;
+        } else {
+            bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
+        }
         if let Some(live) = self.state().get_mut(&endpoint.network) {
             live.release(container);
         }
@@ -218,6 +252,11 @@ impl Networks {
         self.forget_names(container);
         let gone: Vec<Endpoint> =
             self.state().values_mut().filter_map(|live| live.release(container)).collect();
+        for pid in lender::borrowers(&self.index, container) {
+            if let Err(error) = abandon(pid, None) {
+                tracing::warn!(container, error = %error.chain(), "devices are left in a network that was lent");
+            }
+        }
         self.forget_conversations(&gone);
         self.names_changed(gone.into_iter().map(|endpoint| endpoint.network));
     }
@@ -239,29 +278,62 @@ impl Networks {
     }
 }
 
+/// Takes the devices out of a network namespace that outlives the container it was made for, because the process `pid` of another is in it:
+/// their addresses are others' to have. Not if it is that of the process `lender`, or the daemon's own.
+pub(crate) fn abandon(pid: i32, lender: Option<i32>) -> Result<()> {
+    let path = |pid: i32| PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let number = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    // A process that has ended has left its namespace, too.
+    let Ok(own) = number(&path(pid)) else { return Ok(()) };
+    if lender.is_some_and(|lender| number(&path(lender)).is_ok_and(|other| other == own))
+        || number(Path::new("/proc/self/ns/net")).is_ok_and(|host| host == own)
+    {
+        return Ok(());
+    }
+    bridge::clear(&namespace_of(pid)?).map_err(kernel)
+}
+
 /// Sees to it that the bridge is there, and lays the cable.
-fn plumb(record: &Record, endpoint: &Endpoint, namespace: &Namespace, goes_out: bool) -> Result<()> {
+fn plumb(
+    record: &Record,
+    endpoint: &Endpoint,
+    settings: &EndpointSettings,
+    namespace: &Namespace,
+    goes_out: bool,
+) -> Result<()> {
     let host = route()?;
     let index = ensure(&host, record)?;
+    let mut addresses = endpoint.addresses.clone();
+    addresses.extend(endpoint::local(settings)?);
     let end = bridge::Endpoint {
         interface: endpoint.interface.clone(),
         port: endpoint.port.clone(),
         mac: endpoint.mac,
-        addresses: endpoint.addresses.clone(),
+        addresses,
         gateways: if goes_out { endpoint.gateways.clone() } else { Vec::new() },
+        sysctls: endpoint::sysctls(settings)?,
         mtu: record.mtu(),
         isolated: !record.lets_speak(),
     };
+    if let Some(kind) = record.further() {
+        return further::connect(&host, index, kind, namespace, &end).map_err(kernel);
+    }
     bridge::connect(&host, index, namespace, &end).map_err(kernel)?;
     // What the host sends from 127.0.0.1 to a published port of its own.
     allow_loopback(&record.device())
         .map_err(|e| Error::system(format!("cannot set up bridge {}", record.device())).with_source(e))
 }
 
-/// Makes a network's bridge, or completes it; returns its number.
+/// Makes a network's bridge, or completes it, or finds the device below its containers'; returns its number.
 pub(super) fn ensure(host: &Socket, record: &Record) -> Result<u32> {
+    if !record.is_bridge() {
+        return further::ensure(host, &record.parent()?).map_err(kernel);
+    }
     let with_prefix = |pool: &network::ipam::Pool| {
-        pool.gateway.map(|gateway| ipnet::IpNet::new_assert(gateway, pool.subnet.prefix_len()))
+        let inhibited = record.has_no_v4_itself() && pool.subnet.addr().is_ipv4();
+        pool.gateway
+            .filter(|_| !inhibited)
+            .map(|gateway| ipnet::IpNet::new_assert(gateway, pool.subnet.prefix_len()))
     };
     let device = Bridge {
         name: record.device(),
@@ -272,8 +344,11 @@ pub(super) fn ensure(host: &Socket, record: &Record) -> Result<u32> {
     bridge::ensure(host, &device).map_err(kernel)
 }
 
-/// Removes a network's bridge.
+/// Removes a network's bridge, or the device that was made for it.
 pub(super) fn remove(record: &Record) -> Result<()> {
+    if !record.is_bridge() && !record.made {
+        return Ok(());
+    }
     bridge::remove(&route()?, &record.device()).map_err(kernel)
 }
 

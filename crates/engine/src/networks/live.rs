@@ -2,7 +2,7 @@
 //! run tell what they have.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use api::network::{EndpointIpamConfig, EndpointSettings};
@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use network::ipam::{self, Addresses};
 use serde::{Deserialize, Serialize};
 
+use super::endpoint;
 use super::record::{Record, invalid};
+use super::settings::OTHER_GATEWAY;
 use crate::error::{Error, Result};
 
 /// A container's place on a network while it runs.
@@ -24,7 +26,7 @@ pub struct Endpoint {
     pub name: String,
     /// What its device is called in the container.
     pub interface: String,
-    /// What the other end is called on the host.
+    /// What the other end is called on the host; empty if there is none.
     pub port: String,
     /// The hardware address.
     pub mac: [u8; 6],
@@ -42,11 +44,15 @@ impl Endpoint {
 
     /// The gateway of one family.
     pub(crate) fn gateway(&self, v6: bool) -> Option<IpAddr> {
-        self.gateways.iter().copied().find(|gateway| gateway.is_ipv6() == v6)
+        self.gateways.iter().copied().find(|gateway| gateway.is_ipv6() == v6 && !gateway.is_unspecified())
     }
 
     /// The hardware address as people write it.
     pub(crate) fn mac_text(&self) -> String {
+        // It has that of the device below.
+        if self.mac == [0; 6] {
+            return String::new();
+        }
         let [a, b, c, d, e, f] = self.mac;
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
@@ -64,7 +70,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn of(record: Record) -> Result<Self> {
         let pools =
-            record.pools.iter().cloned().map(Addresses::of).collect::<Result<_, _>>().map_err(invalid)?;
+            record.pools.iter().cloned().map(Addresses::plain).collect::<Result<_, _>>().map_err(invalid)?;
         Ok(Self { record: Arc::new(record), pools, endpoints: BTreeMap::new() })
     }
 
@@ -80,6 +86,13 @@ impl Live {
             let name = &self.record.name;
             return Err(Error::forbidden(format!(
                 "endpoint of container {container} already exists in network {name}"
+            )));
+        }
+        if self.record.is_taken_whole() && !self.endpoints.is_empty() {
+            return Err(Error::forbidden(format!(
+                "network {} is in mode passthru: another container has taken over {}",
+                self.record.name,
+                self.record.device()
             )));
         }
         let wished = wished(settings)?;
@@ -98,24 +111,44 @@ impl Live {
             self.give_back(&addresses);
             return Err(match error {
                 ipam::Error::Taken => Error::forbidden(error.to_string()),
-                ipam::Error::NoAddress { .. } => {
-                    Error::forbidden(format!("{error} ({} ({}))", self.record.name, self.record.id))
-                }
+                ipam::Error::NoAddress { family, .. } => Error::forbidden(format!(
+                    "no available {family} addresses on this network's address pools: {} ({})",
+                    self.record.name, self.record.id
+                )),
                 error => invalid(error),
             });
         }
         let endpoint = Endpoint {
             network: self.record.id.clone(),
             name: self.record.name.clone(),
-            port: format!("veth{}", id.get(..7).unwrap_or(&id)),
-            mac: mac(settings, &id, &addresses)?,
-            gateways: self.record.pools.iter().filter_map(|pool| pool.gateway).collect(),
+            port: match self.record.is_bridge() {
+                true => format!("veth{}", id.get(..7).unwrap_or(&id)),
+                false => String::new(),
+            },
+            mac: if self.record.shares_mac() { [0; 6] } else { mac(settings, &id, &addresses)? },
+            gateways: self.gateways(),
             id,
             interface,
             addresses,
         };
         self.endpoints.insert(container.to_owned(), endpoint.clone());
         Ok(endpoint)
+    }
+
+    /// The ways out; where everything goes by the device itself an address that is none.
+    fn gateways(&self) -> Vec<IpAddr> {
+        if self.record.is_routed_by_device() {
+            let none = |pool: &ipam::Pool| match pool.subnet {
+                IpNet::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+                IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            return self.record.pools.iter().map(none).collect();
+        }
+        let way = |pool: &ipam::Pool| {
+            let other = OTHER_GATEWAY[usize::from(pool.subnet.addr().is_ipv6())];
+            pool.auxiliary.get(other).copied().or(pool.gateway)
+        };
+        self.record.pools.iter().filter_map(way).collect()
     }
 
     /// Takes a container's place back.
@@ -178,6 +211,13 @@ fn check(record: &Record, wished: &[IpAddr]) -> Result<()> {
 /// Checks what a container asks of a network.
 pub(super) fn check_settings(record: &Record, settings: &EndpointSettings) -> Result<()> {
     check(record, &wished(settings)?)?;
+    if record.config_only {
+        return Err(Error::forbidden("cannot create endpoint on configuration-only network"));
+    }
+    if record.shares_mac() && !settings.mac_address.is_empty() {
+        return Err(Error::invalid("ipvlan interfaces do not support custom mac address assignment"));
+    }
+    endpoint::check(record, settings)?;
     parse_mac(&settings.mac_address).map(drop)
 }
 
@@ -223,7 +263,8 @@ mod tests {
     use network::ipam::Pool;
 
     fn live(chosen: bool) -> Live {
-        let mut record = Record::default_bridge("ab".repeat(32), "10.9.0.0/29".parse().unwrap()).unwrap();
+        let mut record =
+            Record::default_bridge("ab".repeat(32), vec![Pool::of("10.9.0.0/29".parse().unwrap())]).unwrap();
         record.pools.push(Pool {
             gateway: Some("fd00::1".parse().unwrap()),
             ..Pool::of("fd00::/64".parse().unwrap())

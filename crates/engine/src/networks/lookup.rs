@@ -16,8 +16,8 @@ use network::netd::{Client, Error as Failed};
 
 use super::live::Live;
 use super::{Networks, Places, join};
-use crate::containers::files;
 use crate::containers::record::Record as Container;
+use crate::containers::{files, linked};
 use crate::error::{Error, Result};
 
 /// The daemon's own program, which is netd as well.
@@ -154,10 +154,33 @@ impl Networks {
         dns::Container {
             id: container.id.clone(),
             networks: lives().filter(named).map(|live| live.record.id.clone()).collect(),
-            own: Vec::new(),
-            outside: lives().any(|live| !live.record.internal),
+            own: self.linked(container, places, &state),
+            outside: lives().any(|live| live.record.leads_out()),
             upstreams: upstreams.iter().map(|ip| SocketAddr::new(*ip, PORT)).collect(),
         }
+    }
+
+    /// The names that a container alone knows: other names of those on its networks.
+    fn linked(
+        &self,
+        container: &Container,
+        places: &Places,
+        state: &std::collections::BTreeMap<String, Live>,
+    ) -> Vec<Name> {
+        let mut all = Vec::new();
+        for attachment in &container.attachments {
+            let on = places.endpoints.iter().any(|endpoint| endpoint.network == attachment.network);
+            let Some(live) = state.get(&attachment.network).filter(|_| on) else { continue };
+            for (name, alias) in attachment.settings.links.iter().filter_map(|text| linked::parse(text).ok())
+            {
+                let name = name.to_lowercase();
+                let known = self.names_on(live).into_iter().find(|known| known.name == name);
+                if let Some(known) = known {
+                    merge(&mut all, vec![Name { name: alias.to_lowercase(), ..known }]);
+                }
+            }
+        }
+        all
     }
 
     /// Has netd forget a container by itself when its first process ends; blocks. If netd has gone since it was told of the container,
@@ -168,7 +191,7 @@ impl Networks {
             self.start_netd(&mut names)?;
             if !names.served.contains(&container.id) {
                 let namespace = join::namespace_of(pid)?;
-                let upstreams = files::name_servers(container);
+                let upstreams = files::name_servers(&self.completed(container));
                 self.serve_names_with(&mut names, container, &namespace, places, &upstreams)?;
             }
         }
@@ -178,32 +201,66 @@ impl Networks {
     /// Tells netd what names a network has now.
     pub(super) fn tell_names(&self, names: &mut super::NamesGuard<'_>, network: &str) -> Result<()> {
         let Some(table) = self.table(network) else { return Ok(()) };
-        names.say(|client| client.set_names(&table)).map(drop)
+        names.say(|client| client.set_names(&table))?;
+        for (container, wanted) in self.linking(network) {
+            if names.served.contains(&container) {
+                names.say(|client| client.serve(&wanted, None))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Containers on a network that have links there, as netd is to know them.
+    fn linking(&self, network: &str) -> Vec<(String, dns::Container)> {
+        let on: Vec<String> = {
+            let state = self.state();
+            state.get(network).map(|live| live.endpoints.keys().cloned().collect()).unwrap_or_default()
+        };
+        let mut all = Vec::new();
+        for id in on {
+            let Ok(handle) = self.index.find(&id) else { continue };
+            let container = handle.record();
+            if container.attachments.iter().all(|attachment| attachment.settings.links.is_empty()) {
+                continue;
+            }
+            let places = self.places_of(&container);
+            let upstreams = files::name_servers(&self.completed(&container));
+            all.push((id, self.described(&container, &places, &upstreams)));
+        }
+        all
+    }
+
+    /// What a container has on its networks now, by what these know.
+    fn places_of(&self, container: &Container) -> Places {
+        let state = self.state();
+        let live = container.attachments.iter().filter_map(|attachment| state.get(&attachment.network));
+        let endpoints = live.filter_map(|live| live.endpoints.get(&container.id).cloned()).collect();
+        Places { endpoints, ..Places::default() }
     }
 
     fn table(&self, network: &str) -> Option<dns::Network> {
-        let (record, endpoints) = {
-            let state = self.state();
-            let live = state.get(network)?;
-            (live.record.clone(), live.endpoints.clone())
-        };
-        if record.is_default() {
-            return None;
-        }
+        let state = self.state();
+        let live = state.get(network).filter(|live| !live.record.is_default())?;
+        let names = self.names_on(live);
+        Some(dns::Network { id: network.to_owned(), domain: live.record.name.clone(), names })
+    }
+
+    /// The names that a network has.
+    fn names_on(&self, live: &Live) -> Vec<Name> {
         let mut all = Vec::new();
-        for (id, endpoint) in &endpoints {
+        for (id, endpoint) in &live.endpoints {
             let Ok(handle) = self.index.find(id) else { continue };
             let container = handle.record();
             let aliases = container
                 .attachments
                 .iter()
-                .find(|attachment| attachment.network == network)
+                .find(|attachment| attachment.network == live.record.id)
                 .map(|attachment| attachment.settings.aliases.clone())
                 .unwrap_or_default();
             let addresses: Vec<IpAddr> = endpoint.addresses.iter().map(ipnet::IpNet::addr).collect();
             merge(&mut all, names_of(&container, &addresses, &aliases));
         }
-        Some(dns::Network { id: network.to_owned(), domain: record.name.clone(), names: all })
+        all
     }
 
     /// Tells netd of changes on these networks; what fails is said in the log, and told again with the next change.

@@ -106,7 +106,7 @@ impl Networks {
         places: &Places,
     ) -> Result<()> {
         if self.has_names(places) && !names.served.contains(&container.id) {
-            let upstreams = files::name_servers(container);
+            let upstreams = files::name_servers(&self.completed(container));
             if found.containers.iter().any(|served| served.id == container.id) {
                 let wanted = self.described(container, places, &upstreams);
                 names.say(|client| client.serve(&wanted, None))?;

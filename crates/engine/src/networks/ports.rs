@@ -1,7 +1,7 @@
 //! Published ports: what is wished for, what was found, and how it is shown.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use api::container::{Config, HostConfig, PortBinding, PortMap, PortSummary};
@@ -23,7 +23,7 @@ pub struct Published {
     pub protocol: String,
     /// At which address of the host; an unspecified one is all of its family.
     pub address: IpAddr,
-    /// The host's.
+    /// The host's; 0 if the container is reached at its own address (`routed`).
     pub host: u16,
     /// The container's.
     pub container: u16,
@@ -44,12 +44,17 @@ impl Published {
     }
 
     /// As netd knows it: held there, and served where packet filters cannot do it or, with `respect`, are not to.
-    pub(super) fn relay(&self, respect: bool) -> Option<relay::Port> {
-        let (protocol, to) = (self.protocol()?, self.to.filter(|_| self.host != 0)?);
-        let left = respect && !self.address.is_loopback();
+    pub(super) fn relay(&self, how: How) -> Option<relay::Port> {
+        let (protocol, to) = (self.protocol()?, self.to?);
+        if self.host == 0 {
+            return None;
+        }
+        let left = how.respect && !self.address.is_loopback();
         // All addresses of version 6 have `::1` among them.
-        let served =
-            left || !self.is_for_filters() || (self.address.is_ipv6() && self.address.is_unspecified());
+        let served = how.alone
+            || left
+            || !self.is_for_filters()
+            || (self.address.is_ipv6() && self.address.is_unspecified());
         Some(relay::Port {
             protocol,
             at: SocketAddr::new(self.address, self.host),
@@ -57,6 +62,15 @@ impl Published {
             as_client: left && self.is_for_filters(),
         })
     }
+}
+
+/// Who serves published ports.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// netd, as far as it can, so that the host's own rules decide.
+    pub respect: bool,
+    /// netd alone: there are no packet filters.
+    pub alone: bool,
 }
 
 fn protocol(text: &str) -> Option<Protocol> {
@@ -133,17 +147,43 @@ fn range(text: &str) -> Result<Option<std::ops::RangeInclusive<u16>>> {
     Ok(Some(first..=last))
 }
 
+/// Where the network says at which address those ports are published that name none (`host_binding_ipv4`).
+pub(super) fn bound(wishes: &[Wish], binding: Option<IpAddr>) -> Vec<Wish> {
+    wishes.iter().map(|wish| Wish { address: wish.address.or(binding), ..wish.clone() }).collect()
+}
+
+/// Opens the ports of one wish at the container's own addresses, of those families that are routed.
+fn open(wish: &Wish, endpoint: &Endpoint, routed: [bool; 2]) -> Vec<Published> {
+    let of = |v6: bool| {
+        let meant = wish.address.is_none_or(|address| address.is_ipv6() == v6);
+        let own = endpoint.address(v6).filter(|_| meant && routed[usize::from(v6)])?;
+        let address: IpAddr =
+            if own.addr().is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let protocol = ports::name(wish.protocol).to_owned();
+        Some(Published { protocol, address, host: 0, container: wish.container, to: Some(own.addr()) })
+    };
+    [false, true].into_iter().filter_map(of).collect()
+}
+
 /// Finds and holds the ports, for a container that is reached at the addresses of `endpoint`: each with what holds it.
 pub(super) fn hold(
     wishes: &[Wish],
     endpoint: &Endpoint,
-    respect: bool,
+    how: How,
+    routed: [bool; 2],
 ) -> Result<Vec<(Published, Option<OwnedFd>)>, Refused> {
     let has = |v6: bool| endpoint.address(v6).is_some();
     let v6_here = ports::has_v6();
     let mut all = Vec::new();
+    let [open4, open6] = [false, true].map(|v6| routed[usize::from(v6)] && has(v6));
     for wish in wishes {
         let sctp = wish.protocol == Protocol::Sctp;
+        let opened = open(wish, endpoint, routed);
+        let all_open = wish.address.is_some() && !opened.is_empty();
+        all.extend(opened.into_iter().map(|port| (port, None)));
+        if all_open {
+            continue;
+        }
         let text =
             |address: IpAddr| format!("port {}/{} at {address}", wish.container, ports::name(wish.protocol));
         if let Some(address) = wish.address.filter(|address| {
@@ -154,14 +194,19 @@ pub(super) fn hold(
                 text(address)
             )));
         }
-        if sctp && respect {
+        if sctp && (how.respect || how.alone) {
+            let option = if how.alone { "iptables=false" } else { "firewall=respect" };
             return Err(Refused::Invalid(format!(
-                "cannot publish port {}/sctp with firewall=respect: only TCP and UDP can be left to the host's rules",
+                "cannot publish port {}/sctp with {option}: only TCP and UDP are served without packet filters",
                 wish.container
             )));
         }
         // Without an address named, what the container cannot have itself is passed on by netd.
-        let (v4, v6) = (has(false) || !sctp, has(true) || (!sctp && v6_here));
+        let v4 = if has(false) { !open4 } else { !sctp && !open6 };
+        let v6 = if has(true) { !open6 } else { !sctp && v6_here && !open4 };
+        if !v4 && !v6 && wish.address.is_none() {
+            continue;
+        }
         let held = ports::hold(wish, v4, v6).map_err(Refused::Port)?;
         let mut sockets = held.sockets;
         for address in held.addresses {
@@ -218,7 +263,7 @@ pub(super) fn rules<'a>(published: impl IntoIterator<Item = &'a Published>) -> V
     let rule = |port: &Published| {
         Some(Port {
             protocol: port.protocol()?,
-            host: Some(HostPort { address: port.address, first: port.host }),
+            host: (port.host != 0).then_some(HostPort { address: port.address, first: port.host }),
             container: port.to?,
             first: port.container,
             count: 1,
@@ -232,6 +277,10 @@ pub(crate) fn map(config: &Config, published: &[Published]) -> PortMap {
     let mut map: PortMap = config.exposed_ports.keys().map(|key| (key.clone(), None)).collect();
     for port in published {
         let key = format!("{}/{}", port.container, port.protocol);
+        if port.host == 0 {
+            map.entry(key).or_default();
+            continue;
+        }
         let binding = PortBinding { host_ip: port.address.to_string(), host_port: port.host.to_string() };
         map.entry(key).or_default().get_or_insert_default().push(binding);
     }
@@ -248,7 +297,11 @@ pub(crate) fn summary(config: &Config, published: &[Published]) -> Vec<PortSumma
         }
     }
     for port in published {
-        all.entry((port.container, port.protocol.clone())).or_default().push(PortSummary {
+        let found = all.entry((port.container, port.protocol.clone())).or_default();
+        if port.host == 0 {
+            continue;
+        }
+        found.push(PortSummary {
             ip: port.address.to_string(),
             private_port: port.container,
             public_port: port.host,

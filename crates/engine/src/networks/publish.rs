@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use network::firewall::{Network, Port};
 use network::ports::{Error as Failed, Wish};
@@ -11,8 +11,9 @@ use network::ports::{Error as Failed, Wish};
 use super::filter::{self, Filter};
 use super::join::Places;
 use super::live::Endpoint;
+use super::options::GatewayMode;
 use super::outside;
-use super::ports::{self, Published, Refused};
+use super::ports::{self, How, Published, Refused};
 use super::record::Record;
 use super::{Networks, Outlet};
 use crate::error::{Error, Result};
@@ -42,8 +43,12 @@ impl Networks {
     }
 
     fn tell_all(&self, filter: &mut Filter) -> Result<()> {
-        let networks: Vec<Network> =
-            self.state().values().map(|live| filter::network(&live.record)).collect();
+        let networks: Vec<Network> = self
+            .state()
+            .values()
+            .filter(|live| live.record.is_bridge())
+            .map(|live| filter::network(&live.record))
+            .collect();
         let ports: Vec<Port> = self.outlets().values().flat_map(|outlet| outlet.rules.clone()).collect();
         filter.tell(networks, ports, self.respect)
     }
@@ -51,7 +56,7 @@ impl Networks {
     /// Tells of a network that is new.
     pub(super) fn filter_network(&self, record: &Record) -> Result<()> {
         let mut filter = self.filter_state();
-        if !filter.is_told() {
+        if !filter.is_told() || !record.is_bridge() {
             return Ok(());
         }
         let network = filter::network(record);
@@ -65,6 +70,9 @@ impl Networks {
 
     /// Tells of a network that is no more.
     pub(super) fn unfilter_network(&self, record: &Record) {
+        if !record.is_bridge() {
+            return;
+        }
         let mut filter = self.filter_state();
         let network = filter::network(record);
         let told = match filter.change(|firewall| firewall.remove_network(&network)) {
@@ -76,6 +84,11 @@ impl Networks {
         }
     }
 
+    /// Who serves published ports.
+    fn how(&self) -> How {
+        How { respect: self.respect, alone: self.settings.no_filters }
+    }
+
     /// Finds ports of the host for a container, and has them lead to it.
     pub(super) fn publish(
         &self,
@@ -83,12 +96,17 @@ impl Networks {
         wishes: &[Wish],
         endpoint: &Endpoint,
     ) -> Result<Vec<Published>> {
-        let held = ports::hold(wishes, endpoint, self.respect)
+        let record = self.state().get(&endpoint.network).map(|live| Arc::clone(&live.record));
+        let routed = [false, true]
+            .map(|v6| record.as_ref().is_some_and(|r| r.gateway_mode(v6) == GatewayMode::Routed));
+        let wishes = ports::bound(wishes, record.and_then(|record| record.binding()));
+        let how = self.how();
+        let held = ports::hold(&wishes, endpoint, how, routed)
             .map_err(|refused| self.cannot_publish(container, endpoint, refused))?;
         if let Some(outside) = &self.outside {
             held.iter().try_for_each(|(port, _)| outside::check(outside, port))?;
         }
-        let (published, outlet) = Outlet::of(held, self.respect);
+        let (published, outlet) = Outlet::of(held, how);
         let rules = outlet.rules.clone();
         self.outlets().insert(container.to_owned(), outlet);
         let told = self.deliver_answers().and_then(|()| {
@@ -168,14 +186,16 @@ impl Networks {
         let mut published = places.published.clone();
         {
             let state = self.state();
-            let open =
-                |endpoint: &&Endpoint| state.get(&endpoint.network).is_some_and(|live| !live.record.internal);
+            let open = |endpoint: &&Endpoint| {
+                let live = state.get(&endpoint.network);
+                live.is_some_and(|live| live.record.leads_out() && live.record.is_bridge())
+            };
             if let Some(endpoint) = places.endpoints.iter().find(open) {
                 ports::complete(&mut published, endpoint);
             }
         }
         if !published.is_empty() {
-            let (_, outlet) = Outlet::of(published.into_iter().map(|port| (port, None)), self.respect);
+            let (_, outlet) = Outlet::of(published.into_iter().map(|port| (port, None)), self.how());
             self.outlets().insert(container.to_owned(), outlet);
         }
     }
@@ -183,16 +203,13 @@ impl Networks {
 
 impl Outlet {
     /// Of what is published, and what holds it.
-    fn of(
-        held: impl IntoIterator<Item = (Published, Option<OwnedFd>)>,
-        respect: bool,
-    ) -> (Vec<Published>, Self) {
+    fn of(held: impl IntoIterator<Item = (Published, Option<OwnedFd>)>, how: How) -> (Vec<Published>, Self) {
         let (mut published, mut relays) = (Vec::new(), Vec::new());
         for (port, socket) in held {
-            relays.extend(port.relay(respect).map(|relay| (relay, socket)));
+            relays.extend(port.relay(how).map(|relay| (relay, socket)));
             published.push(port);
         }
-        let rules = ports::rules(&published);
+        let rules = if how.alone { Vec::new() } else { ports::rules(&published) };
         (published, Self { rules, relays })
     }
 }

@@ -9,43 +9,18 @@ use jiff::Timestamp;
 use network::ipam::{self, Defaults, Pool};
 use serde::{Deserialize, Serialize};
 
+use super::options::{self, BRIDGE, DEFAULT_BRIDGE, GatewayMode, IPVLAN, MACVLAN, options_of_default};
 use crate::error::{Error, Result};
 
-/// The driver of networks that nobody says otherwise of.
-pub(super) const BRIDGE: &str = "bridge";
-/// Options of the driver, by Docker's names.
-const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
-const ENABLE_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-const MTU: &str = "com.docker.network.driver.mtu";
-const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
-/// Each with what it may be.
-const OPTIONS: &[(&str, Value)] = &[
-    (BRIDGE_NAME, Value::Device),
-    (ENABLE_ICC, Value::Truth),
-    (ENABLE_MASQUERADE, Value::Truth),
-    (HOST_BINDING, Value::Address),
-    (MTU, Value::Number),
-    (DEFAULT_BRIDGE, Value::Truth),
-];
 /// The device of the network that every engine has. Not Docker's `docker0`: both may run on one host.
 pub(super) const DEFAULT_DEVICE: &str = "corten0";
 /// The longest name of a network: it is a host name's suffix, and a line in tables.
 const NAME_BYTES_MAX: usize = 255;
+/// Who gives out addresses where nobody says, and who gives out none.
+const DEFAULT_IPAM: &str = "default";
+const NULL: &str = "null";
 /// Subnets of one network: as many as its families.
 const POOLS_MAX: usize = 2;
-/// Smaller ones cannot carry the protocols, and larger ones do not exist.
-const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65535;
-
-#[derive(Clone, Copy)]
-enum Value {
-    Truth,
-    Number,
-    Address,
-    Device,
-}
-
 /// A network as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -74,19 +49,37 @@ pub(crate) struct Record {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether the device below its containers' was made for it.
+    #[serde(default)]
+    pub made: bool,
+    /// If it is no network and nothing but a configuration for others: which families these are to have.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The families that are asked for, IPv4 and IPv6.
+    #[serde(default = "v4_alone")]
+    pub families: [bool; 2],
+    /// The network whose configuration it has, by its name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config_from: String,
+    /// Who gives out addresses.
+    #[serde(default = "default_ipam")]
+    pub ipam: String,
+    /// What they were told: kept, and shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
+}
+
+fn v4_alone() -> [bool; 2] {
+    [true, false]
+}
+
+fn default_ipam() -> String {
+    DEFAULT_IPAM.to_owned()
 }
 
 impl Record {
     /// The network that every engine has.
-    pub(super) fn default_bridge(id: String, pool: IpNet) -> Result<Self> {
-        let options = [
-            (DEFAULT_BRIDGE, "true"),
-            (ENABLE_ICC, "true"),
-            (ENABLE_MASQUERADE, "true"),
-            (HOST_BINDING, "0.0.0.0"),
-            (BRIDGE_NAME, DEFAULT_DEVICE),
-            (MTU, "1500"),
-        ];
+    pub(super) fn default_bridge(id: String, pools: Vec<Pool>) -> Result<Self> {
         Ok(Self {
             id,
             name: BRIDGE.to_owned(),
@@ -94,10 +87,16 @@ impl Record {
             driver: BRIDGE.to_owned(),
             internal: false,
             attachable: false,
-            pools: vec![with_gateway(Pool::of(pool))?],
+            families: [false, true].map(|v6| pools.iter().any(|pool| pool.subnet.addr().is_ipv6() == v6)),
+            pools: pools.into_iter().map(with_gateway).collect::<Result<_>>()?,
             chosen: false,
-            options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            options: options_of_default([(DEFAULT_BRIDGE, "true".to_owned())]),
             labels: BTreeMap::new(),
+            made: false,
+            config_only: false,
+            config_from: String::new(),
+            ipam: default_ipam(),
+            ipam_options: BTreeMap::new(),
         })
     }
 
@@ -106,27 +105,96 @@ impl Record {
         id: String,
         request: CreateRequest,
         defaults: &Defaults,
-        taken: &[IpNet],
+        taken: &Taken,
     ) -> Result<Self> {
         check_name(&request.name)?;
         refuse(&request)?;
-        let options = check_options(request.options)?;
-        let ipam = request.ipam.unwrap_or_default();
-        let (v4, v6) = (request.enable_ipv4.unwrap_or(true), request.enable_ipv6.unwrap_or(false));
+        let driver = match request.driver.as_str() {
+            _ if request.config_only => NULL.to_owned(),
+            "" => BRIDGE.to_owned(),
+            driver => driver.to_owned(),
+        };
+        if !request.config_only {
+            options::check(&driver, &request.options, request.internal)?;
+        }
+        let mut ipam = request.ipam.unwrap_or_default();
+        let families = [request.enable_ipv4.unwrap_or(true), request.enable_ipv6.unwrap_or(false)];
         let chosen = ipam.config.iter().any(|config| !config.subnet.is_empty());
-        let pools = pools(ipam, (v4, v6), defaults, taken)?;
-        Ok(Self {
+        let ipam_options = std::mem::take(&mut ipam.options);
+        let ipam_driver = std::mem::take(&mut ipam.driver);
+        let config_from = request.config_from.map(|from| from.network).unwrap_or_default();
+        let mut record = Self {
             id,
             name: request.name,
             created: Timestamp::now(),
-            driver: BRIDGE.to_owned(),
+            driver,
             internal: request.internal,
             attachable: request.attachable,
-            pools,
+            pools: Vec::new(),
             chosen,
-            options,
+            options: request.options,
             labels: request.labels,
-        })
+            made: false,
+            config_only: request.config_only,
+            families,
+            config_from,
+            ipam: if ipam_driver.is_empty() { default_ipam() } else { ipam_driver },
+            ipam_options,
+        };
+        record.pools = record.choose(ipam, defaults, taken)?;
+        Ok(record)
+    }
+
+    /// Its subnets.
+    fn choose(&self, ipam: Ipam, defaults: &Defaults, taken: &Taken) -> Result<Vec<Pool>> {
+        if self.config_only {
+            return ipam.config.into_iter().filter(|config| !config.subnet.is_empty()).map(parse).collect();
+        }
+        let gateway = if self.is_bridge() { Gateway::Chosen } else { Gateway::Asked };
+        let gateways = [false, true].map(|v6| match self.gateway_mode(v6) {
+            GatewayMode::Isolated => Gateway::Asked,
+            _ => gateway,
+        });
+        if self.ipam != NULL {
+            return pools(ipam, self.families, gateways, defaults, taken);
+        }
+        match self.families {
+            [true, _] => Err(Error::invalid("ipv4 pool is empty")),
+            [_, true] => Err(Error::invalid("ipv6 pool is empty")),
+            _ if self.is_bridge() => Err(Error::invalid("IPv4 or IPv6 must be enabled")),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What is asked for, with the configuration that is asked for.
+    pub(super) fn configure(&self, mut request: CreateRequest) -> Result<CreateRequest> {
+        let ipam = request.ipam.take().unwrap_or_default();
+        let own = !ipam.config.is_empty()
+            || !ipam.options.is_empty()
+            || !matches!(ipam.driver.as_str(), "" | DEFAULT_IPAM)
+            || request.enable_ipv6 == Some(true)
+            || request.enable_ipv4 == Some(false);
+        if own || !request.options.is_empty() {
+            let what = if own { "user specified configurations" } else { "network driver options" };
+            return Err(Error::forbidden(format!(
+                "{what} are not supported if the network depends on a configuration network"
+            )));
+        }
+        for (key, value) in &self.labels {
+            request.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        request.options.clone_from(&self.options);
+        let [v4, v6] = self.families;
+        (request.enable_ipv4, request.enable_ipv6) = (Some(v4), Some(v6));
+        request.ipam = Some(self.shown().ipam);
+        Ok(request)
+    }
+
+    fn has(&self, v6: bool) -> bool {
+        if self.config_only {
+            return self.families[usize::from(v6)];
+        }
+        self.pools.iter().any(|pool| pool.subnet.addr().is_ipv6() == v6)
     }
 
     /// As the API shows it.
@@ -144,47 +212,48 @@ impl Record {
             created: self.created.to_string(),
             scope: "local".to_owned(),
             driver: self.driver.clone(),
-            enable_ipv4: self.pools.iter().any(|pool| pool.subnet.addr().is_ipv4()),
-            enable_ipv6: self.pools.iter().any(|pool| pool.subnet.addr().is_ipv6()),
+            enable_ipv4: self.has(false),
+            enable_ipv6: self.has(true),
             ipam: Ipam {
-                driver: "default".to_owned(),
+                driver: self.ipam.clone(),
                 config: self.pools.iter().map(config).collect(),
-                ..Ipam::default()
+                options: self.ipam_options.clone(),
             },
             internal: self.internal,
             attachable: self.attachable,
             ingress: false,
-            config_from: ConfigReference::default(),
-            config_only: false,
+            config_from: ConfigReference { network: self.config_from.clone() },
+            config_only: self.config_only,
             options: self.options.clone(),
             labels: self.labels.clone(),
         }
     }
+}
 
-    /// Whether it is the one that every engine has.
-    pub(crate) fn is_default(&self) -> bool {
-        self.options.get(DEFAULT_BRIDGE).is_some_and(|value| value == "true")
-    }
+/// Subnets that others have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Taken {
+    /// Those of networks.
+    pub networks: Vec<IpNet>,
+    /// What the host has routes to: not for a network whose subnet nobody names.
+    pub routes: Vec<IpNet>,
+}
 
-    /// The bridge's name on the host.
-    pub(super) fn device(&self) -> String {
-        let own = || format!("br-{}", self.id.get(..12).unwrap_or(&self.id));
-        self.options.get(BRIDGE_NAME).cloned().unwrap_or_else(own)
-    }
+/// Which gateways a network has.
+#[derive(Debug, Clone, Copy)]
+enum Gateway {
+    /// One of each subnet: that of the bridge itself.
+    Chosen,
+    /// Those that are named.
+    Asked,
+}
 
-    /// Whether its containers speak to each other.
-    pub(super) fn lets_speak(&self) -> bool {
-        self.options.get(ENABLE_ICC).is_none_or(|value| value == "true")
-    }
-
-    /// Whether what leaves it has the host's address.
-    pub(super) fn masquerades(&self) -> bool {
-        self.options.get(ENABLE_MASQUERADE).is_none_or(|value| value == "true")
-    }
-
-    /// The largest packet, if it is not the kernel's choice.
-    pub(super) fn mtu(&self) -> Option<u32> {
-        self.options.get(MTU).and_then(|text| text.parse().ok())
+impl Gateway {
+    fn of(self, pool: Pool) -> Result<Pool> {
+        match self {
+            Self::Chosen => with_gateway(pool),
+            Self::Asked => Ok(ipam::Addresses::plain(pool).map_err(invalid)?.pool().clone()),
+        }
     }
 }
 
@@ -211,8 +280,8 @@ fn check_name(name: &str) -> Result<()> {
 /// What is not there yet is refused by its name.
 fn refuse(request: &CreateRequest) -> Result<()> {
     match request.driver.as_str() {
-        "" | BRIDGE => {}
-        driver @ ("macvlan" | "ipvlan" | "overlay") => {
+        "" | BRIDGE | MACVLAN | IPVLAN => {}
+        driver @ "overlay" => {
             return Err(Error::not_implemented(format!(
                 "networks of the driver {driver} are not available yet"
             )));
@@ -222,46 +291,48 @@ fn refuse(request: &CreateRequest) -> Result<()> {
         }
         driver => return Err(Error::not_found(format!("plugin \"{driver}\" not found"))),
     }
-    if !matches!(request.scope.as_str(), "" | "local") {
-        return Err(Error::invalid(format!("invalid network scope: {}", request.scope)));
+    match request.scope.as_str() {
+        "" | "local" => {}
+        scope @ ("swarm" | "global") => {
+            return Err(Error::not_implemented(format!(
+                "networks of the scope {scope} (--scope) belong to swarms, which are not available yet"
+            )));
+        }
+        scope => return Err(Error::invalid(format!("invalid network scope: {scope}"))),
     }
     let other = request.ipam.as_ref().map(|ipam| ipam.driver.as_str());
-    if let Some(driver) = other.filter(|driver| !matches!(*driver, "" | "default")) {
+    if let Some(driver) = other.filter(|driver| !matches!(*driver, "" | DEFAULT_IPAM | NULL)) {
         return Err(Error::not_found(format!("could not find IPAM driver: plugin \"{driver}\" not found")));
     }
-    let asked = [
-        (request.ingress, "ingress networks (--ingress) belong to swarms, which"),
-        (request.config_only, "configurations alone (--config-only)"),
-        (request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()), "--config-from"),
-        (request.ipam.as_ref().is_some_and(|ipam| !ipam.options.is_empty()), "options of IPAM (--ipam-opt)"),
-    ];
-    match asked.iter().find(|(set, _)| *set) {
-        Some((_, what)) => Err(Error::not_implemented(format!("{what} are not available yet"))),
-        None => Ok(()),
+    if request.ingress {
+        return Err(Error::not_implemented(
+            "ingress networks (--ingress) belong to swarms, which are not available yet",
+        ));
     }
+    if !request.config_only {
+        return Ok(());
+    }
+    if request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
+        return Err(Error::forbidden(
+            "a configuration network cannot depend on another configuration network",
+        ));
+    }
+    if request.internal || request.attachable || !request.scope.is_empty() {
+        return Err(Error::forbidden(
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.",
+        ));
+    }
+    Ok(())
 }
 
-fn check_options(options: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    for (key, value) in &options {
-        let wrong = || Error::invalid(format!("invalid value {value:?} of network option {key}"));
-        let known = OPTIONS.iter().find(|(name, _)| name == key);
-        let (_, kind) = known.ok_or_else(|| {
-            Error::not_implemented(format!("the network option {key} is not available yet"))
-        })?;
-        let right = match kind {
-            Value::Truth => value.parse::<bool>().is_ok(),
-            Value::Number => value.parse().is_ok_and(|mtu: u32| MTU_RANGE.contains(&mtu)),
-            Value::Address => value.parse::<IpAddr>().is_ok(),
-            Value::Device => sys::netlink::route::is_device_name(value),
-        };
-        if !right {
-            return Err(wrong());
-        }
-    }
-    Ok(options)
-}
-
-fn pools(ipam: Ipam, (v4, v6): (bool, bool), defaults: &Defaults, taken: &[IpNet]) -> Result<Vec<Pool>> {
+fn pools(
+    ipam: Ipam,
+    [v4, v6]: [bool; 2],
+    gateways: [Gateway; 2],
+    defaults: &Defaults,
+    taken: &Taken,
+) -> Result<Vec<Pool>> {
+    let [gateway4, gateway6] = gateways;
     let mut pools: Vec<Pool> = Vec::new();
     for config in ipam.config {
         if config.subnet.is_empty() {
@@ -277,18 +348,24 @@ fn pools(ipam: Ipam, (v4, v6): (bool, bool), defaults: &Defaults, taken: &[IpNet
                 pool.subnet
             )));
         }
-        ipam::check_apart(pool.subnet, taken).map_err(|error| Error::forbidden(error.to_string()))?;
-        pools.push(with_gateway(pool)?);
+        ipam::check_apart(pool.subnet, &taken.networks)
+            .map_err(|error| Error::forbidden(error.to_string()))?;
+        let gateway = if pool.subnet.addr().is_ipv6() { gateway6 } else { gateway4 };
+        pools.push(gateway.of(pool)?);
     }
+    let anyones = [&taken.networks[..], &taken.routes].concat();
     let has = |pools: &[Pool], four: bool| pools.iter().any(|pool| pool.subnet.addr().is_ipv4() == four);
     // A subnet of the other kind asks for it by itself, as in Docker.
     if v4 && !has(&pools, true) {
-        let subnet = defaults.v4(taken).map_err(|error| Error::invalid(error.to_string()))?;
-        pools.insert(0, with_gateway(Pool::of(subnet))?);
+        let subnet = defaults.v4(&anyones).map_err(|error| Error::invalid(error.to_string()))?;
+        pools.insert(0, gateway4.of(Pool::of(subnet))?);
     }
     if v6 && !has(&pools, false) {
-        let subnet = defaults.v6(taken).map_err(|error| Error::invalid(error.to_string()))?;
-        pools.push(with_gateway(Pool::of(subnet))?);
+        let subnet = defaults.v6(&anyones).map_err(|error| Error::invalid(error.to_string()))?;
+        pools.push(gateway6.of(Pool::of(subnet))?);
+    }
+    if !v4 && has(&pools, true) {
+        return Err(Error::invalid("invalid IPv4 subnet: the network has no IPv4 (--ipv4)"));
     }
     if !v6 && has(&pools, false) {
         return Err(Error::invalid("invalid IPv6 subnet: the network has no IPv6 (--ipv6)"));
@@ -329,7 +406,8 @@ mod tests {
 
     fn of(json: &str, taken: &[&str]) -> Result<Record> {
         let request: CreateRequest = serde_json::from_str(json).unwrap();
-        let taken: Vec<IpNet> = taken.iter().map(|net| net.parse().unwrap()).collect();
+        let networks: Vec<IpNet> = taken.iter().map(|net| net.parse().unwrap()).collect();
+        let taken = Taken { networks, routes: Vec::new() };
         Record::of_request("ab".repeat(32), request, &Defaults::of_host([1, 2, 3, 4, 5]), &taken)
     }
 
@@ -371,9 +449,11 @@ mod tests {
             (r#"{"Name":"a b"}"#, "invalid network name"),
             (r#"{"Name":"host"}"#, "operation is not permitted on predefined host network"),
             (r#"{"Name":"x","Driver":"weave"}"#, "plugin \"weave\" not found"),
-            (r#"{"Name":"x","Driver":"macvlan"}"#, "macvlan"),
-            (r#"{"Name":"x","ConfigOnly":true}"#, "--config-only"),
-            (r#"{"Name":"x","Options":{"com.example.x":"1"}}"#, "com.example.x"),
+            (r#"{"Name":"x","Driver":"overlay"}"#, "overlay"),
+            (r#"{"Name":"x","Scope":"swarm"}"#, "--scope"),
+            (r#"{"Name":"x","ConfigOnly":true,"Internal":true}"#, "network specific fields"),
+            (r#"{"Name":"x","ConfigOnly":true,"ConfigFrom":{"Network":"y"}}"#, "cannot depend on another"),
+            (r#"{"Name":"x","IPAM":{"Driver":"null"}}"#, "ipv4 pool is empty"),
             (r#"{"Name":"x","Options":{"com.docker.network.driver.mtu":"1"}}"#, "driver.mtu"),
             (r#"{"Name":"x","Options":{"com.docker.network.bridge.name":"a/b"}}"#, "bridge.name"),
             (r#"{"Name":"x","EnableIPv4":false}"#, "IPv4 or IPv6"),

@@ -69,7 +69,8 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
 pub(super) fn plan(host: &HostConfig, last_group: u32) -> Result<HashMap<String, String>> {
     check(host)?;
     let mut sysctls = HashMap::new();
-    if host.network_mode != "host" {
+    // What another lends has them already.
+    if host.network_mode != "host" && !host.network_mode.starts_with("container:") {
         sysctls.extend(DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned())));
         sysctls.insert(PING.to_owned(), format!("0 {last_group}"));
     }

@@ -3,6 +3,7 @@
 //! Names are dockerd's. What this engine does not have is refused by its name, on the command line and in the file
 //! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
 
+mod network;
 mod tls;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::rootless;
+use network::{NetworkFile, NetworkFlags};
 
 /// A configuration file is read whole; nobody writes one this large by hand.
 const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -26,8 +28,6 @@ const NOT_YET: &[&str] = &[
     "api-cors-header",
     "authorization-plugin",
     "authorization-plugins",
-    "bip",
-    "bip6",
     "bridge-accept-fwmark",
     "builder",
     "cdi-spec-dir",
@@ -37,42 +37,22 @@ const NOT_YET: &[&str] = &[
     "containerd-plugins-namespace",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "default-address-pool",
-    "default-address-pools",
     "default-cgroupns-mode",
-    "default-gateway",
-    "default-gateway-v6",
     "default-ipc-mode",
-    "default-network-opt",
-    "default-network-opts",
     "default-runtime",
     "default-ulimit",
     "default-ulimits",
-    "dns",
-    "dns-opt",
-    "dns-opts",
-    "dns-search",
     "exec-opt",
     "exec-opts",
     "experimental",
     "features",
     "firewall-backend",
-    "fixed-cidr",
-    "fixed-cidr-v6",
     "host-gateway-ip",
-    "host-gateway-ips",
     "http-proxy",
     "https-proxy",
-    "icc",
     "init",
     "init-path",
-    "ip",
-    "ip-forward",
     "ip-forward-no-drop",
-    "ip-masq",
-    "ip6tables",
-    "iptables",
-    "ipv6",
     "label",
     "labels",
     "log-driver",
@@ -80,7 +60,6 @@ const NOT_YET: &[&str] = &[
     "log-opts",
     "max-download-attempts",
     "metrics-addr",
-    "mtu",
     "network-control-plane-mtu",
     "no-new-privileges",
     "no-proxy",
@@ -95,7 +74,6 @@ const NOT_YET: &[&str] = &[
     "storage-opt",
     "storage-opts",
     "swarm-default-advertise-addr",
-    "userland-proxy",
     "userland-proxy-path",
     "userns-remap",
 ];
@@ -167,13 +145,13 @@ pub struct Flags {
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
-    /// `none`: no default bridge network; containers that name no network have none
-    #[arg(short = 'b', long, value_name = "none")]
-    pub bridge: Option<String>,
     /// What decides on connections from outside to published ports: `bypass` (they go to containers, as with Docker) or `respect`
     /// (the host's own rules for what comes in: ufw, firewalld, nft)
     #[arg(long, value_name = "bypass|respect")]
     pub firewall: Option<String>,
+    /// What concerns networks
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// Size of /dev/shm where a container names none
     #[arg(long, value_name = "BYTES")]
     pub default_shm_size: Option<String>,
@@ -213,8 +191,9 @@ struct File {
     registry_mirrors: Vec<String>,
     max_concurrent_downloads: Option<usize>,
     cgroup_parent: Option<String>,
-    bridge: Option<String>,
     firewall: Option<String>,
+    #[serde(flatten)]
+    network: NetworkFile,
     default_shm_size: Option<String>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
@@ -241,7 +220,6 @@ const FILE_KEYS: &[&str] = &[
     "registry-mirrors",
     "max-concurrent-downloads",
     "cgroup-parent",
-    "bridge",
     "firewall",
     "default-shm-size",
     "selinux-enabled",
@@ -293,6 +271,8 @@ pub struct Settings {
     pub no_bridge: bool,
     /// Whether published ports are left to the host's own rules.
     pub respect_firewall: bool,
+    /// What is said of networks.
+    pub networks: engine::networks::Settings,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
     /// Whether containers get labels of SELinux.
@@ -404,7 +384,11 @@ fn parse_file(path: &Path, text: &str, flags: &Flags) -> Result<File, Error> {
     if let Some(key) = map.keys().find(|key| NOT_YET.contains(&key.as_str())) {
         return fail(format!("\"{key}\" is not supported yet"));
     }
-    let unknown: Vec<&str> = map.keys().map(String::as_str).filter(|key| !FILE_KEYS.contains(key)).collect();
+    let unknown: Vec<&str> = map
+        .keys()
+        .map(String::as_str)
+        .filter(|key| !FILE_KEYS.contains(key) && !network::KEYS.contains(key))
+        .collect();
     if !unknown.is_empty() {
         return fail(format!(
             "the following directives don't match any configuration option: {}",
@@ -452,14 +436,14 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("registry-mirrors", list(&flags.registry_mirrors)),
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
-        ("bridge", one(flags.bridge.as_ref())),
         ("firewall", one(flags.firewall.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
         ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
     ];
-    given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    given.chain(flags.network.given()).collect()
 }
 
 /// Takes each option from where it was given, fills in the defaults, and checks what can be checked here.
@@ -488,6 +472,13 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     let pidfile = absolute(
         flags.pidfile.clone().or(file.pidfile.clone()).unwrap_or_else(|| exec_root.join("corten.pid")),
     )?;
+    let respect_firewall = respects(flags.firewall.clone().or(file.firewall.clone()))?;
+    let (networks, no_bridge) = network::merge(flags.network.clone(), file.network.clone())?;
+    if respect_firewall && networks.no_filters {
+        return Err(Error::Usage(
+            "--firewall=respect needs packet filters: not with --iptables=false".to_owned(),
+        ));
+    }
     Ok(Settings {
         tls: tls::of(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
@@ -512,23 +503,13 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
         max_concurrent_downloads,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
-        no_bridge: no_bridge(flags.bridge.or(file.bridge))?,
-        respect_firewall: respects(flags.firewall.or(file.firewall))?,
+        respect_firewall,
+        no_bridge,
+        networks,
         selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
     })
-}
-
-/// The name of a bridge that somebody else has set up is refused: the default network has its own.
-fn no_bridge(bridge: Option<String>) -> Result<bool, Error> {
-    match bridge.as_deref() {
-        None | Some("") => Ok(false),
-        Some("none") => Ok(true),
-        Some(name) => Err(Error::Usage(format!(
-            "--bridge {name} is not supported yet by this version of corten: only --bridge none is"
-        ))),
-    }
 }
 
 /// What decides on connections from outside.
@@ -613,7 +594,7 @@ mod tests {
     #[test]
     fn what_is_unknown_or_not_there_is_refused_by_name() {
         assert_eq!(message(load(&["--nonsense"], None)), "unknown flag: --nonsense");
-        assert_eq!(message(load(&["--iptables=false"], None)), "--iptables is not supported yet");
+        assert_eq!(message(load(&["--experimental=true"], None)), "--experimental is not supported yet");
         assert!(message(load(&["extra"], None)).contains("accepts no arguments"));
         let text = message(load(&[], Some(r#"{"nonsense":1,"more":2}"#)));
         assert!(
@@ -621,7 +602,8 @@ mod tests {
             "{text}"
         );
         assert!(
-            message(load(&[], Some(r#"{"bip":"10.0.0.1/8"}"#))).ends_with("\"bip\" is not supported yet")
+            message(load(&[], Some(r#"{"log-driver":"none"}"#)))
+                .ends_with("\"log-driver\" is not supported yet")
         );
         assert!(message(load(&[], Some("{"))).contains("EOF"));
         assert!(message(load(&["--live-restore=false"], None)).contains("not supported"));
@@ -658,8 +640,31 @@ mod tests {
             registry_mirrors: vec!["a".into()],
             max_concurrent_downloads: Some(1),
             cgroup_parent: Some("/".into()),
-            bridge: Some("none".into()),
             firewall: Some("respect".into()),
+            network: NetworkFlags {
+                bridge: Some("none".into()),
+                bip: Some("a".into()),
+                bip6: Some("a".into()),
+                fixed_cidr: Some("a".into()),
+                fixed_cidr_v6: Some("a".into()),
+                default_gateway: Some("a".into()),
+                default_gateway_v6: Some("a".into()),
+                ipv6: Some(true),
+                icc: Some(true),
+                ip_masq: Some(true),
+                mtu: Some(1),
+                ip: Some("a".into()),
+                default_address_pools: vec!["a".into()],
+                default_network_opts: vec!["a".into()],
+                dns: vec!["a".into()],
+                dns_opts: vec!["a".into()],
+                dns_search: vec!["a".into()],
+                host_gateway_ips: vec!["a".into()],
+                iptables: Some(true),
+                ip6tables: Some(true),
+                ip_forward: Some(true),
+                userland_proxy: Some(true),
+            },
             default_shm_size: Some("1m".into()),
             selinux_enabled: Some(true),
             live_restore: Some(true),
@@ -667,7 +672,7 @@ mod tests {
             validate: false,
         };
         let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
-        let mut keys = FILE_KEYS.to_vec();
+        let mut keys = [FILE_KEYS, network::KEYS].concat();
         given.sort_unstable();
         keys.sort_unstable();
         assert_eq!(given, keys);

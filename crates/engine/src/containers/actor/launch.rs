@@ -49,7 +49,7 @@ impl Actor {
             blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
                 .await
                 .map_err(|error| (EXIT_NOT_STARTED, error))?;
-        let Prepared { mounts, binds, bind_indexes, joined } = prepared;
+        let Prepared { mounts, binds, bind_indexes, joined, lent } = prepared;
         let (streams, sockets): (Vec<_>, Vec<_>) = self.attachers.drain(..).unzip();
         let launch = Launch {
             attach: streams,
@@ -58,9 +58,13 @@ impl Actor {
                 .map_err(|error| (EXIT_NOT_STARTED, error))?
         };
         let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
+        if let Some(lent) = lent {
+            self.record.config = lent.name(&self.record).config;
+        }
         self.record.places = joined.map(|joined| joined.places).unwrap_or_default();
         self.context.networks.tell_endpoints(&self.record.id, &self.record.places.endpoints, "connect");
         self.named(i32::try_from(launched.pid).unwrap_or_default()).await;
+        self.relinked().await;
         self.handle.set_shim(Some(launched.shim.clone()));
         self.shim = Some(launched.shim);
         self.events = Some(launched.events);

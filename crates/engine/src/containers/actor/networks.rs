@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::Actor;
 use crate::blocking;
-use crate::containers::{files, start};
+use crate::containers::{files, lender, linked, start};
 use crate::error::{Error, Result};
-use crate::networks::{Attachment, Endpoint};
+use crate::networks::{Attachment, Endpoint, abandon};
 
 impl Actor {
     /// What it has on its networks is its own also under this daemon.
@@ -27,12 +27,28 @@ impl Actor {
     pub(super) fn adopt_names(&self, pid: i32) {
         let (networks, record) = (Arc::clone(&self.context.networks), self.record.clone());
         self.context.tasks.spawn(async move {
-            let (id, upstreams) = (record.id.clone(), files::name_servers(&record));
+            let (id, upstreams) = (record.id.clone(), files::name_servers(&networks.completed(&record)));
             let adopted = blocking::run("look up names again", move || {
                 networks.adopt_names(&record, pid, &record.places, &upstreams)
             });
             if let Err(error) = adopted.await {
                 tracing::warn!(id, error = %error.chain(), "names are not looked up for a container");
+            }
+        });
+    }
+
+    /// Where another lent it its network and ended while no daemon was there, the devices are still in it.
+    pub(super) fn check_lender(&self, pid: i32) {
+        let Some(lender) = lender::named(&self.record.host.network_mode) else { return };
+        let lender = self.context.index.find(lender).ok().map(|handle| handle.record());
+        if lender.as_ref().is_some_and(|lender| lender.host.network_mode == "host") {
+            return;
+        }
+        let (lender, id) = (lender.and_then(|lender| lender.life.pid()), self.record.id.clone());
+        self.context.tasks.spawn(async move {
+            let abandoned = blocking::run("clear a network that was lent", move || abandon(pid, lender));
+            if let Err(error) = abandoned.await {
+                tracing::warn!(id, error = %error.chain(), "devices are left in a network that was lent");
             }
         });
     }
@@ -51,6 +67,20 @@ impl Actor {
         if let Err(error) = told.await {
             tracing::warn!(id = %self.record.id, error = %error.chain(), "netd is not told of a container's life");
         }
+    }
+
+    /// Those that have links to it find it at its new address.
+    pub(super) async fn relinked(&self) {
+        if self.record.places.endpoints.is_empty() {
+            return;
+        }
+        let (context, record) = (Arc::clone(&self.context), self.record.clone());
+        let told = blocking::run("tell others of a link", move || {
+            linked::tell(&context, &record);
+            Ok(())
+        });
+        // What fails is said there.
+        let _ = told.await;
     }
 
     /// Its addresses are others' to have.
@@ -126,9 +156,12 @@ impl Actor {
         let before = self.record.places.endpoints.clone();
         let (networks, id, paths) =
             (Arc::clone(&self.context.networks), self.record.id.clone(), self.paths.clone());
-        let (wanted, mut places) = (attachment.clone(), self.record.places.clone());
+        let (wanted, others) = (attachment.clone(), self.record.attachments.clone());
+        let mut places = self.record.places.clone();
         let connected = blocking::run("connect a container", move || {
-            networks.connect(&id, pid, &wanted, &mut places, |places| start::note_places(&paths, places))?;
+            networks.connect((&id, pid), &others, &wanted, &mut places, |places| {
+                start::note_places(&paths, places)
+            })?;
             Ok(places)
         });
         let places = connected.await?;
@@ -196,7 +229,7 @@ impl Actor {
             (Arc::clone(&self.context.networks), self.paths.clone(), self.record.clone());
         let changed = blocking::run("change a container's files", move || {
             let named = networks.has_names(&record.places);
-            files::update(&record, &paths, &before, &record.places.endpoints, named)
+            files::update(&networks.completed(&record), &paths, &before, &record.places.endpoints, named)
         });
         if let Err(error) = changed.await {
             tracing::warn!(id = %self.record.id, error = %error.chain(), "names in a container are as they were");

@@ -1,8 +1,8 @@
 //! What a request may not ask for: what is wrong whatever the state, and what this engine does not have, by its name.
 
-use api::container::{Config, CreateRequest, HealthConfig, HostConfig, NetworkingConfig, Resources};
-use api::network::EndpointSettings;
+use api::container::{Config, CreateRequest, HealthConfig, HostConfig, Resources};
 
+use crate::containers::{lender, linked};
 use crate::error::{Error, Result};
 use crate::restart::Policy;
 use crate::signals;
@@ -22,14 +22,14 @@ pub const RUNTIMES: &[&str] = &["", "corten"];
 /// Refuses what cannot be right or is not there; the first reason found is told.
 pub fn check(body: &CreateRequest, cpus: u32) -> Result<()> {
     let host = body.host_config.clone().unwrap_or_default();
+    lender::check(&body.config, &host)?;
     config(&body.config)?;
     absent(&host)?;
     modes(&host)?;
     limits(&host.resources, cpus)?;
     policy(&host)?;
     logging(&host)?;
-    hosts_and_sysctls(&host)?;
-    network(&host, body.networking_config.as_ref())
+    hosts_and_sysctls(&host)
 }
 
 fn unavailable<T>(what: &str) -> Result<T> {
@@ -77,9 +77,6 @@ fn config(config: &Config) -> Result<()> {
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal)?;
     }
-    if !config.mac_address.is_empty() {
-        return unavailable("hardware addresses (MacAddress, --mac-address) are");
-    }
     if config.healthcheck.as_ref().is_some_and(|h| !health_is_off(h)) {
         return unavailable("health checks (Healthcheck, --health-cmd and the other --health flags) are");
     }
@@ -94,9 +91,6 @@ pub fn health_is_off(health: &HealthConfig) -> bool {
 
 /// Fields that this engine has nothing behind.
 fn absent(host: &HostConfig) -> Result<()> {
-    if !host.links.is_empty() {
-        return unavailable("links (Links, --link) are");
-    }
     if !host.volumes_from.is_empty() {
         return unavailable("volumes of other containers (VolumesFrom, --volumes-from) are");
     }
@@ -297,12 +291,10 @@ fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
         let Some((name, address)) = entry.split_once([':', '=']) else {
             return Err(Error::invalid(format!("bad format for add-host: \"{entry}\"")));
         };
-        if address == "host-gateway" {
-            return unavailable("host-gateway (ExtraHosts, --add-host) is");
-        }
         let bare = address.trim_start_matches('[').trim_end_matches(']');
         let odd = name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
-        if odd || bare.parse::<std::net::IpAddr>().is_err() {
+        let known = address == linked::HOST_GATEWAY || bare.parse::<std::net::IpAddr>().is_ok();
+        if odd || !known {
             return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
         }
     }
@@ -318,35 +310,9 @@ fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// What cannot be had of a network yet.
-fn network(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<()> {
-    let mode = host.network_mode.as_str();
-    if mode.starts_with("container:") {
-        return unavailable(&format!("network namespaces of other containers ({mode}) are"));
-    }
-    let mut endpoints = networking.iter().flat_map(|n| &n.endpoints_config);
-    endpoints.try_for_each(|(name, endpoint)| endpoint_settings(name, endpoint))
-}
-
-pub(crate) fn endpoint_settings(name: &str, endpoint: &EndpointSettings) -> Result<()> {
-    let asked = [
-        (
-            endpoint.ipam_config.as_ref().is_some_and(|i| !i.link_local_ips.is_empty()),
-            "link-local addresses (IPAMConfig, --link-local-ip)",
-        ),
-        (!endpoint.links.is_empty(), "links (Links, --link)"),
-        (!endpoint.driver_opts.is_empty(), "driver options (DriverOpts, --network driver-opt=…)"),
-    ];
-    match asked.iter().find(|(set, _)| *set) {
-        Some((_, what)) => unavailable(&format!("{what} on network {name} are")),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
     use api::container::RestartPolicy;
 
     fn body(change: impl FnOnce(&mut Config, &mut HostConfig)) -> CreateRequest {
@@ -377,8 +343,6 @@ mod tests {
             let error = check(&body(change), 2).unwrap_err();
             assert!(error.to_string().contains(named), "{named}: {error}");
         };
-        refused("container:x", |_, h| h.network_mode = "container:x".into());
-        refused("--link", |_, h| h.links = vec!["a:b".into()]);
         refused("--volumes-from", |_, h| h.volumes_from = vec!["a".into()]);
         refused("--health-cmd", |c, _| {
             c.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..Default::default() });
@@ -404,14 +368,6 @@ mod tests {
             c.healthcheck = Some(HealthConfig { test: vec!["NONE".into()], ..Default::default() });
         });
         assert!(check(&body, 2).is_ok());
-        let error = check(
-            &CreateRequest {
-                host_config: Some(HostConfig { network_mode: "container:x".into(), ..Default::default() }),
-                ..Default::default()
-            },
-            2,
-        );
-        assert_eq!(error.unwrap_err().kind(), Kind::NotImplemented);
     }
 
     #[test]
