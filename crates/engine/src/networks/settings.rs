@@ -91,8 +91,11 @@ impl Settings {
         defaults: &Defaults,
         taken: &[IpNet],
     ) -> Result<Record> {
+        // What belonged to another bridge stays there.
+        let device = self.bridge.as_deref().unwrap_or(DEFAULT_DEVICE);
+        let same = before.filter(|record| record.device() == device);
         let old = |v6: bool| {
-            before.and_then(|record| record.pools.iter().find(|pool| pool.subnet.addr().is_ipv6() == v6))
+            same.and_then(|record| record.pools.iter().find(|pool| pool.subnet.addr().is_ipv6() == v6))
         };
         let mut pools = vec![self.pool(false, old(false), defaults, taken)?];
         if self.ipv6 {
