@@ -12,6 +12,18 @@ use crate::session::Session;
 /// The default local daemon's socket.
 pub const SOCKET: &str = "unix:///run/corten/corten.sock";
 
+/// The socket of an ordinary user's own daemon, if there is one.
+fn own_socket() -> Option<String> {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return None;
+    }
+    let directory = std::env::var_os("XDG_RUNTIME_DIR")
+        .map_or_else(|| PathBuf::from(format!("/run/user/{}", user.as_raw())), PathBuf::from);
+    let socket = directory.join("corten/corten.sock");
+    socket.exists().then(|| format!("unix://{}", socket.display()))
+}
+
 /// The global flags.
 pub const FLAGS: &[Group] = &[Group {
     title: "Global Options",
@@ -56,7 +68,7 @@ pub fn session(program: &str, parsed: &Parsed) -> Result<Session> {
         ca: path("tlscacert"),
         cert: path("tlscert"),
         key: path("tlskey"),
-        default_host: SOCKET.to_owned(),
+        default_host: own_socket().unwrap_or_else(|| SOCKET.to_owned()),
     };
     if settings.hosts.len() < 2 {
         client::context_name(&settings, &config)?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -130,6 +130,33 @@ impl Neighbour {
         );
         neighbour.program("sh", ["-c", &there]).ok();
         neighbour
+    }
+
+    /// One that nothing is connected with.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { namespace: network_namespace() }
+    }
+
+    /// A path that leads to its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        path(&self.namespace)
+    }
+
+    /// Has something done in its network namespace, by a thread that what is started there inherits it from.
+    ///
+    /// # Panics
+    /// The namespace cannot be entered.
+    pub fn inside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                let network = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(self.namespace.as_fd(), network).expect("enter");
+                what()
+            });
+            entered.join().expect("what is done in a network namespace")
+        })
     }
 
     /// A program on it, to be run otherwise than a test does.

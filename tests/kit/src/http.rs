@@ -116,7 +116,12 @@ pub struct Server {
 impl Server {
     /// Answers each request with what `handler` returns.
     pub fn start(handler: impl Fn(&Head, &[u8]) -> Answer + Send + Sync + 'static) -> Self {
-        Self::raw(move |head, mut reader| {
+        Self::at(Ipv4Addr::LOCALHOST, handler)
+    }
+
+    /// The same at another address of the caller's network namespace.
+    pub fn at(address: Ipv4Addr, handler: impl Fn(&Head, &[u8]) -> Answer + Send + Sync + 'static) -> Self {
+        Self::raw_at(address, move |head, mut reader| {
             let length = usize::try_from(head.content_length().unwrap_or(0)).unwrap_or(0).min(1 << 20);
             let mut body = vec![0; length];
             if reader.read_exact(&mut body).is_ok() {
@@ -127,7 +132,14 @@ impl Server {
 
     /// Gives each connection to `handler` once its request's head was read.
     pub fn raw(handler: impl Fn(Head, BufReader<TcpStream>) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port of loopback");
+        Self::raw_at(Ipv4Addr::LOCALHOST, handler)
+    }
+
+    fn raw_at(
+        address: Ipv4Addr,
+        handler: impl Fn(Head, BufReader<TcpStream>) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("bind a port");
         let address = listener.local_addr().expect("a bound address");
         let stopping = Arc::new(AtomicBool::new(false));
         let flag = stopping.clone();

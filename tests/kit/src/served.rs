@@ -1,6 +1,7 @@
 //! Images served from memory: what a registry is to tests that want an image and not a registry.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 use crate::Output;
@@ -24,6 +25,11 @@ struct Content {
 impl Served {
     /// Serves these images by these names.
     pub fn start(images: &[(&str, &Image)]) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST, images)
+    }
+
+    /// The same at another address of the caller's network namespace.
+    pub fn at(address: Ipv4Addr, images: &[(&str, &Image)]) -> Self {
         let mut content = Content { manifests: HashMap::new(), blobs: HashMap::new() };
         for (name, image) in images {
             let (manifest, config) = (image.manifest_bytes(), image.config_bytes());
@@ -34,10 +40,10 @@ impl Served {
             }
             content.manifests.insert((*name).to_owned(), manifest);
         }
-        Self { server: Server::start(move |head, _| content.answer(head)) }
+        Self { server: Server::at(address, move |head, _| content.answer(head)) }
     }
 
-    /// `127.0.0.1:<port>`.
+    /// `127.0.0.1:<port>`, or at the other address.
     pub fn host(&self) -> String {
         self.server.address().to_string()
     }
