@@ -75,7 +75,7 @@ impl User {
         all
     }
 
-    fn daemon(&self, registry: &str) -> Child {
+    fn daemon(&self, registry: &str) -> Daemon {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let args = self.args(None, &["daemon", "-D", "--insecure-registry", registry]);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -88,7 +88,7 @@ impl User {
             }
             std::os::unix::net::UnixStream::connect(self.path("run/corten/corten.sock")).ok()
         });
-        child
+        Daemon(child)
     }
 
     fn corten(&self, args: &[&str]) -> Cmd {
@@ -107,9 +107,14 @@ impl Drop for User {
     }
 }
 
-fn end(mut daemon: Child) {
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+/// A daemon that is killed when this is dropped.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -150,8 +155,9 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
 
     // Out, and names.
     let (address, port) = registry.split_once(':').unwrap();
-    let ask =
-        format!("printf 'GET /v2/ HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}; cat /etc/resolv.conf");
+    let ask = format!(
+        "printf 'GET /v2/ HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc {address} {port}; cat /etc/resolv.conf"
+    );
     let said = user.corten(&["run", "--rm", "busybox", "sh", "-c", &ask]).ok();
     assert!(said.contains("HTTP/1.") && said.contains("nameserver 169.254.1.1"), "{said}");
     user.corten(&["network", "create", "web"]).ok();
@@ -200,14 +206,14 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
     taken.wait().unwrap();
 
     // All of it outlives the daemon, and is the next one's.
-    end(daemon);
+    drop(daemon);
     assert_eq!(fetch(&user.host, "http://127.0.0.1:8080/"), "here\n");
     let daemon = user.daemon(&registry);
     assert_eq!(user.corten(&["exec", "web", "cat", "/w/index.html"]).ok(), "here");
     user.corten(&["rm", "-f", "web", "db"]).ok();
     // The port is to be had again at once, though pasta may still have it.
     user.corten(&["run", "--rm", "-p", "8080:80", "busybox", "true"]).ok();
-    end(daemon);
+    drop(daemon);
 }
 
 #[test]
