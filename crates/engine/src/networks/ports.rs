@@ -349,6 +349,58 @@ mod tests {
     }
 
     #[test]
+    fn who_leads_to_a_container() {
+        let of = |protocol: &str, address: &str, to: &str, respect: bool| {
+            let port = Published {
+                protocol: protocol.into(),
+                address: address.parse().unwrap(),
+                host: 8080,
+                container: 80,
+                to: Some(to.parse().unwrap()),
+            };
+            let relay = port.relay(respect).unwrap();
+            (!rules([&port]).is_empty(), relay.to.is_some(), relay.as_client)
+        };
+        let (four, six) = ("10.0.0.2", "fd00::2");
+        // Packet filters, netd, netd by the client's address.
+        for (protocol, address, to, bypass, respect) in [
+            ("tcp", "0.0.0.0", four, (true, false, false), (true, true, true)),
+            ("udp", "192.0.2.1", four, (true, false, false), (true, true, true)),
+            ("tcp", "127.0.0.1", four, (true, false, false), (true, false, false)),
+            ("tcp", "::", six, (true, true, false), (true, true, true)),
+            ("udp", "2001:db8::1", six, (true, false, false), (true, true, true)),
+            ("tcp", "::1", six, (false, true, false), (false, true, false)),
+            ("tcp", "::", four, (false, true, false), (false, true, false)),
+            ("udp", "::1", four, (false, true, false), (false, true, false)),
+            ("tcp", "0.0.0.0", six, (false, true, false), (false, true, false)),
+            ("sctp", "0.0.0.0", four, (true, false, false), (true, false, true)),
+        ] {
+            assert_eq!(of(protocol, address, to, false), bypass, "{protocol} {address} {to}");
+            assert_eq!(of(protocol, address, to, true), respect, "{protocol} {address} {to}");
+        }
+    }
+
+    #[test]
+    fn ports_that_were_noted_before_lead_where_they_did() {
+        let mut published: Vec<Published> =
+            serde_json::from_str(r#"[{"protocol":"tcp","address":"::","host":8080,"container":80}]"#)
+                .unwrap();
+        assert_eq!(published[0].relay(false), None);
+        let endpoint = Endpoint {
+            id: String::new(),
+            network: String::new(),
+            name: String::new(),
+            interface: "eth0".into(),
+            port: String::new(),
+            mac: [0; 6],
+            addresses: vec!["10.0.0.2/24".parse().unwrap()],
+            gateways: Vec::new(),
+        };
+        complete(&mut published, &endpoint);
+        assert_eq!(published[0].relay(false).unwrap().to, Some("10.0.0.2:80".parse().unwrap()));
+    }
+
+    #[test]
     fn exposed_ports_are_published_where_all_are() {
         let config: Config = serde_json::from_str(r#"{"ExposedPorts":{"80/tcp":{},"53/udp":{}}}"#).unwrap();
         let host = HostConfig { publish_all_ports: true, ..HostConfig::default() };
