@@ -358,7 +358,7 @@ mod tests {
                 container: 80,
                 to: Some(to.parse().unwrap()),
             };
-            let relay = port.relay(respect).unwrap();
+            let relay = port.relay(How { respect, alone: false }).unwrap();
             (!rules([&port]).is_empty(), relay.to.is_some(), relay.as_client)
         };
         let (four, six) = ("10.0.0.2", "fd00::2");
@@ -385,7 +385,8 @@ mod tests {
         let mut published: Vec<Published> =
             serde_json::from_str(r#"[{"protocol":"tcp","address":"::","host":8080,"container":80}]"#)
                 .unwrap();
-        assert_eq!(published[0].relay(false), None);
+        let how = How { respect: false, alone: false };
+        assert_eq!(published[0].relay(how), None);
         let endpoint = Endpoint {
             id: String::new(),
             network: String::new(),
@@ -397,7 +398,7 @@ mod tests {
             gateways: Vec::new(),
         };
         complete(&mut published, &endpoint);
-        assert_eq!(published[0].relay(false).unwrap().to, Some("10.0.0.2:80".parse().unwrap()));
+        assert_eq!(published[0].relay(how).unwrap().to, Some("10.0.0.2:80".parse().unwrap()));
     }
 
     #[test]
