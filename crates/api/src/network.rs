@@ -109,6 +109,32 @@ record! {
     then {
         /// Containers on it, by id.
         pub containers: BTreeMap<String, EndpointResource>,
+        /// How much of it is in use.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub status: Option<Status>,
+    }
+
+    /// How much of a network is in use.
+    pub struct Status {
+        /// Of its addresses.
+        #[serde(rename = "IPAM")]
+        pub ipam: IpamStatus,
+    }
+
+    /// How many of a network's addresses are in use.
+    pub struct IpamStatus {
+        /// By the subnet in CIDR form.
+        pub subnets: BTreeMap<String, SubnetStatus>,
+    }
+
+    /// How many of a subnet's addresses are in use.
+    pub struct SubnetStatus {
+        /// Those that somebody has, or that nobody can have.
+        #[serde(rename = "IPsInUse")]
+        pub ips_in_use: u64,
+        /// Those that are left to be given out.
+        #[serde(rename = "DynamicIPsAvailable")]
+        pub dynamic_ips_available: u64,
     }
 
     /// A network's addresses.

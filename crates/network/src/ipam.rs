@@ -245,6 +245,23 @@ impl Addresses {
         }
     }
 
+    /// How many of the subnet's addresses somebody has, or nobody can have; and how many are left to be given out.
+    pub fn used_and_free(&self) -> (u64, u64) {
+        let subnet = self.pool.subnet;
+        let range = self.pool.range.unwrap_or(subnet);
+        let mut special = vec![subnet.network()];
+        if subnet.addr().is_ipv4() {
+            special.push(subnet.broadcast());
+        }
+        let used: BTreeSet<IpAddr> = self.taken.iter().copied().chain(special).collect();
+        let all = match u32::from(range.max_prefix_len() - range.prefix_len()) {
+            bits @ 0..64 => 1_u64 << bits,
+            _ => u64::MAX,
+        };
+        let inside = used.iter().filter(|address| range.contains(*address)).count() as u64;
+        (used.len() as u64, all.saturating_sub(inside))
+    }
+
     /// The addresses that mean the subnet and, in IPv4, all in it.
     fn is_special(&self, address: IpAddr) -> bool {
         let subnet = self.pool.subnet;
@@ -328,6 +345,10 @@ mod tests {
         let error = addresses.take_any().unwrap_err();
         assert!(error.to_string().starts_with("no available IPv4 addresses"), "{error}");
         addresses.take(ip("10.0.0.7")).unwrap();
+        // Three and the router of the range, one beside it, the gateway, and the two that nobody can have.
+        assert_eq!(addresses.used_and_free(), (8, 0));
+        let six = Addresses::of(Pool::of(net("fd00::/64"))).unwrap();
+        assert_eq!(six.used_and_free(), (2, u64::MAX - 2));
     }
 
     #[test]

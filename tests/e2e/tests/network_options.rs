@@ -491,3 +491,60 @@ fn what_the_daemon_cannot_do_with_networks_is_refused() {
         host.daemon(flags).fails(125, why);
     }
 }
+
+#[test]
+fn what_is_shown_of_networks_is_dockers() {
+    let host = Host::apart();
+    let get = |path: &str| -> serde_json::Value {
+        let output = host
+            .program(
+                "curl",
+                ["-s", "--unix-socket", host.socket().to_str().expect("a path"), &format!("http://d{path}")],
+            )
+            .ok();
+        serde_json::from_str(&output).expect("JSON")
+    };
+    host.corten(["network", "create", "--subnet", "10.62.0.0/28", "--ip-range", "10.62.0.8/29", "net"]).ok();
+    run(&host, Cli::Docker, "one", &["--network", "name=net,alias=first,gw-priority=3"]);
+    let status = &get("/v1.52/networks/net")["Status"]["IPAM"]["Subnets"]["10.62.0.0/28"];
+    assert_eq!(status, &serde_json::json!({"IPsInUse": 4, "DynamicIPsAvailable": 5}));
+    assert!(get("/v1.51/networks/net").get("Status").is_none());
+    let settings = &get("/v1.52/containers/one/json")["NetworkSettings"];
+    let id = inspect(&host, Cli::Corten, "one", "{{.Id}}");
+    assert_eq!(settings["SandboxID"], id.as_str());
+    assert!(settings["SandboxKey"].as_str().is_some_and(|key| std::path::Path::new(key).exists()));
+    let net = &settings["Networks"]["net"];
+    assert_eq!(net["DNSNames"], serde_json::json!(["one", "first", &id[..12]]));
+    assert_eq!(
+        (&net["GwPriority"], &net["IPPrefixLen"], &net["Aliases"]),
+        (&3.into(), &28.into(), &serde_json::json!(["first"]))
+    );
+    assert!(net["Links"].is_null() && net["DriverOpts"].is_null(), "{net}");
+    let old = get("/v1.43/containers/one/json")["NetworkSettings"]["Networks"]["net"].clone();
+    assert!(old.get("DNSNames").is_none() && old.get("GwPriority").is_none(), "{old}");
+    assert_eq!(old["Aliases"], serde_json::json!(["first", &id[..12]]));
+    let list =
+        |filter: &str| host.docker(["network", "ls", "--format", "{{.Name}}", "--filter", filter]).ok();
+    assert_eq!(list("type=custom"), "net");
+    assert_eq!(list("driver=null"), "none");
+    assert_eq!(list("dangling=true"), "");
+    assert_eq!(list("scope=swarm"), "");
+    host.docker(["network", "ls", "--filter", "type=odd"]).fails(1, "invalid filter 'type=odd'");
+    host.docker(["network", "ls", "--filter", "odd=1"]).fails(1, "invalid filter 'odd'");
+    host.docker(["rm", "-f", "one"]).ok();
+    assert_eq!(list("dangling=true"), "net");
+    host.docker(["network", "rm", "net"]).ok();
+    let until = host.corten(["info", "--format", "{{.SystemTime}}"]).ok();
+    let format = "{{.Action}} {{json .Actor.Attributes}}";
+    let events = host
+        .corten(["events", "--since", "0", "--until", &until, "--filter", "type=network", "--format", format])
+        .ok();
+    let on = format!("{{\"container\":\"{id}\",\"name\":\"net\",\"type\":\"bridge\"}}");
+    let alone = "{\"name\":\"net\",\"type\":\"bridge\"}";
+    for (action, attributes) in
+        [("create", alone), ("connect", on.as_str()), ("disconnect", on.as_str()), ("destroy", alone)]
+    {
+        let line = format!("{action} {attributes}");
+        assert!(events.lines().any(|told| told == line), "{line}: {events}");
+    }
+}

@@ -217,7 +217,8 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         mounts: mounts(record),
         config: record.config.clone(),
         network_settings: NetworkSettings {
-            sandbox_id: String::new(),
+            // A container has one as long as it runs.
+            sandbox_id: running.map(|_| record.id.clone()).unwrap_or_default(),
             sandbox_key: running.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
             ports: if running.is_some() {
                 crate::networks::ports::map(&record.config, &record.places.published)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use api::network::{EndpointIpamConfig, EndpointSettings};
+use api::network::{EndpointIpamConfig, EndpointSettings, IpamStatus, Status, SubnetStatus};
 use ipnet::IpNet;
 use network::ipam::{self, Addresses};
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,15 @@ impl Live {
             pool.auxiliary.get(other).copied().or(pool.gateway)
         };
         self.record.pools.iter().filter_map(way).collect()
+    }
+
+    /// How many of its addresses are in use.
+    pub(super) fn status(&self) -> Status {
+        let of = |pool: &Addresses| {
+            let (ips_in_use, dynamic_ips_available) = pool.used_and_free();
+            (pool.pool().subnet.to_string(), SubnetStatus { ips_in_use, dynamic_ips_available })
+        };
+        Status { ipam: IpamStatus { subnets: self.pools.iter().map(of).collect() } }
     }
 
     /// Takes a container's place back.

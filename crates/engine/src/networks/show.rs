@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::Filters;
-use api::network::{EndpointResource, Inspect, Ipam, Network};
+use api::network::{EndpointResource, Inspect, Ipam, Network, Status};
 
 use super::live::Live;
 use super::{Networks, PLAIN, id, not_found, on_plain};
@@ -39,6 +39,9 @@ pub(super) fn list(networks: &Networks, filters: &Filters) -> Result<Vec<Network
     let among = |key: &str, test: &dyn Fn(&str) -> bool| {
         filters.get(key).next().is_none() || filters.get(key).any(test)
     };
+    if let Some(kind) = filters.get("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
+        return Err(Error::invalid(format!("invalid filter 'type={kind}'")));
+    }
     let dangling = filters.flag("dangling").map_err(|e| Error::invalid(e.to_string()))?;
     let used: Vec<String> = networks
         .index
@@ -71,7 +74,8 @@ pub(super) fn inspect(networks: &Networks, name: &str) -> Result<Inspect> {
     if let Ok(record) = networks.find(name) {
         let state = networks.state();
         let live = state.get(&record.id).ok_or_else(|| not_found(name))?;
-        return Ok(Inspect { containers: containers(networks, live), network: record.shown() });
+        let status = Some(live.status()).filter(|_| !record.config_only);
+        return Ok(Inspect { containers: containers(networks, live), network: record.shown(), status });
     }
     let known = PLAIN
         .iter()
@@ -82,7 +86,11 @@ pub(super) fn inspect(networks: &Networks, name: &str) -> Result<Inspect> {
         let resource = EndpointResource { name: handle.record().name.clone(), ..EndpointResource::default() };
         (handle.id.clone(), resource)
     });
-    Ok(Inspect { containers: containers.collect(), network: plain(known, id) })
+    Ok(Inspect {
+        containers: containers.collect(),
+        network: plain(known, id),
+        status: Some(Status::default()),
+    })
 }
 
 fn containers(networks: &Networks, live: &Live) -> BTreeMap<String, EndpointResource> {

@@ -13,6 +13,7 @@ pub(super) fn answer(resource: Resource, answer: &mut Object) {
         Resource::Event => event(answer),
         Resource::ContainerInspect => container(answer),
         Resource::ContainerSummary => drop(answer.remove("Health")),
+        Resource::Network => drop(answer.remove("Status")),
         Resource::ImageInspect => image(answer),
         Resource::Info => fill(answer, [("KernelMemoryTCP", json!(false))]),
         Resource::DiskUsage => {
