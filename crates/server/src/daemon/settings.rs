@@ -145,10 +145,6 @@ pub struct Flags {
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
-    /// What decides on connections from outside to published ports: `bypass` (they go to containers, as with Docker) or `respect`
-    /// (the host's own rules for what comes in: ufw, firewalld, nft)
-    #[arg(long, value_name = "bypass|respect")]
-    pub firewall: Option<String>,
     /// What concerns networks
     #[command(flatten)]
     pub network: NetworkFlags,
@@ -191,7 +187,6 @@ struct File {
     registry_mirrors: Vec<String>,
     max_concurrent_downloads: Option<usize>,
     cgroup_parent: Option<String>,
-    firewall: Option<String>,
     #[serde(flatten)]
     network: NetworkFile,
     default_shm_size: Option<String>,
@@ -220,7 +215,6 @@ const FILE_KEYS: &[&str] = &[
     "registry-mirrors",
     "max-concurrent-downloads",
     "cgroup-parent",
-    "firewall",
     "default-shm-size",
     "selinux-enabled",
     "live-restore",
@@ -436,7 +430,6 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("registry-mirrors", list(&flags.registry_mirrors)),
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
-        ("firewall", one(flags.firewall.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
@@ -472,13 +465,8 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     let pidfile = absolute(
         flags.pidfile.clone().or(file.pidfile.clone()).unwrap_or_else(|| exec_root.join("corten.pid")),
     )?;
-    let respect_firewall = respects(flags.firewall.clone().or(file.firewall.clone()))?;
-    let (networks, no_bridge) = network::merge(flags.network.clone(), file.network.clone())?;
-    if respect_firewall && networks.no_filters {
-        return Err(Error::Usage(
-            "--firewall=respect needs packet filters: not with --iptables=false".to_owned(),
-        ));
-    }
+    let (networks, no_bridge, respect_firewall) =
+        network::merge(flags.network.clone(), file.network.clone())?;
     Ok(Settings {
         tls: tls::of(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
@@ -510,15 +498,6 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
     })
-}
-
-/// What decides on connections from outside.
-fn respects(firewall: Option<String>) -> Result<bool, Error> {
-    match firewall.as_deref() {
-        None | Some("bypass") => Ok(false),
-        Some("respect") => Ok(true),
-        Some(other) => Err(Error::Usage(format!("invalid firewall: {other} (bypass or respect)"))),
-    }
 }
 
 /// A relative path means the directory the daemon was started in, which it leaves.
@@ -640,9 +619,9 @@ mod tests {
             registry_mirrors: vec!["a".into()],
             max_concurrent_downloads: Some(1),
             cgroup_parent: Some("/".into()),
-            firewall: Some("respect".into()),
             network: NetworkFlags {
                 bridge: Some("none".into()),
+                firewall: Some("respect".into()),
                 bip: Some("a".into()),
                 bip6: Some("a".into()),
                 fixed_cidr: Some("a".into()),

@@ -12,6 +12,7 @@ use super::Error;
 /// The keys in `daemon.json`.
 pub(super) const KEYS: &[&str] = &[
     "bridge",
+    "firewall",
     "bip",
     "bip6",
     "fixed-cidr",
@@ -43,6 +44,10 @@ pub struct NetworkFlags {
     /// Bridge of the host for the default network, or `none`: containers that name no network have none
     #[arg(short = 'b', long, value_name = "NAME")]
     pub bridge: Option<String>,
+    /// What decides on connections from outside to published ports: `bypass` (they go to containers, as with Docker) or `respect`
+    /// (the host's own rules for what comes in: ufw, firewalld, nft)
+    #[arg(long, value_name = "bypass|respect")]
+    pub firewall: Option<String>,
     /// The default bridge's IPv4 address, with the prefix of its subnet
     #[arg(long, value_name = "CIDR")]
     pub bip: Option<String>,
@@ -121,6 +126,7 @@ struct Pool {
 #[serde(default, rename_all = "kebab-case")]
 pub(super) struct NetworkFile {
     bridge: Option<String>,
+    firewall: Option<String>,
     bip: Option<String>,
     bip6: Option<String>,
     fixed_cidr: Option<String>,
@@ -155,6 +161,7 @@ impl NetworkFlags {
         }
         let given = [
             ("bridge", one(self.bridge.as_ref())),
+            ("firewall", one(self.firewall.as_ref())),
             ("bip", one(self.bip.as_ref())),
             ("bip6", one(self.bip6.as_ref())),
             ("fixed-cidr", one(self.fixed_cidr.as_ref())),
@@ -181,11 +188,12 @@ impl NetworkFlags {
     }
 }
 
-/// What networks are to be, and whether there is no default one.
+/// What networks are to be, whether there is no default one, and whether published ports are left to the host's own rules.
 pub(super) fn merge(
     flags: NetworkFlags,
     file: NetworkFile,
-) -> Result<(engine::networks::Settings, bool), Error> {
+) -> Result<(engine::networks::Settings, bool, bool), Error> {
+    let respect = respects(flags.firewall.or(file.firewall))?;
     let lists = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
     let filters = flags.iptables.or(file.iptables).unwrap_or(true);
     let bridge = flags.bridge.or(file.bridge).filter(|name| !name.is_empty());
@@ -202,6 +210,7 @@ pub(super) fn merge(
             !filters && !icc,
             "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true",
         ),
+        (!filters && respect, "--firewall=respect needs packet filters: not with --iptables=false"),
         (
             filters && flags.ip6tables.or(file.ip6tables) == Some(false),
             "--ip6tables=false without --iptables=false is not supported: one table of packet filters is for both",
@@ -247,7 +256,16 @@ pub(super) fn merge(
         no_filters: !filters,
         no_forward: flags.ip_forward.or(file.ip_forward) == Some(false),
     };
-    Ok((settings, no_bridge))
+    Ok((settings, no_bridge, respect))
+}
+
+/// What decides on connections from outside.
+fn respects(firewall: Option<String>) -> Result<bool, Error> {
+    match firewall.as_deref() {
+        None | Some("bypass") => Ok(false),
+        Some("respect") => Ok(true),
+        Some(other) => Err(Error::Usage(format!("invalid firewall: {other} (bypass or respect)"))),
+    }
 }
 
 fn check(conflicts: &[(bool, &str)]) -> Result<(), Error> {
@@ -323,7 +341,7 @@ mod tests {
     use super::*;
 
     fn of(flags: NetworkFlags) -> Result<(engine::networks::Settings, bool), Error> {
-        merge(flags, NetworkFile::default())
+        merge(flags, NetworkFile::default()).map(|(settings, no_bridge, _)| (settings, no_bridge))
     }
 
     #[test]
