@@ -68,7 +68,7 @@ fn free_port() -> u16 {
 fn flags_and_file_are_checked() {
     let host = Host::stopped(&[]);
     host.daemon(&["--no-such-flag"]).fails(125, "unknown flag: --no-such-flag");
-    host.daemon(&["--iptables=false"]).fails(125, "--iptables is not supported yet");
+    host.daemon(&["--experimental=true"]).fails(125, "--experimental is not supported yet");
     host.daemon(&["-H", "http://x"]).fails(1, "invalid bind address");
     host.daemon(&["-H", "tcp://0.0.0.0:0"]).fails(1, "--tlsverify");
     host.daemon(&["--group", "no-such-group"]).fails(1, "no-such-group");
