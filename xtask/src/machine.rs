@@ -39,6 +39,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("ip", "iproute2"),
     need("nft", "nftables"),
     need("curl", "curl"),
+    need("/usr/bin/pasta", "passt"),
 ];
 
 /// What the emulated machine needs.

@@ -33,15 +33,4 @@ pub struct Config {
     pub selinux: bool,
     /// Whether the daemon logs more, for `info`.
     pub debug: bool,
-    /// For an engine that is not in the host's network namespace: what has to be known of that.
-    pub outside: Option<Outside>,
-}
-
-/// The host's network namespace, for an engine of an ordinary user that is in another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outside {
-    /// A process in it.
-    pub pid: i32,
-    /// The lowest port that the user may open there.
-    pub first_port: u16,
 }

@@ -11,7 +11,6 @@ mod live;
 mod lookup;
 mod netd;
 mod options;
-mod outside;
 pub(crate) mod ports;
 mod publish;
 mod record;
@@ -34,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store};
 
 use crate::blocking;
-use crate::config::{Config, Outside};
+use crate::config::Config;
 use crate::containers::index::{Handle, Index};
 use crate::containers::linked;
 use crate::containers::record::Record as Container;
@@ -50,6 +49,8 @@ pub use live::Endpoint;
 use live::Live;
 use lookup::Names;
 use netd::Answers;
+/// Ports of the host, for an engine that is not in its network namespace.
+pub use network::ports::outside as host_ports;
 pub(crate) use options::BRIDGE;
 pub use ports::Published;
 use record::{Record, Taken};
@@ -88,8 +89,6 @@ pub struct Networks {
     published: Mutex<BTreeMap<String, Outlet>>,
     /// Whether what comes from outside for published ports is left to the host's own rules.
     respect: bool,
-    /// For an engine that is in a network namespace of its own: the host's.
-    outside: Option<Outside>,
     /// What answers to netd need to be delivered, if any are.
     answers: Mutex<Answers>,
 }
@@ -159,7 +158,6 @@ impl Networks {
             turn: Mutex::default(),
             published: Mutex::default(),
             respect: config.respect_firewall,
-            outside: config.outside.clone(),
             answers: Mutex::new(Answers::new(networks.clone())),
         });
         let rows = networks.store.transaction(|tx| tx.records(NETWORK))?;

@@ -1,5 +1,7 @@
 //! Ports of the host that are to lead to containers: found, and held, so that nothing else on the host takes them.
 
+pub mod outside;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -52,6 +54,11 @@ pub enum Error {
         /// The last.
         last: u16,
     },
+    /// It is root's alone.
+    #[error(
+        "cannot expose privileged port {0}, you can add 'net.ipv4.ip_unprivileged_port_start={0}' to /etc/sysctl.conf, or set a larger port number"
+    )]
+    Privileged(u16),
     /// The kernel does not give it.
     #[error("failed to bind host port {0}/{1}")]
     Bind(SocketAddr, &'static str, #[source] io::Error),
@@ -104,14 +111,20 @@ fn hold_at(protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<Held, 
             Err(Errno::ADDRINUSE) => return Err(Error::InUse(at, name(protocol))),
             // A kernel without this protocol has nothing that could have the port.
             Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) => {}
+            Err(Errno::ACCESS) => return Err(Error::Privileged(port)),
             Err(error) => return Err(Error::Bind(at, name(protocol), error.into())),
         }
     }
     Ok(Held { port, addresses: addresses.to_vec(), sockets })
 }
 
-/// A socket that has the port. Nobody speaks to it where packets are led to the container before they come to it; else netd listens.
+/// A socket that has the port, from where this process's ports are.
 fn bind(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
+    outside::bind(protocol, at).unwrap_or_else(|| bind_here(protocol, at))
+}
+
+/// A socket that has the port. Nobody speaks to it where packets are led to the container before they come to it; else netd listens.
+fn bind_here(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),

@@ -60,6 +60,7 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
     let by_dockers_name = args.first().is_some_and(|name| Path::new(name).ends_with("dockerd"));
     match args.get(1).and_then(|word| word.to_str()) {
         Some(rootless::SETUP) => return rootless::setup(args.get(2..).unwrap_or_default()),
+        Some(rootless::OPEN) => return rootless::open(),
         Some(rootless::HOLD) => return rootless::hold(args.get(2..).unwrap_or_default()),
         _ => {}
     }
@@ -90,13 +91,12 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
     start_log(&settings);
     raise_limits();
     // While there is one thread: namespaces of users are joined by no other process.
-    let outside = match rootless::is_wanted().then(|| enter(&settings)).transpose() {
-        Ok(outside) => outside,
-        Err(error) => {
-            eprintln!("corten daemon: {}", chain(&error));
-            return 1;
-        }
-    };
+    if rootless::is_wanted()
+        && let Err(error) = enter(&settings)
+    {
+        eprintln!("corten daemon: {}", chain(&error));
+        return 1;
+    }
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -105,7 +105,7 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
         .enable_all()
         .build();
     let result = runtime.map_err(Error::io("cannot start threads")).and_then(|runtime| {
-        let result = runtime.block_on(run(settings, outside, supervisor));
+        let result = runtime.block_on(run(settings, supervisor));
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
@@ -150,11 +150,7 @@ fn raise_limits() {
 }
 
 /// Opens the engine and serves until a signal asks to end.
-async fn run(
-    settings: Settings,
-    outside: Option<engine::config::Outside>,
-    supervisor: &'static [u8],
-) -> Result<(), Error> {
+async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("cannot watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot watch for SIGHUP"))?;
@@ -162,7 +158,7 @@ async fn run(
     make_exec_root(&settings.exec_root)?;
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     // The engine first: its lock decides who is the daemon, and nobody may connect before it is ready.
-    let engine = Engine::open(engine_config(&settings, outside, supervisor)).await.map_err(Error::Engine)?;
+    let engine = Engine::open(engine_config(&settings, supervisor)).await.map_err(Error::Engine)?;
     let listeners = listen::bind(&settings)?;
 
     let shutdown = CancellationToken::new();
@@ -209,7 +205,7 @@ async fn run(
 }
 
 /// Becomes root in the user's own namespaces.
-fn enter(settings: &Settings) -> Result<engine::config::Outside, Error> {
+fn enter(settings: &Settings) -> Result<(), Error> {
     if let Some(host) = settings.hosts.iter().find(|host| !host.starts_with("unix://")) {
         return Err(Error::Listen(listen::Error::Address(format!(
             "cannot listen on {host}: a daemon without root is in a network of its own, and listens on unix sockets only"
@@ -228,13 +224,8 @@ fn make_exec_root(path: &Path) -> Result<(), Error> {
 }
 
 /// What of the settings concerns the engine.
-fn engine_config(
-    settings: &Settings,
-    outside: Option<engine::config::Outside>,
-    supervisor: &'static [u8],
-) -> engine::Config {
+fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Config {
     engine::Config {
-        outside,
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         supervisor,

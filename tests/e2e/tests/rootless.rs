@@ -199,7 +199,7 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
         user.host.program("ss", ["-ltn"]).ok().contains(":9090").then_some(())
     });
     let run = |port: &str| user.corten(&["run", "--rm", "-p", port, "busybox", "true"]);
-    run("9090:80").fails(125, "failed to bind host port for 0.0.0.0:9090:80/tcp: address already in use");
+    run("9090:80").fails(125, "failed to bind host port 0.0.0.0:9090/tcp: address already in use");
     run("80:80").fails(125, "cannot expose privileged port 80");
     run("8080:80").fails(125, "port is already allocated");
     taken.kill().unwrap();
@@ -211,7 +211,7 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
     let daemon = user.daemon(&registry);
     assert_eq!(user.corten(&["exec", "web", "cat", "/w/index.html"]).ok(), "here");
     user.corten(&["rm", "-f", "web", "db"]).ok();
-    // The port is to be had again at once, though pasta may still have it.
+    // The port is to be had again at once.
     user.corten(&["run", "--rm", "-p", "8080:80", "busybox", "true"]).ok();
     drop(daemon);
 }

@@ -6,13 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use network::firewall::{Network, Port};
-use network::ports::{Error as Failed, Wish};
+use network::ports::{Error as Failed, Wish, outside};
 
 use super::filter::{self, Filter};
 use super::join::Places;
 use super::live::Endpoint;
 use super::options::GatewayMode;
-use super::outside;
 use super::ports::{self, How, Published, Refused};
 use super::record::Record;
 use super::{Networks, Outlet};
@@ -86,7 +85,7 @@ impl Networks {
 
     /// Who serves published ports.
     fn how(&self) -> How {
-        How { respect: self.respect, alone: self.settings.no_filters }
+        How { respect: self.respect, alone: self.settings.no_filters || outside::is_used() }
     }
 
     /// Finds ports of the host for a container, and has them lead to it.
@@ -103,9 +102,6 @@ impl Networks {
         let how = self.how();
         let held = ports::hold(&wishes, endpoint, how, routed)
             .map_err(|refused| self.cannot_publish(container, endpoint, refused))?;
-        if let Some(outside) = &self.outside {
-            held.iter().try_for_each(|(port, _)| outside::check(outside, port))?;
-        }
         let (published, outlet) = Outlet::of(held, how);
         let rules = outlet.rules.clone();
         self.outlets().insert(container.to_owned(), outlet);

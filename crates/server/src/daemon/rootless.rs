@@ -2,35 +2,37 @@
 //!
 //! ```text
 //!  corten daemon (uid 1000)                  setup                       pasta            holder
+//!    | spawn: opens ports of the host
 //!    | spawn ------------------------------->| unshare(user, mount)
 //!    |<--------------------------- "made" ---|
 //!    | newuidmap, newgidmap                  |
 //!    | go on ------------------------------->| root of its namespace
 //!    |                                       | mounts resolv.conf
 //!    |                                       | spawn --------------------------------->| unshare(net), notes its pid
-//!    |                                       | exec ------------------->| connects
+//!    |                                       | spawn ------------------>| connects
 //!    |<----------------------------------------------------------------- its pid -----| sees a route; waits for ever
 //!    | setns(user, mount, net of the holder)
 //! ```
 //!
-//! The holder outlives the daemon, as containers do; the next daemon joins it. pasta ends with the holder, and the holder with pasta.
-//! Published ports are opened on the host by pasta, which looks once a second who listens in the network namespace.
+//! The holder outlives the daemon, as containers do; the next daemon joins it. Holder and pasta end when the one that made them does, and that
+//! when one of them ends. Published ports are opened on the host by a process that stays there, for as long as the daemon lives
+//! ([`engine::networks::host_ports`]); netd serves them.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use engine::config::Outside;
 use sys::namespace::{MOUNT, NETWORK, USER};
 
 /// The first word of the command line of what prepares the namespaces.
 pub(super) const SETUP: &str = "rootless-setup";
+/// That of what opens ports of the host.
+pub(super) const OPEN: &str = "rootless-open";
 /// That of what keeps them.
 pub(super) const HOLD: &str = "rootless-hold";
 /// What pasta makes network devices of.
@@ -101,23 +103,34 @@ fn absolute(variable: &str) -> Option<PathBuf> {
 
 /// Makes this process, which must have one thread, root in the user's namespaces: those that are there already, or new ones.
 /// `exec_root` is where it is noted who keeps them.
-pub(super) fn enter(exec_root: &Path) -> Result<Outside, Error> {
-    let first_port = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(1024);
+pub(super) fn enter(exec_root: &Path) -> Result<(), Error> {
+    let (here, there) = sys::socket::packet_pair().map_err(failed("make sockets"))?;
+    Command::new("/proc/self/exe")
+        .args(["daemon", OPEN])
+        .stdin(there)
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(failed("start what opens ports of the host"))?;
+    engine::networks::host_ports::hold_by(here);
     let holder = match find(exec_root) {
         Some(pid) => pid,
         None => make(exec_root)?,
     };
     let pidfd = sys::process::pidfd(holder).map_err(failed("find who keeps the namespaces"))?;
     sys::namespace::join(pidfd, USER | MOUNT | NETWORK).map_err(failed("join the user's namespaces"))?;
-    sys::process::set_groups(&[]).map_err(failed("drop groups"))?;
-    // pasta is its parent, and stays in the host's network.
-    let status = fs::read_to_string(format!("/proc/{holder}/status")).unwrap_or_default();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
-    let pid = parent.ok_or_else(|| Error::Missing("pasta ended: start the daemon again".into()))?;
-    Ok(Outside { pid, first_port })
+    sys::process::set_groups(&[]).map_err(failed("drop groups"))
+}
+
+/// What opens ports of the host, in a process that stays there; ends with the daemon.
+pub(super) fn open() -> i32 {
+    let served = sys::process::stdio(0).and_then(engine::networks::host_ports::serve);
+    match served {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("corten daemon: cannot open ports of the host: {error}");
+            1
+        }
+    }
 }
 
 /// Who keeps the namespaces, if they are there.
@@ -181,18 +194,19 @@ fn supervise(setup: &mut Child, users: (u32, &[Range]), groups: (u32, &[Range]))
     ready.parse().map_err(|_| ended())
 }
 
-/// What prepares the namespaces, in a process of its own; comes back only where it fails.
+/// What prepares the namespaces, in a process of its own, and ends when they do.
 pub(super) fn setup(args: &[OsString]) -> i32 {
     let Some(exec_root) = args.first().map(PathBuf::from) else { return super::EXIT_USAGE };
-    let error = match try_setup(&exec_root) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
-    eprintln!("corten daemon: {}", super::chain(&error));
-    1
+    match try_setup(&exec_root) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("corten daemon: {}", super::chain(&error));
+            1
+        }
+    }
 }
 
-fn try_setup(exec_root: &Path) -> Result<std::convert::Infallible, Error> {
+fn try_setup(exec_root: &Path) -> Result<(), Error> {
     // The end of a login session is not the end of what runs.
     rustix::process::setsid().map_err(|error| failed("begin a session")(error.into()))?;
     sys::namespace::unshare(USER | MOUNT).map_err(failed(
@@ -222,15 +236,27 @@ fn try_setup(exec_root: &Path) -> Result<std::convert::Infallible, Error> {
     if !matches!(reason, Some(Ok(0))) {
         return Err(failed("make a network namespace")(io::Error::other(said.trim().to_owned())));
     }
-    let error = Command::new("pasta")
-        // Ports of the host lead to whoever listens inside, and nothing of the host's loopback is reached from there.
+    let mut pasta = Command::new("pasta");
+    pasta
+        // Nothing of the host's loopback is reached from inside. Its own search for ports misses those of a namespace that it is told.
         .args(["--netns-only", "--config-net", "--quiet", "--foreground", "--no-map-gw"])
-        .args(["-t", "auto", "-u", "auto", "-T", "none", "-U", "none", "--dns-forward", RESOLVER])
+        .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--dns-forward", RESOLVER])
         .args(["--no-netns-quit", "--netns", &format!("/proc/{}/ns/net", holder.id())])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .exec();
-    Err(failed("start pasta")(error))
+        .stdout(Stdio::null());
+    let pasta = pasta.spawn().map_err(failed("start pasta"))?;
+    // The daemon waits for the holder's word, and for the end of all who could say it.
+    let null = fs::File::open("/dev/null").map_err(failed("open /dev/null"))?;
+    sys::process::become_stdio(&null, 1).map_err(failed("close the output"))?;
+    drop(output);
+    let ended = sys::process::wait_any(true).map_err(failed("wait for pasta"))?;
+    for child in [&mut holder, &mut { pasta }] {
+        if ended.is_none_or(|(pid, _)| u32::try_from(pid).ok() != Some(child.id())) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+    Ok(())
 }
 
 /// Has names looked up by way of pasta.
