@@ -1,10 +1,12 @@
 //! Containers: what is asked for, what is listed, what is inspected.
 
+pub mod change;
 pub mod config;
 pub mod host;
 pub mod mount;
 pub mod state;
 
+pub use change::{Changed, Changes, PortChoice};
 pub use config::{Config, HealthConfig, Unit};
 pub use host::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy,
@@ -254,6 +256,9 @@ record! {
     pub struct UpdateRequest {
         /// The new restart policy.
         pub restart_policy: RestartPolicy,
+        /// What this engine alone can change; Docker's clients never send it, and its daemon does not know it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub corten: Option<Changes>,
     }
     apart {
         /// The new limits.
@@ -265,6 +270,9 @@ record! {
     pub struct UpdateResponse {
         /// What the client should tell its user.
         pub warnings: Vec<String>,
+        /// Where the request had such a field.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub corten: Option<Changed>,
     }
 
     /// The answer to `POST /containers/prune`.

@@ -17,6 +17,7 @@ pub mod exec;
 pub mod filter;
 pub mod image;
 pub mod network;
+pub mod reach;
 pub mod stream;
 pub mod system;
 pub mod timestamp;

@@ -29,7 +29,6 @@ pub const NOT_YET: &[&str] = &[
     "manifest",
     "node",
     "plugin",
-    "port",
     "push",
     "save",
     "search",
@@ -39,7 +38,6 @@ pub const NOT_YET: &[&str] = &[
     "stats",
     "swarm",
     "trust",
-    "update",
 ];
 
 /// The root of the tree.
@@ -73,9 +71,11 @@ static ROOT: Command = Command {
             &container::exec::COMMAND,
             &container::logs::COMMAND,
             &PS,
+            &container::port::COMMAND,
             &container::remove::COMMAND,
             &container::top::COMMAND,
             &container::rename::COMMAND,
+            &container::update::COMMAND,
             &inspect::COMMAND,
             &system::events::COMMAND,
             &IMAGES,

@@ -1,5 +1,6 @@
 //! The flags of `run` and `create`, and the request that they make.
 
+mod change;
 mod device;
 mod environment;
 mod flagset;
@@ -9,6 +10,7 @@ mod network;
 mod port;
 mod security;
 
+pub use change::{UPDATE_FLAGS, changes};
 pub use environment::env_file_list;
 pub use flagset::{CREATE_FLAGS, RUN_FLAGS};
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::container::{
-    CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse,
+    Changed, CreateRequest, CreateResponse, Inspect, Top, UpdateRequest, UpdateResponse, WaitResponse,
 };
 use api::network::EndpointSettings;
 use shim::wire::{Streams, Target};
@@ -44,6 +44,9 @@ use crate::{Error, Result, blocking, names, signals};
 
 /// Seconds a container may take to stop where it does not say.
 const STOP_PATIENCE_S: i64 = 10;
+/// What is said where ports are published of a container that is on internal networks alone.
+const NO_WAY_IN: &str =
+    "Published ports are discarded: all networks of the container are internal (--internal)";
 
 /// The containers.
 #[derive(Debug)]
@@ -283,9 +286,20 @@ impl Containers {
     /// Changes its limits and its restart policy.
     pub async fn update(&self, name: &str, body: UpdateRequest) -> Result<UpdateResponse> {
         update::refuse(&body.resources)?;
+        let asked = body.corten.is_some();
+        let publishes = body.corten.as_ref().is_some_and(|changes| !changes.publish_add.is_empty());
         let body = Box::new(body);
         self.ask(name, |reply| Command::Update { body, reply }).await?;
-        Ok(UpdateResponse { warnings: Vec::new() })
+        let mut answer = UpdateResponse::default();
+        if asked {
+            let record = self.find(name)?.record();
+            if publishes && !self.context.networks.can_publish(&record.attachments) {
+                answer.warnings.push(NO_WAY_IN.to_owned());
+            }
+            let ports = crate::networks::ports::map(&record.config, &record.places.published);
+            answer.corten = Some(Changed { ports });
+        }
+        Ok(answer)
     }
 }
 

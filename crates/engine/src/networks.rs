@@ -3,9 +3,12 @@
 //! A network is a record in the store and a bridge. The record comes first when one is made and goes last when it is removed, so that a bridge
 //! always has its record; where the bridge is missing it is made again when a container needs it.
 
+pub(crate) mod change;
 mod create;
 mod endpoint;
 mod filter;
+mod firewalld;
+mod foreign;
 mod join;
 mod live;
 mod lookup;
@@ -13,7 +16,10 @@ mod netd;
 mod options;
 pub(crate) mod ports;
 mod publish;
+pub(crate) mod rates;
+mod reach;
 mod record;
+pub(crate) mod republish;
 mod settings;
 mod show;
 
@@ -24,11 +30,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::container::{HostConfig, NetworkingConfig};
 use api::network::{CreateRequest, CreateResponse, EndpointSettings, Inspect, Network, PruneReport};
+use api::reach::ReachedPort;
 use api::{Filters, timestamp};
 use network::bridge;
 use network::firewall::Port;
 use network::ipam::Defaults;
 use network::relay;
+use network::traffic::Rates;
 use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store};
 
@@ -43,6 +51,7 @@ use crate::events::{Events, Subject};
 use crate::names;
 
 use filter::Filter;
+use firewalld::Firewalld;
 pub use join::Places;
 pub(crate) use join::{Joined, abandon};
 pub use live::Endpoint;
@@ -81,6 +90,8 @@ pub struct Networks {
     state: Mutex<BTreeMap<String, Live>>,
     /// The packet filters. Taken before the state and before what is published, where both are.
     filter: Mutex<Filter>,
+    /// What firewalld is told.
+    firewalld: Firewalld,
     /// What is said to netd. Taken before all others.
     names: Mutex<Names>,
     /// Who makes a network.
@@ -97,7 +108,7 @@ pub struct Networks {
 type NamesGuard<'a> = MutexGuard<'a, Names>;
 
 /// The published ports of a container that runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Outlet {
     rules: Vec<Port>,
     /// As netd knows them, each with what holds it: a socket that netd has as well, and that another netd gets. Those of a daemon before
@@ -154,6 +165,7 @@ impl Networks {
             settings: config.networks.clone(),
             state: Mutex::default(),
             filter: Mutex::new(Filter::new(config, networks.clone())),
+            firewalld: Firewalld::default(),
             names: Mutex::new(Names::new(&config.exec_root, networks.clone())),
             turn: Mutex::default(),
             published: Mutex::default(),
@@ -293,6 +305,7 @@ impl Networks {
             return Err(error);
         }
         self.unfilter_network(&record);
+        self.firewalld.leave(&record.device());
         self.forget_network_names(&record.id);
         if record.internal
             && let Err(error) = self.internal_changed()
@@ -361,6 +374,12 @@ impl Networks {
     /// Lists them.
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Network>> {
         show::list(self, filters)
+    }
+
+    /// All published ports, with who can reach them.
+    pub async fn ports(self: &Arc<Self>, filters: &Filters) -> Result<Vec<ReachedPort>> {
+        let (this, filters) = (Arc::clone(self), filters.clone());
+        blocking::run("list published ports", move || this.reached_ports(&filters)).await
     }
 
     /// All about one, by name or id.
@@ -473,6 +492,12 @@ fn attachment(record: &Record, settings: &EndpointSettings) -> Result<Attachment
     }
     for link in &settings.links {
         linked::parse(link)?;
+    }
+    if rates::of(&settings.driver_opts)? != Rates::default() && !record.is_bridge() {
+        return Err(Error::not_implemented(format!(
+            "rates (corten.rate-in, corten.rate-out) on networks of the driver {} are not available",
+            record.driver
+        )));
     }
     Ok(Attachment { network: record.id.clone(), name: record.name.clone(), settings: settings.clone() })
 }

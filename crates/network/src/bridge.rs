@@ -50,7 +50,9 @@ impl Error {
     }
 }
 
+/// Says what could not be done.
 pub(crate) trait Context<T> {
+    /// What was tried.
     fn on(self, what: impl fmt::Display) -> Result<T, Error>;
 }
 

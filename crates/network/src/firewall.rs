@@ -2,7 +2,7 @@
 //!
 //! [`Firewall::apply`] makes the whole of it anew from a [`Model`], in one step that no packet sees half done. What begins and ends with
 //! a container or a network changes elements of sets and no rules. Of tables of others nothing is changed; what is dropped by them is
-//! dropped ([`Firewall::foreign_drops`] finds them). See `docs/guide/firewall.md`.
+//! dropped ([`Firewall::foreign`] finds them). See `docs/guide/firewall.md`.
 //!
 //! What the table relies on is in [`host`]: that the kernel passes packets on, and takes those from 127.0.0.1 to a bridge of ours.
 
@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sys::netlink::{Family, Message, Refusal, Socket, attributes, be32_at};
 
-pub use foreign::ForeignChain;
+pub use foreign::{Fate, Foreign, ForeignChain, Packet};
 pub use watch::{Change, Watch};
 
 use elements::Changes;
@@ -277,9 +277,9 @@ impl Firewall {
         }
     }
 
-    /// The chains of others that may drop what is sent into or out of our networks: an `accept` of ours does not overrule them.
-    pub fn foreign_drops(&self) -> io::Result<Vec<ForeignChain>> {
-        foreign::drops(&self.socket())
+    /// The chains of others that what is sent into our networks and out of them comes by: an `accept` of ours does not overrule them.
+    pub fn foreign(&self) -> io::Result<Foreign> {
+        Foreign::read(&self.socket())
     }
 
     /// Listens to what others do to packet filters from now on.

@@ -14,3 +14,4 @@ pub mod netd;
 pub mod policy;
 pub mod ports;
 pub mod relay;
+pub mod traffic;

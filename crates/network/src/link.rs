@@ -224,6 +224,14 @@ pub fn dummy(name: &str) -> Message {
     message
 }
 
+/// A device that only sends on what is led to it, switched on: what waits in front of it waits in a place of its own.
+pub fn ifb(name: &str) -> Message {
+    let mut message = new_link(IFF_UP);
+    message.put_text(IFLA_IFNAME, name);
+    message.nest(IFLA_LINKINFO, |m| m.put_text(IFLA_INFO_KIND, "ifb"));
+    message
+}
+
 /// Switches a device on.
 pub fn up(index: u32) -> Message {
     Message::new(RTM_NEWLINK, ACK, &link(0, index, IFF_UP, IFF_UP))

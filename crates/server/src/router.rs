@@ -28,6 +28,7 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["info"]) => system::info(call).await,
         ("GET", ["events"]) => system::events(call).await,
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
+        ("GET", ["corten", "ports"]) => networks::ports(call).await,
         (_, _) => absent::route(method, segments),
     }
 }

@@ -5,6 +5,7 @@ pub mod create;
 pub mod exec;
 pub mod list;
 pub mod logs;
+pub mod port;
 pub mod prune;
 pub mod remove;
 pub mod rename;
@@ -12,6 +13,7 @@ pub mod run;
 pub mod start;
 pub mod stop;
 pub mod top;
+pub mod update;
 pub mod wait;
 
 use crate::command::Command;
@@ -30,6 +32,7 @@ pub static GROUP: Command = Command::group(
         &logs::COMMAND,
         &list::COMMAND,
         &stop::PAUSE,
+        &port::COMMAND,
         &prune::COMMAND,
         &rename::COMMAND,
         &stop::RESTART,
@@ -39,6 +42,7 @@ pub static GROUP: Command = Command::group(
         &stop::STOP,
         &top::COMMAND,
         &stop::UNPAUSE,
+        &update::COMMAND,
         &wait::COMMAND,
     ],
 );

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod create;
 pub mod list;
+pub mod ports;
 pub mod prune;
 pub mod remove;
 
@@ -18,6 +19,7 @@ pub static GROUP: Command = Command::group(
         &connect::DISCONNECT,
         &super::inspect::NETWORK,
         &list::COMMAND,
+        &ports::COMMAND,
         &prune::COMMAND,
         &remove::COMMAND,
     ],

@@ -2,6 +2,7 @@
 
 use api::container::NetworkingConfig;
 use api::network::{EndpointIpamConfig, EndpointSettings};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::error::{Error, Result};
@@ -138,6 +139,20 @@ fn check_mac(text: &str) -> Result<()> {
     Err(Error::Message(format!("{text} is not a valid mac address")))
 }
 
+/// What a value of `update --network` changes: a network's rates.
+pub(super) fn change(text: &str) -> Result<(String, BTreeMap<String, String>)> {
+    let (name, endpoint) = one(text)?;
+    let options = endpoint.driver_opts.clone();
+    if options.is_empty()
+        || endpoint != (EndpointSettings { driver_opts: options.clone(), ..Default::default() })
+    {
+        return Err(Error::Message(format!(
+            "invalid network {text}: what can be changed are rates (name=NETWORK,rate-in=10mbit,rate-out=1gbit)"
+        )));
+    }
+    Ok((name, options))
+}
+
 fn one(text: &str) -> Result<(String, EndpointSettings)> {
     let mut endpoint = EndpointSettings::default();
     let first = text.split(',').next().unwrap_or_default();
@@ -160,6 +175,11 @@ fn one(text: &str) -> Result<(String, EndpointSettings)> {
                     .split_once('=')
                     .ok_or_else(|| Error::say("invalid key value pair format in driver options"))?;
                 endpoint.driver_opts.insert(option.to_owned(), value.to_owned());
+            }
+            "rate-in" | "rate-out" => {
+                endpoint
+                    .driver_opts
+                    .insert(format!("corten.{}", key.trim().to_lowercase()), value.to_owned());
             }
             "ip" => ipam(&mut endpoint, &|ipam| value.clone_into(&mut ipam.ipv4_address)),
             "ip6" => ipam(&mut endpoint, &|ipam| value.clone_into(&mut ipam.ipv6_address)),
@@ -193,6 +213,10 @@ mod tests {
         assert_eq!(endpoint.aliases, ["a"]);
         assert_eq!(endpoint.ipam_config.unwrap().ipv4_address, "1.2.3.4");
         assert_eq!(one("host").unwrap().0, "host");
+        let limited = one("name=n,rate-in=10mbit,rate-out=1gbit").unwrap().1.driver_opts;
+        assert_eq!(limited["corten.rate-in"], "10mbit");
+        assert_eq!(change("name=n,rate-out=").unwrap().1["corten.rate-out"], "");
+        assert!(change("n").is_err() && change("name=n,ip=1.2.3.4,rate-in=1mbit").is_err());
         assert!(one("alias=a").is_err() && one("name=n,foo=x").is_err());
     }
 

@@ -17,8 +17,7 @@ pub(super) struct Ports {
 pub(super) fn collect(parsed: &Parsed) -> Result<Ports> {
     let mut ports = Ports { exposed: BTreeMap::new(), bindings: BTreeMap::new() };
     for text in parsed.list("publish") {
-        let pairs = if text.contains('=') { long(text) } else { short(text) };
-        for (port, binding) in pairs.map_err(Error::Message)? {
+        for (port, binding) in pairs(text).map_err(Error::Message)? {
             ports.exposed.insert(port.clone(), Unit {});
             ports.bindings.entry(port).or_default().get_or_insert_default().push(binding);
         }
@@ -39,7 +38,13 @@ pub(super) fn collect(parsed: &Parsed) -> Result<Ports> {
     Ok(ports)
 }
 
-type Pairs = std::result::Result<Vec<(String, PortBinding)>, String>;
+/// Ports of the container, each with its place on the host.
+pub(super) type Pairs = std::result::Result<Vec<(String, PortBinding)>, String>;
+
+/// Reads a value of `--publish`, in either form.
+pub(super) fn pairs(text: &str) -> Pairs {
+    if text.contains('=') { long(text) } else { short(text) }
+}
 
 fn protocol(text: &str) -> std::result::Result<(&str, String), String> {
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

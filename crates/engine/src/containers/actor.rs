@@ -7,6 +7,7 @@ mod destroy;
 mod effects;
 mod launch;
 mod networks;
+mod publish;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -189,6 +190,9 @@ impl Actor {
     }
 
     async fn begin(&mut self, found: Found) {
+        if matches!(found, Found::Ended(_)) {
+            self.release_rates().await;
+        }
         match found {
             Found::NotYet(told) => {
                 let context = Arc::clone(&self.context);
@@ -208,6 +212,7 @@ impl Actor {
                 let pid = i32::try_from(status.pid).unwrap_or_default();
                 self.adopt_places();
                 self.disconnect_unattached(pid).await;
+                self.limit_rates_again().await;
                 self.drive(Input::Adopted { pid, paused, at }).await;
             }
             // Written down already; the daemon ended before it had cleared up.

@@ -125,12 +125,13 @@ fn make(
     warnings.extend(move_mac(&mut config, &host, &mut networking)?);
     refuse::strings(&config)?;
     plan::check(&host, &context.host)?;
-    let publishes = !ports::wishes(&host, &config)?.is_empty();
+    let wishes = ports::wishes(&host, &config)?;
     let attachments = context.networks.attachments(&host, networking.as_ref())?;
-    if publishes && !context.networks.has_bridge(&attachments) {
+    if !wishes.is_empty() && !context.networks.has_bridge(&attachments) {
         let mode = &host.network_mode;
         warnings.push(format!("Published ports are discarded when using {mode} network mode"));
     }
+    warnings.extend(context.networks.foreign_warnings(&attachments, &wishes));
     if let Some(mode) = lender::resolve(&context.index, &host.network_mode)? {
         host.network_mode = mode;
     }

@@ -81,6 +81,9 @@ fn join(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Join
     }
     let wishes = ports::wishes(&record.host, &record.config)?;
     let joined = context.networks.enter(&record.id, &record.attachments, &wishes)?;
+    for warning in context.networks.foreign_warnings(&record.attachments, &wishes) {
+        tracing::warn!(container = record.name, "{warning}");
+    }
     note_places(paths, &joined.places)?;
     let upstreams = files::name_servers(record);
     context.networks.serve_names(record, &joined.namespace, &joined.places, &upstreams)?;

@@ -46,6 +46,10 @@ impl Networks {
             return Ok(());
         }
         join::ensure(&join::route()?, record)?;
+        if record.is_bridge() {
+            self.listen_to_firewalld();
+            self.firewalld.join(&record.device());
+        }
         self.filter_network(record)?;
         if record.internal { self.internal_changed() } else { Ok(()) }
     }

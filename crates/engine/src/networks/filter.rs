@@ -63,6 +63,16 @@ impl Filter {
         self.firewall.is_some()
     }
 
+    /// Those whose packet filters they are.
+    pub(super) fn networks(&self) -> Weak<Networks> {
+        self.networks.clone()
+    }
+
+    /// The conversation with the kernel, if anything was told.
+    pub(super) fn told(&self) -> Option<&Firewall> {
+        self.firewall.as_ref()
+    }
+
     /// Tells everything, unless there are to be none.
     pub(super) fn tell(&mut self, networks: Vec<Network>, ports: Vec<Port>, respect: bool) -> Result<()> {
         let v6 =

@@ -21,7 +21,7 @@ use super::endpoint;
 use super::live::{Endpoint, local_mac};
 use super::ports::Published;
 use super::record::Record;
-use super::{Attachment, Networks};
+use super::{Attachment, Networks, rates};
 use crate::containers::lender;
 use crate::error::{Error, Result};
 use crate::names;
@@ -74,6 +74,7 @@ impl Networks {
 
     fn try_enter(&self, container: &str, attachments: &[Attachment], wishes: &[Wish]) -> Result<Joined> {
         let failed = |e| Error::system("cannot make a network namespace").with_source(e);
+        self.listen_to_firewalld();
         let namespace = Namespace::create().map_err(failed)?;
         bridge::loopback(&namespace).map_err(kernel)?;
         let mut endpoints = Vec::with_capacity(attachments.len());
@@ -103,6 +104,9 @@ impl Networks {
                 tracing::warn!(network = record.name, error = %error.chain(), "cannot make a network's bridge");
             }
         }
+        if let Err(error) = route().and_then(|host| network::traffic::sweep(&host).map_err(kernel)) {
+            tracing::warn!(error = %error.chain(), "devices of rates may be left");
+        }
         // What an earlier daemon told is told again, as it should be now, and looked after.
         let told = Firewall::open().and_then(|firewall| firewall.is_there()).unwrap_or_default();
         if (used || told)
@@ -118,7 +122,7 @@ impl Networks {
     }
 
     /// Which of the networks published ports lead in by: the first in the same order that is a bridge.
-    fn way_in(&self, attachments: &[Attachment]) -> Option<usize> {
+    pub(super) fn way_in(&self, attachments: &[Attachment]) -> Option<usize> {
         self.best(attachments, |record| record.leads_out() && record.is_bridge())
     }
 
@@ -148,7 +152,7 @@ impl Networks {
         goes_out: bool,
     ) -> Result<Endpoint> {
         let (record, endpoint) = self.take_place(container, attachment, others)?;
-        if let Err(error) = plumb(&record, &endpoint, &attachment.settings, namespace, goes_out) {
+        if let Err(error) = self.lay(&record, &endpoint, attachment, namespace, goes_out) {
             self.give_back(container, attachment);
             return Err(error);
         }
@@ -195,7 +199,7 @@ impl Networks {
         let priority = attachment.settings.gw_priority;
         let above = others.iter().all(|other| other.settings.gw_priority < priority);
         let connected = note(places).and_then(|()| {
-            plumb(&record, &endpoint, &attachment.settings, &namespace, goes_out)?;
+            self.lay(&record, &endpoint, attachment, &namespace, goes_out)?;
             if above && has_way_out && record.leads_out() {
                 // Every family that it leads out by goes by it from now on.
                 bridge::turn_to(&namespace, &endpoint.interface, &endpoint.gateways).map_err(kernel)?;
@@ -208,6 +212,30 @@ impl Networks {
             // What stays noted is taken away by the next daemon, where there is nothing.
             let _ = note(places);
             return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Lays a cable, holds back what goes over it, and has firewalld know the bridge. On failure there is no cable.
+    fn lay(
+        &self,
+        record: &Record,
+        endpoint: &Endpoint,
+        attachment: &Attachment,
+        namespace: &Namespace,
+        goes_out: bool,
+    ) -> Result<()> {
+        plumb(record, endpoint, &attachment.settings, namespace, goes_out)?;
+        if !endpoint.port.is_empty()
+            && attachment.settings.driver_opts.keys().any(|option| rates::is_rate(option))
+            && let Err(error) = self.limit(std::slice::from_ref(attachment), std::slice::from_ref(endpoint))
+        {
+            self.release_rates(std::slice::from_ref(endpoint));
+            route().and_then(|host| bridge::remove(&host, &endpoint.port).map_err(kernel))?;
+            return Err(error);
+        }
+        if record.is_bridge() {
+            self.firewalld.join(&record.device());
         }
         Ok(())
     }
@@ -230,6 +258,7 @@ impl Networks {
             bridge::remove(namespace_of(pid)?.route(), &endpoint.interface).map_err(kernel)?;
         } else {
             bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
+            self.release_rates(std::slice::from_ref(endpoint));
         }
         if let Some(live) = self.state().get_mut(&endpoint.network) {
             live.release(container);
@@ -252,6 +281,7 @@ impl Networks {
         self.forget_names(container);
         let gone: Vec<Endpoint> =
             self.state().values_mut().filter_map(|live| live.release(container)).collect();
+        self.release_rates(&gone);
         for pid in lender::borrowers(&self.index, container) {
             if let Err(error) = abandon(pid, None) {
                 tracing::warn!(container, error = %error.chain(), "devices are left in a network that was lent");
@@ -275,6 +305,7 @@ impl Networks {
             }
         }
         self.adopt_ports(container, places);
+        self.listen_to_firewalld();
     }
 }
 

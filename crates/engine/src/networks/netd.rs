@@ -158,7 +158,7 @@ impl Networks {
     }
 
     /// The same for one container, of whose ports these are there. Those that cannot be had are tried again for a time.
-    fn tell_ports_of(
+    pub(super) fn tell_ports_of(
         &self,
         names: &mut super::NamesGuard<'_>,
         id: &str,

@@ -43,6 +43,12 @@ impl Published {
         !loopback && self.to.is_some_and(|to| to.is_ipv4() == self.address.is_ipv4())
     }
 
+    /// Whether packet filters lead to the container, but for `::1`; otherwise netd serves it, and the host's rules for what comes in decide
+    /// who gets there.
+    pub(super) fn is_led(&self, how: How) -> bool {
+        self.is_for_filters() && !how.alone && (!how.respect || self.address.is_loopback())
+    }
+
     /// As netd knows it: held there, and served where packet filters cannot do it or, with `respect`, are not to.
     pub(super) fn relay(&self, how: How) -> Option<relay::Port> {
         let (protocol, to) = (self.protocol()?, self.to?);
@@ -73,7 +79,7 @@ pub(super) struct How {
     pub alone: bool,
 }
 
-fn protocol(text: &str) -> Option<Protocol> {
+pub(super) fn protocol(text: &str) -> Option<Protocol> {
     match text {
         "" | "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
@@ -83,7 +89,7 @@ fn protocol(text: &str) -> Option<Protocol> {
 }
 
 /// `80/tcp`, as the API has it.
-fn parse(key: &str) -> Result<(Protocol, u16)> {
+pub(super) fn parse(key: &str) -> Result<(Protocol, u16)> {
     let (number, name) = key.split_once('/').unwrap_or((key, "tcp"));
     let wrong = || Error::invalid(format!("invalid port specification: {key:?}"));
     let number = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
@@ -126,7 +132,7 @@ pub(crate) fn wishes(host: &HostConfig, config: &Config) -> Result<Vec<Wish>> {
     Ok(wishes)
 }
 
-fn address(text: &str) -> Result<Option<IpAddr>> {
+pub(super) fn address(text: &str) -> Result<Option<IpAddr>> {
     let text = text.trim_start_matches('[').trim_end_matches(']');
     if text.is_empty() {
         return Ok(None);
@@ -134,7 +140,7 @@ fn address(text: &str) -> Result<Option<IpAddr>> {
     text.parse().map(Some).map_err(|_| Error::invalid(format!("invalid IP address: {text}")))
 }
 
-fn range(text: &str) -> Result<Option<std::ops::RangeInclusive<u16>>> {
+pub(super) fn range(text: &str) -> Result<Option<std::ops::RangeInclusive<u16>>> {
     if matches!(text, "" | "0") {
         return Ok(None);
     }

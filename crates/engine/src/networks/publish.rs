@@ -18,7 +18,7 @@ use super::{Networks, Outlet};
 use crate::error::{Error, Result};
 
 impl Networks {
-    fn filter_state(&self) -> MutexGuard<'_, Filter> {
+    pub(super) fn filter_state(&self) -> MutexGuard<'_, Filter> {
         self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -35,13 +35,19 @@ impl Networks {
         self.tell_all(&mut filter)
     }
 
+    /// Has firewalld told of our bridges, if it is there or comes.
+    pub(super) fn listen_to_firewalld(&self) {
+        let networks = self.filter_state().networks();
+        self.firewalld.begin(networks);
+    }
+
     /// Tells everything again, if anything was told before.
     pub(crate) fn filter_again(&self) -> Result<()> {
         let mut filter = self.filter_state();
         if filter.is_told() { self.tell_all(&mut filter) } else { Ok(()) }
     }
 
-    fn tell_all(&self, filter: &mut Filter) -> Result<()> {
+    pub(super) fn tell_all(&self, filter: &mut Filter) -> Result<()> {
         let networks: Vec<Network> = self
             .state()
             .values()
@@ -84,8 +90,21 @@ impl Networks {
     }
 
     /// Who serves published ports.
-    fn how(&self) -> How {
+    pub(super) fn how(&self) -> How {
         How { respect: self.respect, alone: self.settings.no_filters || outside::is_used() }
+    }
+
+    /// Finds and holds ports of the host, as the network of `endpoint` has them.
+    pub(super) fn hold_ports(
+        &self,
+        wishes: &[Wish],
+        endpoint: &Endpoint,
+    ) -> Result<Vec<(Published, Option<OwnedFd>)>, Refused> {
+        let record = self.state().get(&endpoint.network).map(|live| Arc::clone(&live.record));
+        let routed = [false, true]
+            .map(|v6| record.as_ref().is_some_and(|r| r.gateway_mode(v6) == GatewayMode::Routed));
+        let wishes = ports::bound(wishes, record.and_then(|record| record.binding()));
+        ports::hold(&wishes, endpoint, self.how(), routed)
     }
 
     /// Finds ports of the host for a container, and has them lead to it.
@@ -95,12 +114,9 @@ impl Networks {
         wishes: &[Wish],
         endpoint: &Endpoint,
     ) -> Result<Vec<Published>> {
-        let record = self.state().get(&endpoint.network).map(|live| Arc::clone(&live.record));
-        let routed = [false, true]
-            .map(|v6| record.as_ref().is_some_and(|r| r.gateway_mode(v6) == GatewayMode::Routed));
-        let wishes = ports::bound(wishes, record.and_then(|record| record.binding()));
         let how = self.how();
-        let held = ports::hold(&wishes, endpoint, how, routed)
+        let held = self
+            .hold_ports(wishes, endpoint)
             .map_err(|refused| self.cannot_publish(container, endpoint, refused))?;
         let (published, outlet) = Outlet::of(held, how);
         let rules = outlet.rules.clone();
@@ -123,7 +139,7 @@ impl Networks {
     }
 
     /// In Docker's words, which differ by whether it is a container that has the port.
-    fn cannot_publish(&self, container: &str, endpoint: &Endpoint, refused: Refused) -> Error {
+    pub(super) fn cannot_publish(&self, container: &str, endpoint: &Endpoint, refused: Refused) -> Error {
         let error = match refused {
             Refused::Invalid(text) => return Error::invalid(text),
             Refused::Port(error) => error,

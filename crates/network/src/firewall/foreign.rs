@@ -1,10 +1,15 @@
 //! Chains of others.
 
+mod walk;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
 use sys::netlink::{DUMP, Socket, attributes};
+
+pub use walk::{Fate, Packet};
+use walk::{Rule, Rules};
 
 use super::nft::batch::{self, NFPROTO_INET};
 use super::{attribute, number, table, text};
@@ -47,7 +52,17 @@ pub fn read_chain(message: &[u8]) -> Option<Chain> {
     })
 }
 
-/// A chain of somebody else's that drops what no rule of its own accepts, of all that the host passes on.
+/// Who made a chain, as far as it concerns how one has it let packets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Ufw,
+    Firewalld,
+    Docker,
+    Iptables,
+    Other,
+}
+
+/// A chain of somebody else's that what the host passes on comes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignChain {
     /// `ip`, `ip6` or `inet`.
@@ -56,6 +71,9 @@ pub struct ForeignChain {
     pub table: String,
     /// Its name.
     pub chain: String,
+    /// Whether it drops what none of its rules is about.
+    pub drops: bool,
+    maker: Maker,
 }
 
 impl fmt::Display for ForeignChain {
@@ -65,71 +83,126 @@ impl fmt::Display for ForeignChain {
 }
 
 impl ForeignChain {
-    /// The commands by which the host's administrator has it let through what goes into and comes out of the network with `bridge`, until
-    /// whoever made the chain makes it again.
+    /// By what it drops, in words.
+    pub fn why(&self) -> &'static str {
+        if self.drops { "policy drop" } else { "by a rule" }
+    }
+
+    /// The commands by which the host's administrator has it let through what goes into the network with `bridge` and comes out of it,
+    /// by means of whoever made the chain. Those by `nft` and `iptables` hold until that is loaded anew.
     pub fn allow(&self, bridge: &str) -> [String; 2] {
-        ["iifname", "oifname"].map(|device| format!("nft insert rule {self} {device} \"{bridge}\" accept"))
-    }
-}
-
-/// Finds those that drop: by their policy, or by a last rule that is about all packets.
-pub fn drops(socket: &Socket) -> io::Result<Vec<ForeignChain>> {
-    let mut chains = Vec::new();
-    socket.ask(super::chains(), |kind, message| {
-        let about = batch::kind_of(kind) == Some(batch::NEWCHAIN);
-        chains.extend(read_chain(message).filter(|_| about));
-        Ok(())
-    })?;
-    chains.retain(|chain| chain.hook == Some(table::FORWARD) && chain.table != table::TABLE);
-    let mut last = BTreeMap::new();
-    if chains.iter().any(|chain| chain.policy != Some(DROP)) {
-        socket.ask(batch::message(batch::GETRULE, DUMP, 0), |kind, message| {
-            if batch::kind_of(kind) == Some(batch::NEWRULE)
-                && let Some((chain, drops)) = read_rule(message)
-            {
-                last.insert(chain, drops);
+        let iptables = if self.family == "ip6" { "ip6tables" } else { "iptables" };
+        match self.maker {
+            Maker::Ufw => ["out", "in"].map(|way| format!("ufw route allow {way} on {bridge}")),
+            Maker::Firewalld => ["--permanent ", ""]
+                .map(|kept| format!("firewall-cmd {kept}--zone=trusted --change-interface={bridge}")),
+            Maker::Docker => {
+                ["o", "i"].map(|way| format!("{iptables} -I DOCKER-USER -{way} {bridge} -j ACCEPT"))
             }
-            Ok(())
-        })?;
-    }
-    let drops = |chain: &Chain| {
-        let key = (chain.family, chain.table.clone(), chain.name.clone());
-        chain.policy == Some(DROP) || last.get(&key) == Some(&true)
-    };
-    let found = chains.iter().filter(|chain| drops(chain)).filter_map(|chain| {
-        let family = match chain.family {
-            NFPROTO_INET => "inet",
-            NFPROTO_IPV4 => "ip",
-            NFPROTO_IPV6 => "ip6",
-            // Those of bridges and devices are about something else.
-            _ => return None,
-        };
-        Some(ForeignChain { family, table: chain.table.clone(), chain: chain.name.clone() })
-    });
-    Ok(found.collect())
-}
-
-/// Of which chain (family, table, name) a rule is, and whether it drops or rejects all that comes to it.
-fn read_rule(message: &[u8]) -> Option<((u8, String, String), bool)> {
-    let find = |kind| attribute(message, kind);
-    let chain = (*message.first()?, text(find(batch::NFTA_RULE_TABLE)?), text(find(batch::NFTA_RULE_CHAIN)?));
-    let expressions = find(batch::NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-    let mut drops = false;
-    for (_, expression) in attributes(expressions) {
-        let part = |wanted| attributes(expression).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-        // NFTA_EXPR_NAME, NFTA_EXPR_DATA.
-        match part(1).map(text).as_deref() {
-            Some("counter" | "log") => {}
-            Some("reject") => drops = true,
-            Some("immediate") => drops = part(2).and_then(verdict) == Some(DROP),
-            _ => return Some((chain, false)),
+            Maker::Iptables => {
+                ["o", "i"].map(|way| format!("{iptables} -I {} -{way} {bridge} -j ACCEPT", self.chain))
+            }
+            Maker::Other => ["oifname", "iifname"]
+                .map(|device| format!("nft insert rule {self} {device} \"{bridge}\" accept")),
         }
     }
-    Some((chain, drops))
 }
 
-/// The verdict that an `immediate` gives: NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE.
-fn verdict(immediate: &[u8]) -> Option<u32> {
-    let find = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    number(find(find(find(immediate, 2)?, 2)?, 1)?)
+/// The chains of others that what the host passes on comes by, as they are at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Foreign {
+    chains: Vec<(ForeignChain, Rules)>,
+}
+
+impl Foreign {
+    /// Reads them.
+    pub(super) fn read(socket: &Socket) -> io::Result<Self> {
+        let mut chains = Vec::new();
+        socket.ask(super::chains(), |kind, message| {
+            let about = batch::kind_of(kind) == Some(batch::NEWCHAIN);
+            chains.extend(read_chain(message).filter(|_| about));
+            Ok(())
+        })?;
+        chains.retain(|chain| chain.hook == Some(table::FORWARD) && chain.table != table::TABLE);
+        let mut foreign = Self::default();
+        let mut read: BTreeMap<(u8, String), Rules> = BTreeMap::new();
+        for chain in chains {
+            let family = match chain.family {
+                NFPROTO_INET => "inet",
+                NFPROTO_IPV4 => "ip",
+                NFPROTO_IPV6 => "ip6",
+                // Those of bridges and devices are about something else.
+                _ => continue,
+            };
+            let key = (chain.family, chain.table.clone());
+            if !read.contains_key(&key) {
+                read.insert(key.clone(), rules(socket, &key)?);
+            }
+            let rules = read.get(&key).cloned().unwrap_or_default();
+            let drops = chain.policy == Some(DROP);
+            let maker = maker(family, &chain, &rules);
+            let chain = ForeignChain { family, table: chain.table, chain: chain.name, drops, maker };
+            foreign.chains.push((chain, rules));
+        }
+        Ok(foreign)
+    }
+
+    /// What becomes of a packet, and by which chain: the one that is the hardest on it. `None` where there is none.
+    pub fn fate(&self, packet: &Packet<'_>) -> Option<(Fate, &ForeignChain)> {
+        let meant = |chain: &ForeignChain| match chain.family {
+            "ip" => !packet.v6,
+            "ip6" => packet.v6,
+            _ => true,
+        };
+        let rank = |fate: Fate| match fate {
+            Fate::Passes => 0,
+            Fate::Depends => 1,
+            Fate::Drops => 2,
+        };
+        let all = self.chains.iter().filter(|(chain, _)| meant(chain));
+        all.map(|(chain, rules)| (walk::fate(rules, &chain.chain, chain.drops, packet), chain))
+            .reduce(|one, other| if rank(other.0) > rank(one.0) { other } else { one })
+    }
+
+    /// Those that drop a packet for certain.
+    pub fn drops(&self, packet: &Packet<'_>) -> Vec<&ForeignChain> {
+        let meant = |chain: &ForeignChain| match chain.family {
+            "ip" => !packet.v6,
+            "ip6" => packet.v6,
+            _ => true,
+        };
+        let all = self.chains.iter().filter(|(chain, _)| meant(chain));
+        all.filter(|(chain, rules)| walk::fate(rules, &chain.chain, chain.drops, packet) == Fate::Drops)
+            .map(|(chain, _)| chain)
+            .collect()
+    }
+}
+
+/// The rules of a table.
+fn rules(socket: &Socket, (family, table): &(u8, String)) -> io::Result<Rules> {
+    let mut question = batch::message(batch::GETRULE, DUMP, *family);
+    question.put_text(batch::NFTA_RULE_TABLE, table);
+    let mut rules = Rules::new();
+    socket.ask(question, |kind, message| {
+        if batch::kind_of(kind) == Some(batch::NEWRULE)
+            && let Some(((its, of, chain), rule)) = walk::read_rule(message)
+            && (its, &of) == (*family, table)
+        {
+            rules.entry(chain).or_default().push(rule);
+        }
+        Ok(())
+    })?;
+    Ok(rules)
+}
+
+fn maker(family: &str, chain: &Chain, rules: &Rules) -> Maker {
+    let own: &[Rule] = rules.get(&chain.name).map_or(&[], Vec::as_slice);
+    let leads = |wanted: &str| walk::leads_to(own).any(|name| name.starts_with(wanted));
+    match (family, chain.table.as_str(), chain.name.as_str()) {
+        ("ip" | "ip6", "filter", "FORWARD") if leads("ufw") => Maker::Ufw,
+        ("ip" | "ip6", "filter", "FORWARD") if leads("DOCKER-USER") => Maker::Docker,
+        ("ip" | "ip6", "filter", "FORWARD") => Maker::Iptables,
+        (_, "firewalld", _) => Maker::Firewalld,
+        _ => Maker::Other,
+    }
 }

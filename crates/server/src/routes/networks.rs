@@ -13,6 +13,12 @@ pub(crate) async fn list(call: Call) -> Answer {
     versions::json_list(call.version, Resource::Network, &call.engine.networks().list(&filters).await?)
 }
 
+/// Of this engine alone.
+pub(crate) async fn ports(call: Call) -> Answer {
+    let filters = call.query.filters()?;
+    Reply::json(&call.engine.networks().ports(&filters).await?)
+}
+
 pub(crate) async fn inspect(call: Call, id: &str) -> Answer {
     versions::json(call.version, Resource::Network, &call.engine.networks().inspect(id).await?)
 }

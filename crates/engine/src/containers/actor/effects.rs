@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::container::UpdateRequest;
+use api::container::{HostConfig, UpdateRequest};
 use tokio::time::Instant;
 
 use shim::wire::Target;
@@ -195,6 +195,19 @@ impl Actor {
         Ok(())
     }
 
+    /// Sets the limits on the processes, if there are any.
+    async fn limit(&self, host: &HostConfig) -> Result<()> {
+        if self.machine.life.pid().is_none() {
+            return Ok(());
+        }
+        let (cgroup, wanted) = (self.context.cgroup(&self.record), host.clone());
+        let context = Arc::clone(&self.context);
+        blocking::run("change limits", move || {
+            update::apply(&cgroup, &crate::plan::limits(&wanted, &context.host)?)
+        })
+        .await
+    }
+
     pub(super) async fn update(&mut self, body: &UpdateRequest) -> Result<()> {
         let mut host = self.record.host.clone();
         if !body.restart_policy.name.is_empty() {
@@ -209,19 +222,40 @@ impl Actor {
         }
         update::merge(&mut host.resources, &body.resources);
         refuse::limits(&host.resources, self.context.host.cpus)?;
-        if self.machine.life.pid().is_some() {
-            let (cgroup, wanted) = (self.context.cgroup(&self.record), host.clone());
-            let context = Arc::clone(&self.context);
-            blocking::run("change limits", move || {
-                update::apply(&cgroup, &crate::plan::limits(&wanted, &context.host)?)
-            })
-            .await?;
-        }
-        let old = std::mem::replace(&mut self.record.host, host);
-        if let Err(error) = self.persist().await {
-            self.record.host = old;
+        let changes = body.corten.clone().unwrap_or_default();
+        let attachments = self.plan_rates(&changes)?;
+        let limits = attachments.is_some();
+        let ports = self.reserve_ports(&mut host, &changes).await?;
+        if let Err(error) = self.limit(&host).await {
+            self.give_up_ports(ports).await;
             return Err(error);
         }
+        let attachments = attachments.unwrap_or_else(|| self.record.attachments.clone());
+        let old = (
+            std::mem::replace(&mut self.record.host, host),
+            std::mem::replace(&mut self.record.attachments, attachments),
+        );
+        if let Err(error) = self.persist().await {
+            (self.record.host, self.record.attachments) = old;
+            self.give_up_ports(ports).await;
+            return Err(error);
+        }
+        let mut done = if limits { self.limit_rates().await } else { Ok(()) };
+        match done {
+            Ok(()) => done = self.switch_ports(ports).await,
+            Err(_) => self.give_up_ports(ports).await,
+        }
+        if let Err(error) = done {
+            (self.record.host, self.record.attachments) = old;
+            // What went wrong before explains more.
+            let _ = self.persist().await;
+            if limits {
+                self.limit_rates_again().await;
+            }
+            return Err(error);
+        }
+        // With the places that it has now.
+        self.show();
         self.machine.rules = self.record.rules();
         self.context.tell(&self.record, "update", BTreeMap::new());
         Ok(())

@@ -237,7 +237,7 @@ impl Actor {
     }
 
     /// Notes for the next daemon where it is connected now.
-    async fn note_places(&self) -> Result<()> {
+    pub(super) async fn note_places(&self) -> Result<()> {
         let (paths, places) = (self.paths.clone(), self.record.places.clone());
         blocking::run("note a container's networks", move || start::note_places(&paths, &places)).await
     }
