@@ -38,6 +38,10 @@ pub const FOR_TESTS: &[Need] = &[
     need("/usr/sbin/dockerd", "docker.io"),
     need("ip", "iproute2"),
     need("nft", "nftables"),
+    need("iptables-nft", "iptables"),
+    need("iperf3", "iperf3"),
+    need("dbus-daemon", "dbus"),
+    need("/usr/sbin/firewalld", "firewalld"),
     need("curl", "curl"),
     need("/usr/bin/pasta", "passt"),
 ];

@@ -12,6 +12,9 @@ use kit::fixtures::{Entry, Image, Layer, Packing, busybox};
 use kit::{Cmd, Host, binary, wait_for};
 use serde_json::json;
 
+#[path = "attack/networks.rs"]
+mod networks;
+
 /// A folder on the host that no container may read, change or add to.
 struct Canary {
     path: PathBuf,

@@ -21,6 +21,8 @@ pub struct Host {
     socket: PathBuf,
     /// The network namespace of the daemon's own, if it has one.
     namespace: Option<fs::File>,
+    /// Where the daemon finds a system bus: not the machine's.
+    bus: PathBuf,
 }
 
 /// Which command line drives the engine.
@@ -204,7 +206,8 @@ impl Host {
         fs::create_dir(directory.path().join("config")).expect("mkdir");
         let socket = directory.path().join("corten.sock");
         let flags = flags.iter().map(ToString::to_string).collect();
-        Self { directory, flags, daemon: None, socket, namespace: None }
+        let bus = directory.path().join("bus");
+        Self { directory, flags, daemon: None, socket, namespace: None, bus }
     }
 
     /// A host whose engine runs in a network namespace of its own and has the image `busybox`: what a test makes there meets nobody else's.
@@ -227,6 +230,12 @@ impl Host {
     #[must_use]
     pub fn root(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The socket at which the daemon looks for a system bus: nobody is there, unless a test starts one.
+    #[must_use]
+    pub fn bus(&self) -> PathBuf {
+        self.bus.clone()
     }
 
     /// The engine's durable state.
@@ -326,6 +335,7 @@ impl Host {
         let mut child = command
             .args(self.daemon_args())
             .env("RUST_BACKTRACE", "1")
+            .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", self.bus.display()))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("dup"))
