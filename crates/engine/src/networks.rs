@@ -200,10 +200,8 @@ impl Networks {
             self.settings.default_network(before.as_deref(), names::new_id()?, &self.defaults, &taken)?;
         match before {
             Some(before) if *before == wanted => Ok(()),
-            Some(before) => {
-                self.forget(&before)?;
-                self.keep(wanted)
-            }
+            // Over what was there, in one step: containers know it by its id.
+            Some(_) => self.write(wanted, true),
             None => self.keep(wanted),
         }
     }
@@ -242,10 +240,15 @@ impl Networks {
     }
 
     fn keep(&self, record: Record) -> Result<()> {
+        self.write(record, false)
+    }
+
+    /// Writes a record, `over` one that is there or where none is.
+    fn write(&self, record: Record, over: bool) -> Result<()> {
         let json = serde_json::to_vec(&record)
             .map_err(|e| Error::system(format!("cannot write network {}", record.name)).with_source(e))?;
         let new = NewRecord { kind: NETWORK, id: &record.id, name: Some(&record.name), json: &json };
-        self.store.transaction(|tx| tx.insert_record(&new))?;
+        self.store.transaction(|tx| if over { tx.put_record(&new) } else { tx.insert_record(&new) })?;
         self.state().insert(record.id.clone(), Live::of(record)?);
         Ok(())
     }
