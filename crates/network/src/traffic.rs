@@ -312,6 +312,7 @@ mod tests {
             gateways: vec![],
             mtu: None,
             isolated: false,
+            sysctls: Vec::new(),
         };
         bridge::connect(host.route(), index, &inside, &endpoint).unwrap();
         Some((host, inside))

@@ -87,7 +87,7 @@ struct Firewalld {
 impl Firewalld {
     fn start(host: &Host) -> Option<Self> {
         let path = host.root().join("firewalld");
-        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(&path).expect("a directory");
         let config = path.join("bus.conf");
         let rules = "<allow user=\"*\"/><allow own=\"*\"/><allow send_type=\"method_call\"/><allow send_destination=\"*\"/>";
         let text = format!(
@@ -95,7 +95,7 @@ impl Firewalld {
              <policy context=\"default\">{rules}<allow receive_sender=\"*\"/></policy></busconfig>",
             host.bus().display()
         );
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, text).expect("a file");
         if !std::path::Path::new("/usr/sbin/firewalld").exists() {
             kit::skip("firewalld", "it is not installed");
             return None;

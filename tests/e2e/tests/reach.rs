@@ -2,10 +2,13 @@
 
 use kit::{Cmd, Host, wait_for};
 
+/// Runs a program at a place.
+type Run<'a> = dyn Fn(&[&str]) -> Cmd + Sync + 'a;
+
 /// A place that things are reached from.
 struct From<'a> {
     name: &'a str,
-    run: Box<dyn Fn(&[&str]) -> Cmd + Sync + 'a>,
+    run: Box<Run<'a>>,
 }
 
 /// A container that serves its name at port 80, by both families.
