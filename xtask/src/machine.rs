@@ -44,6 +44,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("/usr/sbin/firewalld", "firewalld"),
     need("curl", "curl"),
     need("/usr/bin/pasta", "passt"),
+    need("/usr/sbin/ufw", "ufw"),
 ];
 
 /// What the emulated machine needs.

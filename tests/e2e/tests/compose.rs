@@ -44,10 +44,10 @@ fn host(project: &str, make: impl Fn() -> Host) -> Option<(Host, PathBuf)> {
     };
     let host = make();
     let plugins = host.root().join("config/cli-plugins");
-    std::fs::create_dir_all(&plugins).unwrap();
-    std::os::unix::fs::symlink(&program, plugins.join("docker-compose")).unwrap();
+    std::fs::create_dir_all(&plugins).expect("write the project");
+    std::os::unix::fs::symlink(&program, plugins.join("docker-compose")).expect("write the project");
     let file = host.root().join("compose.yaml");
-    std::fs::write(&file, project).unwrap();
+    std::fs::write(&file, project).expect("write the project");
     Some((host, file))
 }
 

@@ -1,5 +1,6 @@
 //! An ordinary user's own daemon, connected with the host's network by pasta.
 
+use std::mem::ManuallyDrop;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -31,21 +32,24 @@ struct User {
 
 impl User {
     fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("ctu").tempdir().unwrap();
-        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
-        let write = |name: &str, text: String| std::fs::write(root.path().join(name), text).unwrap();
+        let root = tempfile::Builder::new().prefix("ctu").tempdir().expect("a user on a host");
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("a user on a host");
+        let passwd = std::fs::read_to_string("/etc/passwd").expect("a user on a host");
+        let write = |name: &str, text: String| {
+            std::fs::write(root.path().join(name), text).expect("a user on a host");
+        };
         write("passwd", format!("{passwd}{NAME}:x:{USER}:{USER}::/:/bin/sh\n"));
         for name in ["subuid", "subgid"] {
             write(name, format!("{NAME}:500000:65536\n"));
         }
         for name in ["home", "run"] {
             let path = root.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            std::os::unix::fs::chown(&path, Some(USER), Some(USER)).unwrap();
+            std::fs::create_dir(&path).expect("a user on a host");
+            std::os::unix::fs::chown(&path, Some(USER), Some(USER)).expect("a user on a host");
         }
         // Where a build lies nobody else may look.
-        std::fs::copy(kit::binary(), root.path().join("corten")).unwrap();
+        std::fs::copy(kit::binary(), root.path().join("corten")).expect("a user on a host");
         let host = Neighbour::alone();
         let neighbour = Neighbour::of(&host.namespace(), "192.0.2");
         host.program("ip", ["route", "add", "default", "via", "192.0.2.2"]).ok();
@@ -76,15 +80,19 @@ impl User {
     }
 
     fn daemon(&self, registry: &str) -> Daemon {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .expect("a user on a host");
         let args = self.args(None, &["daemon", "-D", "--insecure-registry", registry]);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = self.host.command(&args);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut child = command.spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a user on a host")).stderr(log);
+        let mut child = command.spawn().expect("a user on a host");
         wait_for("the daemon's socket", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("{status}: {}", std::fs::read_to_string(self.path("log")).unwrap());
+            if let Some(status) = child.try_wait().expect("a user on a host") {
+                panic!("{status}: {}", std::fs::read_to_string(self.path("log")).expect("a user on a host"));
             }
             std::os::unix::net::UnixStream::connect(self.path("run/corten/corten.sock")).ok()
         });
@@ -93,7 +101,7 @@ impl User {
 
     fn corten(&self, args: &[&str]) -> Cmd {
         let args = self.args(None, args);
-        let (program, rest) = args.split_first().unwrap();
+        let (program, rest) = args.split_first().expect("a user on a host");
         self.host.program(program, rest)
     }
 }
@@ -124,10 +132,10 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
     }
     let user = User::new();
     let image = fixtures::busybox();
-    let served = user.neighbour.inside(|| Served::at(Ipv4Addr::new(192, 0, 2, 2), &[("fixture", &image)]));
+    let address = Ipv4Addr::new(192, 0, 2, 2);
+    // It is in another network namespace than this thread, and has to be ended there.
+    let served = ManuallyDrop::new(user.neighbour.inside(|| Served::at(address, &[("fixture", &image)])));
     let registry = served.host();
-    // It is in another network namespace than this thread, and ends with the process.
-    std::mem::forget(served);
     let daemon = user.daemon(&registry);
     let name = format!("{registry}/fixture:latest");
     user.corten(&["pull", "-q", &name]).ok();
@@ -214,6 +222,7 @@ fn an_ordinary_user_has_containers_on_networks_and_publishes_ports() {
     // The port is to be had again at once.
     user.corten(&["run", "--rm", "-p", "8080:80", "busybox", "true"]).ok();
     drop(daemon);
+    user.neighbour.inside(|| drop(ManuallyDrop::into_inner(served)));
 }
 
 #[test]
