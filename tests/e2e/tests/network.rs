@@ -310,6 +310,8 @@ fn networks_are_there_when_the_daemon_is_and_looked_after() {
     host.start_daemon();
     let shown = host.program("ip", ["-o", "addr", "show", &device]).ok();
     assert!(shown.contains("10.78.0.1/24") && shown.contains("inet6 fd"), "{shown}");
+    // With an address for neighbours at once: the kernel's own is not used for a second or two, nor is anybody found meanwhile.
+    assert!(shown.lines().any(|line| line.contains("fe80::1/64") && !line.contains("tentative")), "{shown}");
     // What the daemon before told is looked after by this one.
     host.program("nft", ["flush", "ruleset"]).ok();
     wait_for("the packet filters", || {

@@ -26,6 +26,9 @@ use crate::containers::lender;
 use crate::error::{Error, Result};
 use crate::names;
 
+/// A bridge's own address for its neighbours, as Docker's.
+const LINK_LOCAL: ipnet::IpNet =
+    ipnet::IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64));
 /// What is to be made is there.
 const EEXIST: i32 = 17;
 
@@ -366,12 +369,12 @@ pub(super) fn ensure(host: &Socket, record: &Record) -> Result<u32> {
             .filter(|_| !inhibited)
             .map(|gateway| ipnet::IpNet::new_assert(gateway, pool.subnet.prefix_len()))
     };
-    let device = Bridge {
-        name: record.device(),
-        mac: local_mac(&record.id),
-        mtu: record.mtu(),
-        addresses: record.pools.iter().filter_map(with_prefix).collect(),
-    };
+    let mut addresses: Vec<ipnet::IpNet> = record.pools.iter().filter_map(with_prefix).collect();
+    if addresses.iter().any(|net| net.addr().is_ipv6()) {
+        // The kernel looks for a second for others that have the one it makes, and asks for no neighbour meanwhile.
+        addresses.push(LINK_LOCAL);
+    }
+    let device = Bridge { name: record.device(), mac: local_mac(&record.id), mtu: record.mtu(), addresses };
     bridge::ensure(host, &device).map_err(kernel)
 }
 
