@@ -39,6 +39,8 @@ pub(super) const HOLD: &str = "rootless-hold";
 const TUN: &str = "/dev/net/tun";
 /// Who keeps the namespaces: a process id and when it was started, in the kernel's ticks.
 const HOLDER: &str = "namespaces";
+/// Held while they are looked for or made.
+const LOCK: &str = "namespaces.lock";
 /// Where pasta answers questions for names with the host's own servers, be they on its loopback or not (RFC 3927 keeps it off every network).
 const RESOLVER: &str = "169.254.1.1";
 /// pasta takes milliseconds; it says nothing when it is done.
@@ -112,10 +114,14 @@ pub(super) fn enter(exec_root: &Path) -> Result<(), Error> {
         .spawn()
         .map_err(failed("start what opens ports of the host"))?;
     engine::networks::host_ports::hold_by(here);
+    // Two that start at once have the same namespaces.
+    let lock = fs::File::create(exec_root.join(LOCK)).map_err(failed("make a lock"))?;
+    lock.lock().map_err(failed("wait for another start of the daemon"))?;
     let holder = match find(exec_root) {
         Some(pid) => pid,
         None => make(exec_root)?,
     };
+    drop(lock);
     let pidfd = sys::process::pidfd(holder).map_err(failed("find who keeps the namespaces"))?;
     sys::namespace::join(pidfd, USER | MOUNT | NETWORK).map_err(failed("join the user's namespaces"))?;
     sys::process::set_groups(&[]).map_err(failed("drop groups"))
