@@ -29,7 +29,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::container::{HostConfig, NetworkingConfig};
-use api::network::{CreateRequest, CreateResponse, EndpointSettings, Inspect, Network, PruneReport};
+use api::network::{
+    CreateRequest, CreateResponse, EndpointIpamConfig, EndpointSettings, Inspect, Network, PruneReport,
+};
 use api::reach::ReachedPort;
 use api::{Filters, timestamp};
 use network::bridge;
@@ -295,13 +297,17 @@ impl Networks {
     }
 
     fn remove_blocking(&self, name: &str) -> Result<()> {
+        // The subnet is another's to have from the moment that the record is gone, and what is told of it must be taken back before.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let record = self.find(name)?;
         if record.is_default() {
             return Err(predefined(&record.name));
         }
         self.check_unused(&record)?;
         let live = self.take_out(&record)?;
-        let removed = join::remove(&record)
+        let removed = self
+            .leave_device(&record)
+            .and_then(|others| if others { Ok(()) } else { join::remove(&record) })
             .and_then(|()| Ok(self.store.transaction(|tx| tx.delete_record(NETWORK, &record.id))?));
         if let Err(error) = removed {
             self.state().insert(record.id.clone(), live);
@@ -317,6 +323,26 @@ impl Networks {
         }
         self.tell(&record, "destroy", None);
         Ok(())
+    }
+
+    /// Has another network on the same device of the host's remove it later, if it was made for the first; whether there is one.
+    fn leave_device(&self, record: &Record) -> Result<bool> {
+        if record.is_bridge() || record.config_only || !record.made {
+            return Ok(false);
+        }
+        let mut state = self.state();
+        let same = |live: &&mut Live| {
+            let other = &live.record;
+            !other.is_bridge() && !other.config_only && other.device() == record.device()
+        };
+        let Some(heir) = state.values_mut().find(same) else { return Ok(false) };
+        let changed = Record { made: true, ..Record::clone(&heir.record) };
+        let json = serde_json::to_vec(&changed)
+            .map_err(|e| Error::system(format!("cannot write network {}", changed.name)).with_source(e))?;
+        let row = NewRecord { kind: NETWORK, id: &changed.id, name: Some(&changed.name), json: &json };
+        self.store.transaction(|tx| tx.put_record(&row))?;
+        heir.record = Arc::new(changed);
+        Ok(true)
     }
 
     /// Takes a network out of those that containers can join, unless one is on it.
@@ -400,12 +426,13 @@ impl Networks {
         let asked: Vec<(&String, &EndpointSettings)> =
             networking.iter().flat_map(|networking| &networking.endpoints_config).collect();
         if plain_id(&mode).is_some() || mode.starts_with("container:") {
-            return match asked.iter().find(|(name, _)| **name != mode && *name != DEFAULT) {
-                Some((name, _)) => Err(Error::invalid(format!(
+            if let Some((name, _)) = asked.iter().find(|(name, _)| **name != mode && *name != DEFAULT) {
+                return Err(Error::invalid(format!(
                     "container cannot be connected to network {name} and to {mode} at once"
-                ))),
-                None => Ok(Vec::new()),
-            };
+                )));
+            }
+            asked.iter().try_for_each(|(_, settings)| check_plain(&mode, settings))?;
+            return Ok(Vec::new());
         }
         let first = self.named(&mode)?;
         let mut all: Vec<Attachment> = Vec::new();
@@ -472,6 +499,22 @@ impl Networks {
                 self.tell(&record, action, Some(container));
             }
         }
+    }
+}
+
+/// Refuses what is asked of a network that is none, or another container's: there is nothing that it could be done to.
+fn check_plain(mode: &str, settings: &EndpointSettings) -> Result<()> {
+    let address =
+        settings.ipam_config.as_ref().is_some_and(|config| *config != EndpointIpamConfig::default());
+    let wrong = [
+        (!settings.mac_address.is_empty(), "conflicting options: mac-address and the network mode"),
+        (address, "user specified IP address is supported on user defined networks only"),
+        (!settings.driver_opts.is_empty(), "options of endpoints are supported on networks only"),
+        (settings.gw_priority != 0, "a priority of the gateway is supported on networks only"),
+    ];
+    match wrong.iter().find(|(is, _)| *is) {
+        Some((_, text)) => Err(Error::invalid(format!("{text} (network mode {mode})"))),
+        None => Ok(()),
     }
 }
 

@@ -345,3 +345,48 @@ fn files_in_a_container_follow_its_networks() {
         host.cli(cli, ["network", "rm", "web"]).ok();
     }
 }
+
+#[test]
+fn a_network_that_comes_as_another_goes_keeps_its_way_out() {
+    let host = Host::apart();
+    host.corten(["run", "--rm", "busybox", "true"]).ok();
+    for turn in 0..8 {
+        let (old, new) = (format!("n{turn}"), format!("n{}", turn + 1));
+        if turn == 0 {
+            host.corten(["network", "create", "--subnet", "10.77.0.0/24", &old]).ok();
+        }
+        // The same subnet, as soon as it is to be had.
+        std::thread::scope(|scope| {
+            scope.spawn(|| host.corten(["network", "rm", &old]).ok());
+            wait_for("the subnet", || {
+                (host.corten(["network", "create", "--subnet", "10.77.0.0/24", &new]).run().code == 0)
+                    .then_some(())
+            });
+        });
+        let rules = host.program("nft", ["list", "set", "inet", "corten", "masquerade4"]).ok();
+        assert!(rules.contains("10.77.0.0/24"), "{turn}: {rules}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_to_no_network_is_refused() {
+    let host = Host::apart();
+    host.corten(["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();
+    for cli in CLIS {
+        let mac = ["--mac-address", "02:42:0a:00:00:09"];
+        for mode in ["host", "none", "container:one"] {
+            let run = |more: [&str; 2]| {
+                host.cli(
+                    cli,
+                    ["run", "--rm", "--network", mode].iter().chain(&more).chain(&["busybox", "true"]),
+                )
+            };
+            run(mac).fails(125, "conflicting options: mac-address and the network mode");
+            run(["--ip", "10.1.2.3"]).fails(125, "");
+        }
+        let default = "com.docker.network.bridge.default_bridge=true";
+        host.cli(cli, ["network", "create", "-o", default, "evil"]).fails(1, "default network");
+    }
+    host.corten(["run", "--rm", "--network", "name=host,rate-in=1mbit", "busybox", "true"])
+        .fails(125, "options of endpoints");
+}

@@ -116,7 +116,8 @@ fn is_ours(path: &Path, made: &Path) -> bool {
         || content(path).ok().is_some_and(|text| content(made).ok() == Some(text))
 }
 
-fn content(path: &Path) -> Result<String> {
+/// A file that is mounted in a container, whose processes may have made of it what they like; a longer one than a person writes is left alone.
+pub(crate) fn content(path: &Path) -> Result<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let read =
@@ -130,7 +131,7 @@ fn content(path: &Path) -> Result<String> {
 }
 
 /// Writes over a file that is mounted in a container.
-fn change(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn change(path: &Path, text: &str) -> Result<()> {
     let write = || {
         let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
         file.write_all(text.as_bytes())?;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::containers::create::merge::environment;
+use crate::containers::files;
 use crate::containers::index::Index;
 use crate::containers::record::{Paths, Record};
 use crate::context::Context;
@@ -130,20 +130,13 @@ pub(crate) fn tell(context: &Context, record: &Record) {
 fn rewrite(paths: &Paths, link: &Link) -> Result<()> {
     let path = paths.hosts();
     let (names, addresses) = (link.names(), link.addresses());
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+    let text = files::content(&path)?;
     let kept = text.lines().filter(|line| line.split_once('\t').is_none_or(|(_, rest)| rest != names));
     let mut text: String = kept.map(|line| format!("{line}\n")).collect();
     for address in addresses {
         text.push_str(&format!("{address}\t{names}\n"));
     }
-    overwrite(&path, &text).map_err(|e| Error::io("write", &path, e))
-}
-
-fn overwrite(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)
+    files::change(&path, &text)
 }
 
 /// Another container, as one knows it.

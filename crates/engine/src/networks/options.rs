@@ -158,6 +158,11 @@ pub(super) fn check(driver: &str, options: &BTreeMap<String, String>, internal: 
             None => {}
         }
     }
+    if options.get(DEFAULT_BRIDGE).and_then(|text| truth(text)) == Some(true) {
+        return Err(Error::forbidden(format!(
+            "cannot create another default network: {DEFAULT_BRIDGE} is the daemon's own network's alone"
+        )));
+    }
     let isolated = |key: &&str| options.get(*key).is_some_and(|mode| mode == "isolated");
     if GATEWAY_MODE.iter().any(isolated) && !internal {
         return Err(Error::invalid("gateway mode 'isolated' can only be used for an internal network"));
@@ -235,7 +240,7 @@ impl Record {
 
     /// Whether it is the one that every engine has.
     pub(crate) fn is_default(&self) -> bool {
-        self.is(DEFAULT_BRIDGE, false)
+        self.name == BRIDGE && self.is(DEFAULT_BRIDGE, false)
     }
 
     /// Whether it is a bridge of the host.
