@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kit::fixtures::{Entry, Image, Layer, Packing};
-use kit::{Host, wait_for};
+use kit::{Host, Neighbour, wait_for};
 
 use super::measure::{median_ms, run};
 use super::peers::{Dockerd, IMAGE, Peer};
@@ -24,7 +24,9 @@ const MANY: usize = 500;
 /// How many of the first and of the last of them are looked at.
 const SAMPLE: usize = 21;
 /// For how long data flow, in seconds.
-const FLOW: &str = "3";
+const FLOW: &str = "1";
+/// How often each engine has its turn.
+const ROUNDS: usize = 7;
 /// How often one byte goes there and comes back.
 const TURNS: usize = 3000;
 /// Where a container answers each byte, and the port of the host that leads to it.
@@ -169,24 +171,23 @@ const WAYS: [Way; 5] = [
     },
 ];
 
-/// Throughput and latency.
-fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
-    let row = |what: String, promise, unit| Row { what, promise, unit, values: Vec::new() };
-    let mut flows: Vec<Row> =
-        WAYS.iter().map(|way| row(format!("iperf3, {}", way.what), "never below", "Gbit/s")).collect();
-    let mut turns: Vec<Row> = WAYS
-        .iter()
-        .map(|way| row(format!("one byte there and back, {}", way.what), "never above", "µs"))
-        .collect();
-    for peer in peers {
+/// An engine with containers, a neighbour and servers of the host.
+struct Running<'a> {
+    peer: &'a Peer,
+    neighbour: Neighbour,
+    places: Places,
+    _own: [Ended; 2],
+}
+
+impl<'a> Running<'a> {
+    fn start(peer: &'a Peer) -> Result<Self> {
         let neighbour = peer.neighbour();
         let publish = |[inner, outer]: [&str; 2]| format!("{outer}:{inner}");
         let script = "iperf3 -s >/dev/null & exec nc -ll -p 7 -e cat";
         let server =
             ["run", "-d", "--name", "bench-server", "-p", &publish(ECHO), "-p", &publish(FLOWS), IPERF];
         run(peer.command(&server).args(["sh", "-c", script]))?;
-        let client = ["run", "-d", "--name", "bench-client", IPERF, "sleep", "1000"];
-        run(&mut peer.command(&client))?;
+        run(&mut peer.command(&["run", "-d", "--name", "bench-client", IPERF, "sleep", "1000"]))?;
         let shown = |format: &str| {
             let output = peer.command(&["inspect", "-f", format, "bench-server"]).output();
             output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -195,46 +196,82 @@ fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
             server: shown("{{.NetworkSettings.Networks.bridge.IPAddress}}"),
             gateway: shown("{{.NetworkSettings.Networks.bridge.Gateway}}"),
         };
-        let _own = [
+        let own = [
             Ended::spawn(peer.on_host(&["iperf3", "-s", "-p", FLOWS[0]]).stdout(Stdio::null()))?,
             Ended::spawn(&mut peer.on_host(&["busybox", "nc", "-ll", "-p", ECHO[0], "-e", "cat"]))?,
         ];
-        for (number, way) in WAYS.iter().enumerate() {
-            let to = (way.to)(&places);
-            let port = |ports: [&'static str; 2]| ports[usize::from(way.published)];
-            let command = |args: &[&str]| match way.from {
-                From::Container => {
-                    let mut all = vec!["exec", "bench-client"];
-                    all.extend(args);
-                    peer.command(&all)
-                }
-                From::Host => peer.on_host(args),
-                From::Neighbour => neighbour.command(args),
-            };
-            let flow = ["iperf3", "-J", "-t", FLOW, "-c", to, "-p", port(FLOWS)];
-            let value = wait_for("an answer of iperf3", || received(&mut command(&flow)));
-            flows[number].values.push((peer.name(), value));
-            let program = std::env::current_exe().map_err(|error| error.to_string())?;
-            let program = program.display().to_string();
-            let mut turn = match way.from {
-                From::Container => {
-                    let pid = peer.pid("bench-client")?;
-                    let mut enter = Command::new("nsenter");
-                    enter.arg(format!("--net=/proc/{pid}/ns/net")).arg(program);
-                    enter.args(["bench-turns", to, port(ECHO)]);
-                    enter
-                }
-                _ => command(&[&program, "bench-turns", to, port(ECHO)]),
-            };
-            let output = turn.output().map_err(|error| error.to_string())?;
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            let value = text.parse().map_err(|_| format!("{turn:?} said {text}"))?;
-            turns[number].values.push((peer.name(), value));
+        Ok(Self { peer, neighbour, places, _own: own })
+    }
+
+    /// A program at the beginning of a way; `entered` says that it is the host's, in the container's network.
+    fn at(&self, way: &Way, args: &[&str], entered: bool) -> Result<Command> {
+        Ok(match way.from {
+            From::Container if entered => {
+                let pid = self.peer.pid("bench-client")?;
+                let mut enter = Command::new("nsenter");
+                enter.arg(format!("--net=/proc/{pid}/ns/net")).args(args);
+                enter
+            }
+            From::Container => {
+                let mut all = vec!["exec", "bench-client"];
+                all.extend(args);
+                self.peer.command(&all)
+            }
+            From::Host => self.peer.on_host(args),
+            From::Neighbour => self.neighbour.command(args),
+        })
+    }
+
+    /// Gbit/s.
+    fn flow(&self, way: &Way) -> Result<f64> {
+        let port = FLOWS[usize::from(way.published)];
+        let args = ["iperf3", "-J", "-t", FLOW, "-c", (way.to)(&self.places), "-p", port];
+        let mut command = self.at(way, &args, false)?;
+        Ok(wait_for("an answer of iperf3", || received(&mut command)))
+    }
+
+    /// Microseconds.
+    fn turn(&self, way: &Way) -> Result<f64> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?.display().to_string();
+        let port = ECHO[usize::from(way.published)];
+        let mut command = self.at(way, &[&program, "bench-turns", (way.to)(&self.places), port], true)?;
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        text.parse().map_err(|_| format!("{command:?} said {text}"))
+    }
+}
+
+/// Throughput and latency: the engines by turns, as the machine is not equally busy all the time.
+fn traffic(peers: &[Peer]) -> Result<Vec<Row>> {
+    let running = peers.iter().map(Running::start).collect::<Result<Vec<_>>>()?;
+    let by_turns = |what: String, promise, unit, measure: &dyn Fn(&Running<'_>) -> Result<f64>| {
+        let mut values = vec![Vec::with_capacity(ROUNDS); running.len()];
+        for _ in 0..ROUNDS {
+            for (values, running) in values.iter_mut().zip(&running) {
+                values.push(measure(running)?);
+            }
         }
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let values = peers.iter().map(Peer::name).zip(values.into_iter().map(median)).collect();
+        Ok::<_, String>(Row { what, promise, unit, values })
+    };
+    let mut rows = Vec::new();
+    for way in &WAYS {
+        let what = format!("iperf3, {}", way.what);
+        rows.push(by_turns(what, "never below", "Gbit/s", &|running| running.flow(way))?);
+    }
+    for way in &WAYS {
+        let what = format!("one byte there and back, {}", way.what);
+        rows.push(by_turns(what, "never above", "µs", &|running| running.turn(way))?);
+    }
+    drop(running);
+    for peer in peers {
         run(&mut peer.command(&["rm", "-f", "bench-server", "bench-client"]))?;
     }
-    flows.extend(turns);
-    Ok(flows)
+    Ok(rows)
 }
 
 /// What `iperf3` says that came in, in Gbit/s.
