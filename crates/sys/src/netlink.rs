@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
@@ -41,6 +43,8 @@ pub const NESTED: u16 = 0x8000;
 /// In an attribute's kind: these bits say how it is to be read.
 const KIND_FLAGS: u16 = 0xc000;
 
+/// An answer takes no longer, on whatever machine.
+const ANSWER: Duration = Duration::from_secs(30);
 /// The kernel fills at most this much at once when it lists.
 const BUFFER_BYTES: usize = 64 << 10;
 const HEADER_BYTES: usize = 16;
@@ -178,6 +182,8 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    /// The number of the next message. Answers to older ones, which nobody waited for any more, are nobody's.
+    next: AtomicU32,
 }
 
 impl Socket {
@@ -197,7 +203,14 @@ impl Socket {
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             let _ = switch_on(&fd, option);
         }
-        Ok(Self { fd })
+        // The kernel answers while it is asked: what does not come was lost.
+        rustix::net::sockopt::set_socket_timeout(&fd, rustix::net::sockopt::Timeout::Recv, Some(ANSWER))?;
+        Ok(Self { fd, next: AtomicU32::new(1) })
+    }
+
+    /// Numbers for `count` messages: the first.
+    fn numbers(&self, count: usize) -> u32 {
+        self.next.fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed)
     }
 
     /// Sends one message, and gives each of the answer to `take`.
@@ -206,12 +219,12 @@ impl Socket {
         mut message: Message,
         mut take: impl FnMut(u16, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.send(message.finish(0)?)?;
+        let own = self.numbers(1);
+        self.send(message.finish(own)?)?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let answer = self.receive(&mut buffer)?;
-            let end = each(answer, |_, kind, message| take(kind, message))?;
-            if let Some((_, end)) = end {
+            if let Some(end) = each(answer, own, |kind, message| take(kind, message))? {
                 return end.map_err(Into::into);
             }
         }
@@ -227,8 +240,9 @@ impl Socket {
     pub fn tell_all(&self, mut messages: Vec<Message>) -> Result<(), Refusal> {
         let failed = |error| Refusal { index: 0, said: None, error };
         let mut bytes = Vec::with_capacity(messages.iter().map(Message::size).sum());
+        let base = self.numbers(messages.len());
         for (number, message) in (0..).zip(&mut messages) {
-            bytes.extend(message.finish(number).map_err(failed)?);
+            bytes.extend(message.finish(base.wrapping_add(number)).map_err(failed)?);
         }
         self.send(&bytes).map_err(failed)?;
         let mut awaited = messages.iter().filter(|message| message.wants_answer()).count();
@@ -240,11 +254,15 @@ impl Socket {
                 let (rest, end) = next_end(answer).map_err(failed)?;
                 answer = rest;
                 let Some((number, end)) = end else { continue };
+                let index = number.wrapping_sub(base) as usize;
+                if index >= messages.len() {
+                    continue;
+                }
                 awaited = awaited.saturating_sub(1);
                 if let Err(refusal) = end
                     && first.is_none()
                 {
-                    first = Some(Refusal { index: number as usize, ..refusal });
+                    first = Some(Refusal { index, ..refusal });
                 }
             }
         }
@@ -258,8 +276,9 @@ impl Socket {
         let Some(last) = messages.len().checked_sub(2) else { return Ok(()) };
         messages[last].bytes[6] |= ACK as u8;
         let mut bytes = Vec::with_capacity(messages.iter().map(Message::size).sum());
+        let base = self.numbers(messages.len());
         for (number, message) in (0..).zip(&mut messages) {
-            bytes.extend(message.finish(number).map_err(failed)?);
+            bytes.extend(message.finish(base.wrapping_add(number)).map_err(failed)?);
         }
         // A batch goes at once or not at all, and what a socket may send at once is little at first.
         if bytes.len() > BUFFER_BYTES {
@@ -275,10 +294,14 @@ impl Socket {
                 let (rest, end) = next_end(answer).map_err(failed)?;
                 answer = rest;
                 let Some((number, end)) = end else { continue };
+                let index = number.wrapping_sub(base) as usize;
+                if index >= messages.len() {
+                    continue;
+                }
                 let refused = end.is_err();
-                first = first.or(end.err());
+                first = first.or(end.err().map(|refusal| Refusal { index, ..refusal }));
                 // A refusal of what begins the batch is one of it all, and nothing follows.
-                if number as usize == last || (number == 0 && refused) {
+                if index == last || (index == 0 && refused) {
                     return first.map_or(Ok(()), Err);
                 }
             }
@@ -302,6 +325,8 @@ impl Socket {
     pub fn join(&self, group: i32) -> io::Result<()> {
         // An end without a number hears nothing.
         self.port()?;
+        // What is told to all comes when it comes.
+        rustix::net::sockopt::set_socket_timeout(&self.fd, rustix::net::sockopt::Timeout::Recv, None)?;
         let size = size_of::<i32>() as libc::socklen_t;
         let (fd, group) = (self.fd.as_raw_fd(), (&raw const group).cast());
         // SAFETY: reads `size` bytes, those of one live `i32`.
@@ -355,18 +380,22 @@ fn switch_on(socket: &OwnedFd, option: i32) -> io::Result<()> {
 /// The number of the message that is answered, and how it ended.
 type End = (u32, Result<(), Refusal>);
 
-/// Walks the messages in `answer`, up to the one that ends the conversation.
+/// Walks the messages in `answer` that are about the one with the number `own`, up to the one that ends the conversation.
 fn each(
     mut answer: &[u8],
-    mut take: impl FnMut(u32, u16, &[u8]) -> io::Result<()>,
-) -> io::Result<Option<End>> {
+    own: u32,
+    mut take: impl FnMut(u16, &[u8]) -> io::Result<()>,
+) -> io::Result<Option<Result<(), Refusal>>> {
     while !answer.is_empty() {
         let (rest, message) = next(answer)?;
-        if let Some(end) = message.end()? {
-            return Ok(Some((message.number, end)));
-        }
-        take(message.number, message.kind, message.body)?;
         answer = rest;
+        if message.number != own {
+            continue;
+        }
+        if let Some(end) = message.end()? {
+            return Ok(Some(end));
+        }
+        take(message.kind, message.body)?;
     }
     Ok(None)
 }
@@ -468,13 +497,34 @@ mod tests {
 
     #[test]
     fn damaged_answers_end_in_an_error() {
-        let end = |bytes: &[u8]| each(bytes, |_, _, _| Ok(())).map(|end| end.map(|(_, end)| end.is_ok()));
+        let end = |bytes: &[u8]| each(bytes, 0, |_, _| Ok(())).map(|end| end.map(|end| end.is_ok()));
         assert!(end(&[255, 0, 0, 0, 16, 0, 0, 0]).is_err());
         assert!(end(&[3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
         assert_eq!(end(&[]).unwrap(), None);
         assert_eq!(end(&[16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap(), Some(true));
+        // One to a question that nobody waits for any more.
+        assert_eq!(end(&[16, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]).unwrap(), None);
         assert_eq!(attributes(&[9, 0, 1, 0, 1]).count(), 0);
         assert_eq!(attributes(&[2, 0, 1, 0, 1]).count(), 0);
+    }
+
+    #[test]
+    fn what_is_answered_late_is_nobodys() {
+        let socket = Socket::open(Family::Route).unwrap();
+        let link = |index: u32| Message::new(18, ACK, &[&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat());
+        // Nobody reads the refusal.
+        let mut gone = link(0x7fff_0000);
+        socket.send(gone.finish(socket.numbers(1)).unwrap()).unwrap();
+        socket.tell(link(1)).unwrap();
+        let mut found = 0;
+        socket.send(link(0x7fff_0000).finish(socket.numbers(1)).unwrap()).unwrap();
+        socket
+            .ask(link(1), |_, _| {
+                found += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(found, 1);
     }
 
     #[test]

@@ -390,3 +390,62 @@ fn what_cannot_be_done_to_no_network_is_refused() {
     host.corten(["run", "--rm", "--network", "name=host,rate-in=1mbit", "busybox", "true"])
         .fails(125, "options of endpoints");
 }
+
+#[test]
+fn a_container_with_many_conversations_ends_with_them() {
+    let host = Host::apart();
+    let peer = host.neighbour("192.0.2");
+    let run = ["run", "-d", "--name", "one", "-p", "5353:53/udp", "busybox", "sleep", "1000"];
+    host.corten(run).ok();
+    // Each from a port of its own.
+    let flood = "for i in $(seq 2500); do echo x > /dev/udp/192.0.2.1/5353; done";
+    let _ = peer.program("bash", ["-c", flood]).run();
+    host.corten(["rm", "-f", "one"]).ok();
+    let conversations = || std::fs::read_to_string(format!("/proc/{}/net/nf_conntrack", host.daemon_pid()));
+    if let Ok(text) = conversations() {
+        assert!(!text.contains("dport=5353"), "{text}");
+    }
+    assert!(!host.daemon_log().contains("are not forgotten"), "{}", host.daemon_log());
+    host.corten(run).ok();
+    host.corten(["run", "--rm", "busybox", "true"]).ok();
+    // Names of devices that mean others are none.
+    for name in ["br%d", "e+", "a*", "br;x"] {
+        let option = format!("com.docker.network.bridge.name={name}");
+        host.corten(["network", "create", "-o", &option, "x"]).fails(1, "");
+    }
+    assert!(!host.program("ip", ["-o", "link"]).ok().contains(" br0"), "a bridge is left");
+}
+
+/// Has a lease on a file, as a process in a container may, until the end of its input.
+const LEASE: &str = "
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_lease_on_a_containers_files_holds_nobody_up() {
+    let host = Host::apart();
+    host.corten(["network", "create", "web"]).ok();
+    host.corten(["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();
+    let path = host.corten(["inspect", "-f", "{{.HostsPath}}", "one"]).ok();
+    let mut holder = std::process::Command::new("python3")
+        .args(["-c", LEASE, &path])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    assert_eq!(line, "held\n");
+    let started = std::time::Instant::now();
+    host.corten(["network", "connect", "web", "one"]).ok();
+    host.corten(["rm", "-f", "one"]).ok();
+    assert!(started.elapsed().as_secs() < 20, "it was waited for the lease");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+}

@@ -120,8 +120,7 @@ fn is_ours(path: &Path, made: &Path) -> bool {
 pub(crate) fn content(path: &Path) -> Result<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
+    let read = open(path, false).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| Error::io("read", path, e))?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         let error = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
@@ -130,10 +129,16 @@ pub(crate) fn content(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Opens a file that is mounted in a container at once or not at all: one that a process inside has a lease on (fcntl(2)) would be waited for.
+fn open(path: &Path, write: bool) -> std::io::Result<std::fs::File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    std::fs::OpenOptions::new().read(!write).write(write).custom_flags(flags).open(path)
+}
+
 /// Writes over a file that is mounted in a container.
 pub(crate) fn change(path: &Path, text: &str) -> Result<()> {
     let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+        let mut file = open(path, true)?;
         file.write_all(text.as_bytes())?;
         file.set_len(text.len() as u64)
     };

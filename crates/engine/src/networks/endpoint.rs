@@ -31,7 +31,7 @@ pub(super) fn check(record: &Record, settings: &EndpointSettings) -> Result<()> 
         }
     }
     if let Some(name) = settings.driver_opts.get(IFNAME)
-        && (!sys::netlink::route::is_device_name(name) || name == "lo")
+        && (!sys::netlink::route::is_plain_device_name(name) || name == "lo")
     {
         return Err(Error::invalid(format!("invalid interface name {name:?} ({IFNAME})")));
     }

@@ -131,10 +131,10 @@ fn wrong(kind: Value, key: &str, value: &str) -> Option<&'static str> {
             let v6 = HOST_ADDRESS[1] == key;
             known(value.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6() == v6), "nil ip")
         }
-        Value::Device => known(sys::netlink::route::is_device_name(value), "no name of a device"),
+        Value::Device => known(sys::netlink::route::is_plain_device_name(value), "no name of a device"),
         Value::Mode => known(GatewayMode::of(value).is_some(), "unknown gateway mode"),
         Value::Prefix => known(
-            value.len() <= PREFIX_BYTES_MAX && sys::netlink::route::is_device_name(value),
+            value.len() <= PREFIX_BYTES_MAX && sys::netlink::route::is_plain_device_name(value),
             "no name of a device",
         ),
     }

@@ -31,8 +31,8 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// In a conversation's status: its packets are sent elsewhere than they were meant to.
 const TO_ELSEWHERE: u32 = 1 << 5;
 
-/// What is forgotten with one message; more are sent with the next.
-const AT_ONCE: usize = 512;
+/// What is forgotten with one message; more are sent with the next. The answers to all of them must have room with this end at once.
+const AT_ONCE: usize = 32;
 
 /// How the packets of one direction are addressed.
 #[derive(Debug, Default, Clone, Copy)]

@@ -44,6 +44,13 @@ pub fn is_device_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name != "." && name != ".." && !name.bytes().any(bad)
 }
 
+/// Whether nobody else takes it for anything but a name either: it may be put in commands that people are told, where there are wildcards, and the
+/// kernel has `%d` stand for a number of its own choice.
+pub fn is_plain_device_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    is_device_name(name) && !name.starts_with('-') && name.bytes().all(plain)
+}
+
 /// An address of a device, as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {

@@ -216,7 +216,7 @@ pub(super) fn merge(
             "--ip6tables=false without --iptables=false is not supported: one table of packet filters is for both",
         ),
     ])?;
-    if let Some(name) = bridge.as_deref().filter(|name| !sys::netlink::route::is_device_name(name)) {
+    if let Some(name) = bridge.as_deref().filter(|name| !sys::netlink::route::is_plain_device_name(name)) {
         return Err(Error::Usage(format!("invalid bridge name: {name}")));
     }
     let pools = match flags.default_address_pools.is_empty() {
