@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -90,9 +90,14 @@ struct Shared {
     flows: Arc<Semaphore>,
     /// Clients there are not served.
     refused: RefCell<Vec<IpNet>>,
+    /// Those beyond these devices neither, whatever addresses they have.
+    refused_devices: RefCell<Vec<String>>,
     pipes: tcp::Pipes,
     buffer: udp::Buffer,
 }
+
+/// So many ports are served at least, whatever is done to the others.
+const PORTS_AT_LEAST: usize = 8;
 
 /// A port, and what holds it.
 #[derive(Debug)]
@@ -111,7 +116,21 @@ impl Drop for Open {
 }
 
 impl Shared {
-    fn refuses(&self, client: SocketAddr) -> bool {
+    /// Whether a client is not served that `socket` has heard of, by the device with the number `device` if it is known.
+    fn refuses(&self, socket: impl AsFd, client: SocketAddr, device: u32) -> bool {
+        let scope = match client {
+            SocketAddr::V6(v6) => v6.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        let number = if scope > 0 { scope } else { device };
+        let devices = self.refused_devices.borrow();
+        if number > 0 && !devices.is_empty() {
+            // One that is gone has nobody beyond it.
+            let name = rustix::net::netdevice::index_to_name(socket, number);
+            if name.is_ok_and(|name| devices.contains(&name)) {
+                return true;
+            }
+        }
         let client = client.ip().to_canonical();
         self.refused.borrow().iter().any(|subnet| subnet.contains(&client))
     }
@@ -127,9 +146,10 @@ impl Default for Relays {
         let shared = Shared {
             connections: Arc::new(Semaphore::new(connections)),
             // However many one port has, others can be connected with.
-            connections_each: connections / 2,
+            connections_each: connections / PORTS_AT_LEAST,
             flows: Arc::new(Semaphore::new(flows)),
             refused: RefCell::default(),
+            refused_devices: RefCell::default(),
             pipes: tcp::Pipes::default(),
             buffer: udp::Buffer::default(),
         };
@@ -184,9 +204,10 @@ impl Relays {
         self.containers.remove(id).is_some()
     }
 
-    /// Serves no clients in these subnets from now on, and all others.
-    pub fn refuse(&mut self, subnets: Vec<IpNet>) {
+    /// Serves no clients in these subnets or beyond these devices from now on, and all others.
+    pub fn refuse(&mut self, subnets: Vec<IpNet>, devices: Vec<String>) {
         self.shared.refused.replace(subnets);
+        self.shared.refused_devices.replace(devices);
     }
 
     /// Whether a container has ports here.

@@ -130,12 +130,16 @@ impl Networks {
 
     /// Containers of internal networks do not get to others by way of netd.
     fn tell_internal(&self, names: &mut super::NamesGuard<'_>) -> Result<()> {
-        let internal: Vec<ipnet::IpNet> = {
+        let (subnets, devices) = {
             let state = self.state();
-            let records = state.values().map(|live| &live.record).filter(|record| record.internal);
-            records.flat_map(|record| record.pools.iter().map(|pool| pool.subnet)).collect()
+            let records = || state.values().map(|live| &live.record).filter(|record| record.internal);
+            let subnets: Vec<_> =
+                records().flat_map(|record| record.pools.iter().map(|pool| pool.subnet)).collect();
+            let devices: Vec<String> =
+                records().filter(|record| record.is_bridge()).map(|record| record.device()).collect();
+            (subnets, devices)
         };
-        names.say(|client| client.refuse(&internal)).map(drop)
+        names.say(|client| client.refuse(&subnets, &devices)).map(drop)
     }
 
     /// An internal network is there, or is no more.

@@ -171,9 +171,9 @@ impl Client {
         })
     }
 
-    /// Has ports not served to clients in these subnets, and to all others.
-    pub fn refuse(&mut self, subnets: &[IpNet]) -> Result<(), Error> {
-        self.done(&Request::Refuse { subnets: subnets.to_vec() }, &[])
+    /// Has ports not served to clients in these subnets or beyond these devices, and to all others.
+    pub fn refuse(&mut self, subnets: &[IpNet], devices: &[String]) -> Result<(), Error> {
+        self.done(&Request::Refuse { subnets: subnets.to_vec(), devices: devices.to_vec() }, &[])
     }
 
     /// By what the end of netd is heard of.

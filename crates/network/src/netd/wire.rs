@@ -79,10 +79,13 @@ pub enum Request {
         /// Which.
         ports: Vec<Port>,
     },
-    /// Serve no ports to clients in these subnets, and to all others: those of networks that are internal.
+    /// Serve no ports to clients in these subnets or beyond these devices, and to all others: those of networks that are internal.
     Refuse {
         /// The subnets.
         subnets: Vec<IpNet>,
+        /// The devices, by name.
+        #[serde(default)]
+        devices: Vec<String>,
     },
     /// Serve a container no longer, and close its ports.
     Forget {
@@ -137,7 +140,9 @@ impl Request {
                 (id, ports.len() <= PORTS_AT_ONCE && ports.iter().all(Port::is_possible))
             }
             Self::Until { id } | Self::Forget { id } | Self::ForgetNetwork { id } => (id, true),
-            Self::Refuse { subnets } if subnets.len() > SUBNETS_MAX => return Err("more than is understood"),
+            Self::Refuse { subnets, devices } if subnets.len().max(devices.len()) > SUBNETS_MAX => {
+                return Err("more than is understood");
+            }
             Self::Hello { .. } | Self::Refuse { .. } | Self::List | Self::Stop => return Ok(()),
         };
         match (id.is_empty() || id.len() > TEXT_MAX, ok) {

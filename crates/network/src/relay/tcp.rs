@@ -80,7 +80,7 @@ pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, target: Tar
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < shared.connections_each => match accepted {
-                Ok((stream, client)) if shared.refuses(client) => reset(&stream),
+                Ok((stream, client)) if shared.refuses(&stream, client, 0) => reset(&stream),
                 Ok((stream, client)) => {
                     // Whoever comes when there are too many waits.
                     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
@@ -107,7 +107,18 @@ async fn attend(shared: &Shared, client: TcpStream, address: SocketAddr, target:
     let both = async {
         tokio::try_join!(pass(&shared.pipes, &client, &server), pass(&shared.pipes, &server, &client))
     };
-    if both.await.is_err() {
+    // Also while one waits for the other: who has broken it off says so where nobody reads.
+    let broken = async {
+        tokio::select! {
+            _ = client.ready(Interest::ERROR) => {}
+            _ = server.ready(Interest::ERROR) => {}
+        }
+    };
+    let ended = tokio::select! {
+        ended = both => ended.is_ok(),
+        () = broken => false,
+    };
+    if !ended {
         // What one of them has broken off ends in the same way for the other.
         reset(&client);
         reset(&server);

@@ -111,7 +111,7 @@ impl Port {
                 Err(error) if is_word(&error) => continue,
                 Err(error) => return Err(error),
             };
-            if shared.refuses(client) {
+            if shared.refuses(&*self.listener, client, place.map_or(0, |place| place.device)) {
                 continue;
             }
             let key = Key { client, place };

@@ -242,6 +242,54 @@ fn ports_are_closed_with_the_process_that_they_lead_to() {
 }
 
 #[test]
+fn what_comes_by_an_internal_networks_device_is_not_served_whatever_it_says_who_it_is() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        let datagrams = publish(&mut daemon, "c1", Protocol::Udp, "127.0.0.1:0", Some(answering("one")));
+        for (devices, served) in
+            [(vec![], true), (vec!["lo".to_owned()], false), (vec!["eth9".to_owned()], true)]
+        {
+            daemon.refuse(&[], &devices).unwrap();
+            let client = UdpSocket::bind("127.0.3.1:0").unwrap();
+            client.send_to(b"x", datagrams.at).unwrap();
+            let wait = if served { LONG } else { Duration::from_millis(300) };
+            client.set_read_timeout(Some(wait)).unwrap();
+            assert_eq!(client.recv(&mut [0; 9]).is_ok(), served, "{devices:?}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_is_broken_off_ends_though_nobody_reads() {
+    Host::run(|host| {
+        let mut daemon = host.daemon();
+        // It accepts nobody: what is said waits, and so does who passes it on.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port =
+            publish(&mut daemon, "c1", Protocol::Tcp, "127.0.0.1:0", Some(silent.local_addr().unwrap()));
+        let socket = host.socket().display().to_string();
+        let is_netd = |line: Vec<u8>| String::from_utf8_lossy(&line).contains(&socket);
+        let mut all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let netd = all.find(|path| std::fs::read(path.join("cmdline")).is_ok_and(is_netd)).unwrap();
+        let descriptors = || std::fs::read_dir(netd.join("fd")).map_or(0, Iterator::count);
+        let before = descriptors();
+        for _ in 0..6 {
+            let mut stream = TcpStream::connect(port.at).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+            // Until all that is between them is full.
+            stream.write_all(&vec![0; 32 << 20]).unwrap_err();
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+        let since = Instant::now();
+        // Pipes are kept for the next.
+        while descriptors() > before + 13 {
+            assert!(since.elapsed() < LONG, "{} descriptors, {before} before", descriptors());
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+#[test]
 fn clients_of_internal_networks_are_not_served() {
     Host::run(|host| {
         let mut daemon = host.daemon();
@@ -249,7 +297,7 @@ fn clients_of_internal_networks_are_not_served() {
         let datagrams = publish(&mut daemon, "c1", Protocol::Udp, "127.0.0.1:0", Some(answering("one")));
         let mut hears = |from: &str, refused: &[&str], served: bool| {
             let refused: Vec<ipnet::IpNet> = refused.iter().map(|text| text.parse().unwrap()).collect();
-            daemon.refuse(&refused).unwrap();
+            daemon.refuse(&refused, &[]).unwrap();
             let from: SocketAddr = format!("{from}:0").parse().unwrap();
             let client = UdpSocket::bind(from).unwrap();
             client.send_to(b"x", datagrams.at).unwrap();
