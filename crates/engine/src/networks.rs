@@ -19,6 +19,7 @@ mod publish;
 pub(crate) mod rates;
 mod reach;
 mod record;
+mod relead;
 pub(crate) mod republish;
 mod settings;
 mod show;

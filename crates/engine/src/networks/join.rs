@@ -266,6 +266,7 @@ impl Networks {
         if let Some(live) = self.state().get_mut(&endpoint.network) {
             live.release(container);
         }
+        self.forget_conversations(std::slice::from_ref(endpoint));
         let attachments: Vec<Attachment> = rest.iter().map(|(attachment, _)| attachment.clone()).collect();
         let Some((_, next)) = self.way_out(&attachments).and_then(|number| rest.get(number)) else {
             return Ok(());

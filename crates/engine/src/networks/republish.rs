@@ -21,10 +21,24 @@ pub(crate) struct Reserved {
     /// Its first process.
     pid: i32,
     gone: Vec<Published>,
+    moved: Vec<Moved>,
     added: Vec<(Published, Option<OwnedFd>)>,
-    endpoint: Option<Endpoint>,
     /// Whether those that are to go were let go for those to come.
     let_go: bool,
+}
+
+/// A port that stays the host's, and leads elsewhere.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) from: Published,
+    pub(super) to: Published,
+}
+
+/// What becomes of the ports that there are.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    pub(super) gone: Vec<Published>,
+    pub(super) moved: Vec<Moved>,
 }
 
 impl Networks {
@@ -32,31 +46,55 @@ impl Networks {
     /// it was after [`Networks::give_up`], and if this fails.
     pub(crate) fn reserve(
         &self,
-        (container, pid): (&str, i32),
+        container: (&str, i32),
         attachments: &[Attachment],
         places: &Places,
         gone: Vec<Published>,
         wishes: &[Wish],
     ) -> Result<Reserved> {
+        let endpoint = self.entry(attachments, &places.endpoints);
+        self.reserve_at(container, endpoint, &places.published, Turn { gone, moved: Vec::new() }, wishes)
+    }
+
+    /// What a container has on the network that ports lead to it by.
+    pub(super) fn entry<'a>(
+        &self,
+        attachments: &[Attachment],
+        endpoints: &'a [Endpoint],
+    ) -> Option<&'a Endpoint> {
         let network = self.way_in(attachments).and_then(|at| attachments.get(at)).map(|a| &a.network);
-        let endpoint = places.endpoints.iter().find(|endpoint| Some(&endpoint.network) == network).cloned();
-        let kept = places.published.iter().filter(|port| !gone.contains(port)).cloned();
+        endpoints.iter().find(|endpoint| Some(&endpoint.network) == network)
+    }
+
+    /// The same, of ports that lead to `endpoint`; if there is none, only what is to go is of account.
+    pub(super) fn reserve_at(
+        &self,
+        (container, pid): (&str, i32),
+        endpoint: Option<&Endpoint>,
+        published: &[Published],
+        turn: Turn,
+        wishes: &[Wish],
+    ) -> Result<Reserved> {
+        let Turn { gone, moved } = turn;
+        let kept = published.iter().filter(|port| !gone.contains(port));
+        let kept =
+            kept.map(|port| moved.iter().find(|moved| moved.from == *port).map_or(port, |moved| &moved.to));
         let mut reserved = Reserved {
-            published: kept.collect(),
+            published: kept.cloned().collect(),
             container: container.to_owned(),
             pid,
             gone,
+            moved,
             added: Vec::new(),
-            endpoint,
             let_go: false,
         };
-        let Some(endpoint) = reserved.endpoint.clone() else { return Ok(reserved) };
-        let mut found = self.hold_ports(wishes, &endpoint);
+        let Some(endpoint) = endpoint else { return Ok(reserved) };
+        let mut found = self.hold_ports(wishes, endpoint);
         if matches!(found, Err(Refused::Port(_))) && !reserved.gone.is_empty() {
             // It may be its own that is in the way.
             self.let_go(container, &reserved.gone);
             reserved.let_go = true;
-            found = self.hold_ports(wishes, &endpoint);
+            found = self.hold_ports(wishes, endpoint);
         }
         match found {
             Ok(added) => {
@@ -66,7 +104,7 @@ impl Networks {
             }
             Err(refused) => {
                 self.give_up(reserved);
-                Err(self.cannot_publish(container, &endpoint, refused))
+                Err(self.cannot_publish(container, endpoint, refused))
             }
         }
     }
@@ -94,11 +132,15 @@ impl Networks {
 
     /// Has those ports lead to the container that were reserved, and no others.
     pub(crate) fn switch(&self, mut reserved: Reserved) -> Result<()> {
-        if reserved.endpoint.is_none() {
+        if reserved.gone.is_empty() && reserved.moved.is_empty() && reserved.added.is_empty() {
             return Ok(());
         }
         let container = reserved.container.clone();
-        let added: Vec<Published> = reserved.added.iter().map(|(port, _)| port.clone()).collect();
+        let (from, to): (Vec<_>, Vec<_>) =
+            reserved.moved.iter().map(|moved| (moved.from.clone(), moved.to.clone())).unzip();
+        let turned: Vec<relay::Port> = to.iter().filter_map(|port| port.relay(self.how())).collect();
+        let added: Vec<Published> = reserved.added.iter().map(|(port, _)| port.clone()).chain(to).collect();
+        let gone: Vec<Published> = reserved.gone.iter().cloned().chain(from).collect();
         let closed: Vec<relay::Port> =
             reserved.gone.iter().filter_map(|port| port.relay(self.how())).collect();
         let rules = self.rules(&reserved.published);
@@ -109,18 +151,22 @@ impl Networks {
             let before = std::mem::replace(&mut outlet.rules, rules);
             outlet.relays.retain(|(port, _)| !closed.iter().any(|closed| closed.is_at(port)));
             let there = relays(outlet);
+            turn(outlet, &turned);
             outlet.relays.extend(new);
             (before, there)
         });
-        let told = self.deliver_answers().and_then(|()| self.filter_change(&added, &reserved.gone));
+        let told = self.deliver_answers().and_then(|()| self.filter_change(&added, &gone));
         if let Err(error) = told.and_then(|()| self.tell_change((&container, reserved.pid), &there, &closed))
         {
-            self.outlet(&container, |outlet| {
+            let changed = self.outlet(&container, |outlet| {
                 outlet.rules = before;
                 outlet.relays.retain(|(port, _)| !opened.iter().any(|opened| opened.is_at(port)));
+                let changed = relays(outlet);
+                turn(outlet, &there);
+                changed
             });
             let _ = self.filter_again();
-            let _ = self.tell_change((&container, reserved.pid), &there, &opened);
+            let _ = self.tell_change((&container, reserved.pid), &changed, &opened);
             reserved.let_go = true;
             self.give_up(reserved);
             return Err(error);
@@ -197,6 +243,15 @@ impl Networks {
         let mut names = self.names();
         if let Err(error) = names.say(|client| client.close_ports(container, &closed)) {
             tracing::warn!(container, error = %error.chain(), "netd does not close ports of a container");
+        }
+    }
+}
+
+/// Has the ports of an outlet lead where these do.
+fn turn(outlet: &mut Outlet, to: &[relay::Port]) {
+    for (port, _) in &mut outlet.relays {
+        if let Some(to) = to.iter().find(|to| to.is_at(port)) {
+            port.clone_from(to);
         }
     }
 }

@@ -82,7 +82,7 @@ impl Actor {
     }
 
     /// Lets others see the record as it is now.
-    fn show(&mut self) -> Arc<Record> {
+    pub(super) fn show(&mut self) -> Arc<Record> {
         self.record.life = self.machine.life.clone();
         let record = Arc::new(self.record.clone());
         self.handle.show(Arc::clone(&record));

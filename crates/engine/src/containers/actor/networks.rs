@@ -178,6 +178,7 @@ impl Actor {
         let Some(number) = self.record.places.endpoints.iter().position(|e| e.network == network) else {
             return Ok(());
         };
+        self.lead_ports_past(pid, number).await?;
         let before = self.record.places.endpoints.clone();
         let gone = self.record.places.endpoints.remove(number);
         let rest = self.connections();
@@ -186,9 +187,22 @@ impl Actor {
         blocking::run("disconnect a container", move || networks.disconnect(&id, pid, &endpoint, &rest))
             .await?;
         self.note_places().await?;
+        self.show();
         self.files_changed(before).await;
         self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
         Ok(())
+    }
+
+    /// Has no port lead to what it has on one of its networks, before that is taken away and the address is another's to have: they lead
+    /// by the others, or nowhere.
+    async fn lead_ports_past(&mut self, pid: i32, number: usize) -> Result<()> {
+        let mut after = self.record.places.endpoints.clone();
+        let left = after.remove(number);
+        let on = |attachment: &&Attachment| attachment.network != left.network;
+        let attachments = self.record.attachments.iter().filter(on).cloned().collect();
+        let Err(error) = self.lead_ports(pid, attachments, after).await else { return Ok(()) };
+        tracing::warn!(id = %self.record.id, error = %error.chain(), "ports are closed, as their network is left");
+        self.lead_ports(pid, Vec::new(), Vec::new()).await
     }
 
     /// Takes away what an earlier daemon had begun to connect, or not done disconnecting, when it was killed.

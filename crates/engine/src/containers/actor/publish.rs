@@ -8,7 +8,7 @@ use super::Actor;
 use crate::blocking;
 use crate::containers::start;
 use crate::error::{Error, Result};
-use crate::networks::{Attachment, change, rates, republish};
+use crate::networks::{Attachment, Endpoint, change, ports, rates, republish};
 use republish::Reserved;
 
 impl Actor {
@@ -66,6 +66,28 @@ impl Actor {
             }
         }
         switched
+    }
+
+    /// Has its ports lead to it by the best of these networks, where it is to have these endpoints: those that it has, and those that it
+    /// has wished for and could not have. What leads by none of them is closed.
+    pub(super) async fn lead_ports(
+        &mut self,
+        pid: i32,
+        attachments: Vec<Attachment>,
+        after: Vec<Endpoint>,
+    ) -> Result<()> {
+        let wishes = ports::wishes(&self.record.host, &self.record.config)?;
+        let places = self.record.places.clone();
+        if wishes.is_empty() && places.published.is_empty() {
+            return Ok(());
+        }
+        let (networks, id) = (Arc::clone(&self.context.networks), self.record.id.clone());
+        let reserved = blocking::run("hold ports", move || {
+            let endpoints = (places.endpoints.as_slice(), after.as_slice());
+            networks.relead((&id, pid), &attachments, endpoints, &places.published, &wishes)
+        });
+        let reserved = reserved.await?;
+        self.switch_ports(Some(reserved)).await
     }
 }
 

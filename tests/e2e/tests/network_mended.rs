@@ -1,0 +1,63 @@
+//! What stays true of ports, names and ways out while containers come to networks and leave them.
+
+use kit::{Host, wait_for};
+
+/// What a server at port 7070 or so of the host answers, if one does.
+fn fetch(host: &Host, address: &str, port: &str) -> Option<String> {
+    let script =
+        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {address} {port} | tail -n 1");
+    let output = host.program("sh", ["-c", &script]).run();
+    Some(output.stdout.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// A container that says its name at port 80.
+fn serve(host: &Host, name: &str, flags: &[&str]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(flags);
+    let script = format!("mkdir /a; echo {name} > /a/index.html; exec httpd -f -p 80 -h /a");
+    args.extend(["busybox", "sh", "-c", &script]);
+    host.corten(args).ok();
+    let pid = host.corten(["inspect", "-f", "{{.State.Pid}}", name]).ok();
+    let listening = format!("grep -qiE ':0050 0+:0+ 0A' /proc/{pid}/net/tcp6");
+    wait_for("the server", || (host.program("sh", ["-c", &listening]).run().code == 0).then_some(()));
+}
+
+fn address(host: &Host, name: &str, network: &str) -> String {
+    let format = format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}");
+    host.corten(["inspect", "-f", &format, name]).ok()
+}
+
+#[test]
+fn ports_of_a_network_that_was_left_do_not_lead_to_the_next_who_comes() {
+    let mut host = Host::apart();
+    for network in ["pa", "pb"] {
+        host.corten(["network", "create", network]).ok();
+    }
+    serve(&host, "one", &["--network", "pa", "-p", "7070:80"]);
+    let before = address(&host, "one", "pa");
+    host.corten(["network", "connect", "pb", "one"]).ok();
+    let shown = host.corten(["port", "one"]).ok();
+    // By either family: packet filters lead in the one, netd in the other.
+    let both = |host: &Host| ["127.0.0.1", "::1"].map(|at| fetch(host, at, "7070"));
+    let said = |name: &str| [Some(name.to_owned()), Some(name.to_owned())];
+    assert_eq!(both(&host), said("one"));
+    host.corten(["network", "disconnect", "pa", "one"]).ok();
+    assert_eq!(both(&host), said("one"), "it is still on a network");
+    assert_eq!(host.corten(["port", "one"]).ok(), shown);
+    serve(&host, "two", &["--network", "pa"]);
+    assert_eq!(address(&host, "two", "pa"), before, "the next has the address");
+    assert_eq!(both(&host), said("one"));
+    // The next daemon leads them the same way.
+    host.kill_daemon();
+    host.start_daemon();
+    assert_eq!(both(&host), said("one"));
+    // With the last network they are closed, and anybody's to have.
+    let last = address(&host, "one", "pb");
+    host.corten(["network", "disconnect", "pb", "one"]).ok();
+    serve(&host, "three", &["--network", "pb"]);
+    assert_eq!(address(&host, "three", "pb"), last, "the next has the address");
+    assert_eq!(both(&host), [None, None]);
+    assert_eq!(host.corten(["port", "one"]).ok(), "");
+    serve(&host, "four", &["--network", "pb", "-p", "7070:80"]);
+    assert_eq!(both(&host), said("four"));
+}
