@@ -61,3 +61,53 @@ fn ports_of_a_network_that_was_left_do_not_lead_to_the_next_who_comes() {
     serve(&host, "four", &["--network", "pb", "-p", "7070:80"]);
     assert_eq!(both(&host), said("four"));
 }
+
+/// What a container is told when it asks for a name.
+fn look_up(host: &Host, name: &str, asked: &str) -> Result<String, String> {
+    let output = host.corten(["exec", name, "nslookup", asked, "127.0.0.11"]).run();
+    if output.code == 0 { Ok(output.stdout) } else { Err(output.stdout + &output.stderr) }
+}
+
+#[test]
+fn names_of_a_network_that_was_left_are_not_told_and_nobody_outside_is_asked() {
+    let mut host = Host::apart();
+    host.corten(["network", "create", "web"]).ok();
+    host.corten(["network", "create", "--internal", "back"]).ok();
+    // Whoever is asked there is not there, but counts how often.
+    host.corten(["run", "-d", "--name", "outside", "busybox", "sleep", "1000"]).ok();
+    let pid = host.corten(["inspect", "-f", "{{.State.Pid}}", "outside"]).ok();
+    let count = || {
+        let all = std::fs::read_to_string(format!("/proc/{pid}/net/snmp")).unwrap();
+        let udp = all.lines().rfind(|line| line.starts_with("Udp: ")).unwrap();
+        udp.split(' ').nth(2).unwrap().parse::<u64>().unwrap()
+    };
+    let asks_outside = |host: &Host| {
+        let before = count();
+        look_up(host, "one", "example.org").unwrap_err();
+        count() > before
+    };
+    let at = address(&host, "outside", "bridge");
+    host.corten(["run", "-d", "--name", "two", "--network", "web", "busybox", "sleep", "1000"]).ok();
+    let flags = ["--network", "back", "--network", "web", "--dns", &at, "busybox", "sleep", "1000"];
+    host.corten(["run", "-d", "--name", "one"].into_iter().chain(flags)).ok();
+    assert!(asks_outside(&host));
+    look_up(&host, "one", "two").unwrap();
+    host.corten(["network", "disconnect", "web", "one"]).ok();
+    let none = look_up(&host, "one", "two").unwrap_err();
+    assert!(none.contains("NXDOMAIN"), "{none}");
+    assert!(!asks_outside(&host));
+    look_up(&host, "one", "one").unwrap();
+    // Who comes back has all of it, also from the next daemon.
+    host.corten(["network", "connect", "web", "one"]).ok();
+    wait_for("the names of the network", || look_up(&host, "one", "two").ok());
+    wait_for("a question outside", || asks_outside(&host).then_some(()));
+    host.corten(["network", "disconnect", "back", "one"]).ok();
+    host.corten(["network", "disconnect", "web", "one"]).ok();
+    look_up(&host, "one", "two").unwrap_err();
+    assert!(!asks_outside(&host));
+    host.kill_daemon();
+    host.start_daemon();
+    host.corten(["network", "connect", "web", "one"]).ok();
+    wait_for("the names of the network", || look_up(&host, "one", "two").ok());
+    wait_for("a question outside", || asks_outside(&host).then_some(()));
+}

@@ -99,8 +99,12 @@ fn names_of(container: &Container, addresses: &[IpAddr], aliases: &[String]) -> 
 impl Networks {
     /// Whether a container that is on these networks has names looked up by netd: on the default network there are none.
     pub(crate) fn has_names(&self, places: &Places) -> bool {
-        let state = self.state();
-        places.endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| !live.record.is_default()))
+        places.endpoints.iter().any(|endpoint| self.names_at(&endpoint.network))
+    }
+
+    /// Whether netd looks up names of a network.
+    pub(super) fn names_at(&self, network: &str) -> bool {
+        self.state().get(network).is_some_and(|live| !live.record.is_default())
     }
 
     /// Has netd serve a container that is about to start; blocks. `upstreams` are asked for what is not a container's name.
@@ -288,6 +292,22 @@ impl Networks {
         {
             tracing::warn!(container, error = %error.chain(), "netd does not forget a container");
         }
+    }
+
+    /// A container that runs has left a network: netd answers it no more of that one, and no more from outside if it has no way there. What
+    /// serves it stays, as it may come to another network.
+    pub(crate) fn names_left(
+        &self,
+        container: &Container,
+        places: &Places,
+        upstreams: &[IpAddr],
+    ) -> Result<()> {
+        let mut names = self.names();
+        if !names.served.contains(&container.id) {
+            return Ok(());
+        }
+        let wanted = self.described(container, places, upstreams);
+        names.say(|client| client.serve(&wanted, None)).map(drop)
     }
 
     /// A container that was found running has its names looked up, if it was not there when netd was told of all.

@@ -80,7 +80,7 @@ impl Networks {
         self.forget_others(names, &found)
     }
 
-    /// The containers that run on networks, as far as is known.
+    /// The containers that run, with what they have on networks, as far as is known.
     fn running(&self) -> Vec<(Arc<Container>, i32, Places)> {
         let all = self.index.all();
         let on = |handle: &Arc<crate::containers::index::Handle>| {
@@ -90,8 +90,7 @@ impl Networks {
             let endpoints: Vec<Endpoint> =
                 state.values().filter_map(|live| live.endpoints.get(&record.id).cloned()).collect();
             drop(state);
-            let places = Places { endpoints, published: Vec::new() };
-            (!places.endpoints.is_empty()).then_some((record, pid, places))
+            Some((record, pid, Places { endpoints, published: Vec::new() }))
         };
         all.iter().filter_map(on).collect()
     }
@@ -105,9 +104,13 @@ impl Networks {
         pid: i32,
         places: &Places,
     ) -> Result<()> {
-        if self.has_names(places) && !names.served.contains(&container.id) {
+        let known = found.containers.iter().any(|served| served.id == container.id);
+        // One that has left the last network with names while no daemon was there to say so. The places of another may not be known yet.
+        let left =
+            known && container.attachments.iter().all(|attachment| !self.names_at(&attachment.network));
+        if (left || self.has_names(places)) && !names.served.contains(&container.id) {
             let upstreams = files::name_servers(&self.completed(container));
-            if found.containers.iter().any(|served| served.id == container.id) {
+            if known {
                 let wanted = self.described(container, places, &upstreams);
                 names.say(|client| client.serve(&wanted, None))?;
                 names.served.insert(container.id.clone());

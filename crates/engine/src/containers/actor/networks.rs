@@ -188,9 +188,22 @@ impl Actor {
             .await?;
         self.note_places().await?;
         self.show();
+        self.names_left().await;
         self.files_changed(before).await;
         self.context.networks.tell_endpoints(&self.record.id, &[gone], "disconnect");
         Ok(())
+    }
+
+    /// Names of a network that it has left are not looked up for it any more. What fails is said in the log.
+    async fn names_left(&self) {
+        let (networks, record) = (Arc::clone(&self.context.networks), self.record.clone());
+        let told = blocking::run("tell of a network that was left", move || {
+            let upstreams = files::name_servers(&networks.completed(&record));
+            networks.names_left(&record, &record.places, &upstreams)
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(id = %self.record.id, error = %error.chain(), "names are looked up as they were");
+        }
     }
 
     /// Has no port lead to what it has on one of its networks, before that is taken away and the address is another's to have: they lead
