@@ -111,3 +111,39 @@ fn names_of_a_network_that_was_left_are_not_told_and_nobody_outside_is_asked() {
     wait_for("the names of the network", || look_up(&host, "one", "two").ok());
     wait_for("a question outside", || asks_outside(&host).then_some(()));
 }
+
+#[test]
+fn ports_that_had_no_way_in_are_published_when_a_network_comes_that_has_one() {
+    let host = Host::apart();
+    host.corten(["network", "create", "--internal", "back"]).ok();
+    for network in ["web", "best"] {
+        host.corten(["network", "create", network]).ok();
+    }
+    serve(&host, "one", &["--network", "back", "-p", "7171:80", "-p", "80"]);
+    assert_eq!(host.corten(["port", "one"]).ok(), "");
+    // What another has is refused, and the container stays where it was.
+    serve(&host, "other", &["--network", "web", "-p", "7171:80"]);
+    let taken = "Bind for 0.0.0.0:7171 failed: port is already allocated";
+    host.corten(["network", "connect", "web", "one"]).fails(1, taken);
+    let on = ["inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", "one"];
+    assert_eq!(host.corten(on).ok(), "back ");
+    assert_eq!(host.corten(["exec", "one", "sh", "-c", "ip -o link | grep -c eth"]).ok(), "1");
+    host.corten(["rm", "-f", "other"]).ok();
+    host.corten(["network", "connect", "web", "one"]).ok();
+    let both = |port: &str| ["127.0.0.1", "::1"].map(|at| fetch(&host, at, port));
+    let said = [Some("one".to_owned()), Some("one".to_owned())];
+    assert_eq!(both("7171"), said);
+    let shown = host.corten(["port", "one"]).ok();
+    let found = shown.lines().find(|line| !line.contains("7171")).expect("one that was found");
+    let found = found.rsplit(':').next().unwrap().to_owned();
+    assert_eq!(both(&found), said);
+    // By the network that is better from now on, at the same numbers.
+    host.corten(["network", "connect", "--gw-priority", "10", "best", "one"]).ok();
+    assert_eq!(host.corten(["port", "one"]).ok(), shown);
+    let ways = ["network", "ports", "--format", "{{.Network}}"];
+    assert!(host.corten(ways).ok().lines().all(|line| line == "best"));
+    let web = address(&host, "one", "web");
+    let rules = host.program("nft", ["list", "ruleset"]).ok();
+    assert!(!rules.contains(&web) && rules.contains(&address(&host, "one", "best")), "{rules}");
+    assert_eq!((both("7171"), both(&found)), (said.clone(), said));
+}

@@ -167,6 +167,16 @@ impl Actor {
         let places = connected.await?;
         let new = places.endpoints.iter().filter(|e| !before.contains(e)).cloned().collect::<Vec<_>>();
         self.record.places = places;
+        // Its ports may have had no way in, or lead by a better one from now on.
+        let attachments = self.record.attachments.iter().chain([attachment]).cloned().collect();
+        let after = self.record.places.endpoints.clone();
+        if let Err(error) = self.lead_ports(pid, attachments, after).await {
+            if let Err(error) = self.disconnect_now(pid, &attachment.network).await {
+                let (id, network) = (&self.record.id, &attachment.name);
+                tracing::warn!(id, network, error = %error.chain(), "a container is still on a network");
+            }
+            return Err(error);
+        }
         self.adopt_names(pid);
         self.files_changed(before).await;
         self.context.networks.tell_endpoints(&self.record.id, &new, "connect");
