@@ -147,3 +147,36 @@ fn ports_that_had_no_way_in_are_published_when_a_network_comes_that_has_one() {
     assert!(!rules.contains(&web) && rules.contains(&address(&host, "one", "best")), "{rules}");
     assert_eq!((both("7171"), both(&found)), (said.clone(), said));
 }
+
+#[test]
+fn each_family_goes_out_by_a_network_that_has_it() {
+    let host = Host::apart();
+    host.corten(["network", "create", "four"]).ok();
+    host.corten(["network", "create", "--ipv4=false", "--ipv6", "six"]).ok();
+    host.corten(["network", "create", "--ipv6", "ten"]).ok();
+    let routes = |name: &str| {
+        let by = |family: &str| {
+            let script = format!("ip -{family} route | grep '^default' | sed 's/.* dev \\([^ ]*\\).*/\\1/'");
+            host.corten(["exec", name, "sh", "-c", &script]).ok()
+        };
+        [by("4"), by("6")]
+    };
+    // From the start, and whoever has come later.
+    let start = ["--network", "four", "--network", "six", "busybox", "sleep", "1000"];
+    host.corten(["run", "-d", "--name", "one"].into_iter().chain(start)).ok();
+    host.corten(["run", "-d", "--name", "two", "--network", "four", "busybox", "sleep", "1000"]).ok();
+    assert_eq!(routes("two"), ["eth0", ""]);
+    host.corten(["network", "connect", "six", "two"]).ok();
+    for name in ["one", "two"] {
+        assert_eq!(routes(name), ["eth0", "eth1"], "{name}");
+    }
+    // One that has both takes over from what is left, in the family that has nothing else.
+    host.corten(["network", "connect", "ten", "one"]).ok();
+    assert_eq!(routes("one"), ["eth0", "eth1"]);
+    host.corten(["network", "disconnect", "six", "one"]).ok();
+    assert_eq!(routes("one"), ["eth0", "eth2"]);
+    host.corten(["network", "disconnect", "four", "one"]).ok();
+    assert_eq!(routes("one"), ["eth2", "eth2"]);
+    host.corten(["network", "disconnect", "ten", "one"]).ok();
+    assert_eq!(routes("one"), ["", ""]);
+}

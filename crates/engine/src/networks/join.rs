@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ use crate::names;
 /// A bridge's own address for its neighbours, as Docker's.
 const LINK_LOCAL: ipnet::IpNet =
     ipnet::IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64));
+/// Version 4, and whether it is version 6.
+const FAMILIES: [bool; 2] = [false, true];
 /// What is to be made is there.
 const EEXIST: i32 = 17;
 
@@ -83,7 +86,7 @@ impl Networks {
         let mut endpoints = Vec::with_capacity(attachments.len());
         let way_out = self.way_out(attachments);
         for (number, attachment) in attachments.iter().enumerate() {
-            let goes_out = way_out == Some(number);
+            let goes_out = way_out.map(|best| best == Some(number));
             endpoints.push(self.connect_to(container, attachment, &namespace, &endpoints, goes_out)?);
         }
         let way_in = self.way_in(attachments);
@@ -119,9 +122,10 @@ impl Networks {
         }
     }
 
-    /// Which of the networks the default routes go by: the one with the highest priority, then the first by name; none that is internal.
-    fn way_out(&self, attachments: &[Attachment]) -> Option<usize> {
-        self.best(attachments, Record::leads_out)
+    /// Which of the networks the default routes go by, that of version 4 and that of version 6: the one with the highest priority, then the
+    /// first by name, of those that have the family; none that is internal.
+    fn way_out(&self, attachments: &[Attachment]) -> [Option<usize>; 2] {
+        FAMILIES.map(|v6| self.best(attachments, |record| leads_out_by(record, v6)))
     }
 
     /// Which of the networks published ports lead in by: the first in the same order that is a bridge.
@@ -152,7 +156,7 @@ impl Networks {
         attachment: &Attachment,
         namespace: &Namespace,
         others: &[Endpoint],
-        goes_out: bool,
+        goes_out: [bool; 2],
     ) -> Result<Endpoint> {
         let (record, endpoint) = self.take_place(container, attachment, others)?;
         if let Err(error) = self.lay(&record, &endpoint, attachment, namespace, goes_out) {
@@ -195,15 +199,15 @@ impl Networks {
         note: impl Fn(&Places) -> Result<()>,
     ) -> Result<()> {
         let namespace = namespace_of(pid)?;
-        let has_way_out = self.goes_out(&places.endpoints);
+        let has_way_out = FAMILIES.map(|v6| self.goes_out(&places.endpoints, v6));
         let (record, endpoint) = self.take_place(container, attachment, &places.endpoints)?;
-        let goes_out = !has_way_out && record.leads_out();
+        let goes_out = FAMILIES.map(|v6| !has_way_out[usize::from(v6)] && leads_out_by(&record, v6));
         places.endpoints.push(endpoint.clone());
         let priority = attachment.settings.gw_priority;
         let above = others.iter().all(|other| other.settings.gw_priority < priority);
         let connected = note(places).and_then(|()| {
             self.lay(&record, &endpoint, attachment, &namespace, goes_out)?;
-            if above && has_way_out && record.leads_out() {
+            if above && has_way_out.contains(&true) && record.leads_out() {
                 // Every family that it leads out by goes by it from now on.
                 bridge::turn_to(&namespace, &endpoint.interface, &endpoint.gateways).map_err(kernel)?;
             }
@@ -226,7 +230,7 @@ impl Networks {
         endpoint: &Endpoint,
         attachment: &Attachment,
         namespace: &Namespace,
-        goes_out: bool,
+        goes_out: [bool; 2],
     ) -> Result<()> {
         plumb(record, endpoint, &attachment.settings, namespace, goes_out)?;
         if !endpoint.port.is_empty()
@@ -243,9 +247,9 @@ impl Networks {
         Ok(())
     }
 
-    fn goes_out(&self, endpoints: &[Endpoint]) -> bool {
+    fn goes_out(&self, endpoints: &[Endpoint], v6: bool) -> bool {
         let state = self.state();
-        endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| live.record.leads_out()))
+        endpoints.iter().any(|e| state.get(&e.network).is_some_and(|live| leads_out_by(&live.record, v6)))
     }
 
     /// Disconnects a container that runs from the network of `endpoint`; `rest` are those it is still to be on.
@@ -268,15 +272,19 @@ impl Networks {
         }
         self.forget_conversations(std::slice::from_ref(endpoint));
         let attachments: Vec<Attachment> = rest.iter().map(|(attachment, _)| attachment.clone()).collect();
-        let Some((_, next)) = self.way_out(&attachments).and_then(|number| rest.get(number)) else {
-            return Ok(());
-        };
-        let others: Vec<Endpoint> = rest.iter().map(|(_, endpoint)| endpoint.clone()).collect();
-        match bridge::send_by(&namespace_of(pid)?, &next.interface, &next.gateways) {
-            // There is one already: what was cut off was not the way out.
-            Err(error) if error.errno() == Some(EEXIST) && self.goes_out(&others) => Ok(()),
-            other => other.map_err(kernel),
+        for (v6, next) in FAMILIES.into_iter().zip(self.way_out(&attachments)) {
+            let Some((_, next)) = next.and_then(|number| rest.get(number)) else { continue };
+            match bridge::send_by(
+                &namespace_of(pid)?,
+                &next.interface,
+                &of_families(&next.gateways, [!v6, v6]),
+            ) {
+                // There is one already: what was cut off was not the way out.
+                Err(error) if error.errno() == Some(EEXIST) => {}
+                other => other.map_err(kernel)?,
+            }
         }
+        Ok(())
     }
 
     /// Gives back all that a container had, which does not run any more.
@@ -313,6 +321,16 @@ impl Networks {
     }
 }
 
+/// Whether containers get out by a network with one family.
+fn leads_out_by(record: &Record, v6: bool) -> bool {
+    record.leads_out() && record.pools.iter().any(|pool| pool.subnet.addr().is_ipv6() == v6)
+}
+
+/// Those of version 4, of version 6, of both or of neither.
+fn of_families(addresses: &[IpAddr], wanted: [bool; 2]) -> Vec<IpAddr> {
+    addresses.iter().copied().filter(|address| wanted[usize::from(address.is_ipv6())]).collect()
+}
+
 /// Takes the devices out of a network namespace that outlives the container it was made for, because the process `pid` of another is in it:
 /// their addresses are others' to have. Not if it is that of the process `lender`, or the daemon's own.
 pub(crate) fn abandon(pid: i32, lender: Option<i32>) -> Result<()> {
@@ -334,7 +352,7 @@ fn plumb(
     endpoint: &Endpoint,
     settings: &EndpointSettings,
     namespace: &Namespace,
-    goes_out: bool,
+    goes_out: [bool; 2],
 ) -> Result<()> {
     let host = route()?;
     let index = ensure(&host, record)?;
@@ -345,7 +363,7 @@ fn plumb(
         port: endpoint.port.clone(),
         mac: endpoint.mac,
         addresses,
-        gateways: if goes_out { endpoint.gateways.clone() } else { Vec::new() },
+        gateways: of_families(&endpoint.gateways, goes_out),
         sysctls: endpoint::sysctls(settings)?,
         mtu: record.mtu(),
         isolated: !record.lets_speak(),
