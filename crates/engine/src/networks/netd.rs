@@ -329,7 +329,7 @@ impl Networks {
 }
 
 /// What holds a port, for another netd: the socket that is there, or where only netd had one, one more.
-fn again(port: &relay::Port, socket: Option<&OwnedFd>, until: Instant) -> Result<OwnedFd> {
+pub(super) fn again(port: &relay::Port, socket: Option<&OwnedFd>, until: Instant) -> Result<OwnedFd> {
     if let Some(socket) = socket {
         return socket.try_clone().map_err(|e| Error::system("cannot hand a port to netd").with_source(e));
     }

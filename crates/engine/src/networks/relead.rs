@@ -88,8 +88,9 @@ impl Networks {
 
 /// Each wish with the ports that were published for it: those first that leave the least choice.
 fn shared_out<'a>(published: &'a [Published], wishes: &'a [Wish]) -> Vec<(&'a Wish, Vec<&'a Published>)> {
-    let choice =
-        |wish: &&Wish| (wish.host.as_ref().map_or(usize::MAX, |range| range.len()), wish.address.is_none());
+    let choice = |wish: &&Wish| {
+        (wish.host.as_ref().map_or(usize::MAX, ExactSizeIterator::len), wish.address.is_none())
+    };
     let mut wishes: Vec<&Wish> = wishes.iter().collect();
     wishes.sort_by_key(choice);
     let mut free: Vec<&Published> = published.iter().collect();

@@ -1,7 +1,8 @@
 //! Changing which ports lead to a container that runs.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use network::firewall::Port;
 use network::ports::Wish;
@@ -11,6 +12,10 @@ use super::live::Endpoint;
 use super::ports::{self, Published, Refused};
 use super::{Attachment, Networks, Outlet, Places};
 use crate::error::{Error, Result};
+
+/// For how long netd may have a socket that it was told to close: who serves it ends a little later.
+const LETTING_GO: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Ports that are held for a container, and lead nowhere yet.
 #[derive(Debug)]
@@ -94,7 +99,12 @@ impl Networks {
             // It may be its own that is in the way.
             self.let_go(container, &reserved.gone);
             reserved.let_go = true;
+            let until = Instant::now() + LETTING_GO;
             found = self.hold_ports(wishes, endpoint);
+            while matches!(found, Err(Refused::Port(_))) && Instant::now() < until {
+                thread::sleep(LOOK_AGAIN);
+                found = self.hold_ports(wishes, endpoint);
+            }
         }
         match found {
             Ok(added) => {
@@ -117,8 +127,9 @@ impl Networks {
             return;
         }
         let there = self.outlet(&container, |outlet| relays(outlet));
+        let until = Instant::now() + LETTING_GO;
         let again = gone.iter().filter_map(|port| port.relay(self.how())).filter_map(|relay| {
-            let held = ports::hold_again(&relay);
+            let held = super::netd::again(&relay, None, until);
             let held =
                 held.inspect_err(|error| tracing::warn!(container, error = %error.chain(), "a port is lost"));
             held.ok().map(|socket| (relay, Some(socket)))
