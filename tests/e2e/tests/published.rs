@@ -220,6 +220,45 @@ fn every_port_answers_and_is_held_without_a_daemon_and_without_netd() {
     host.corten(["rm", "-f", "one", "two"]).ok();
 }
 
+#[test]
+fn a_port_taken_back_is_closed_by_the_next_daemon_if_one_was_killed_in_between() {
+    let mut host = host_with(&[]);
+    serve(&host, Cli::Corten, "one", &["-p", "6060:80", "-p", "6061:80"]);
+    serve(&host, Cli::Corten, "two", &["-p", "[::1]:6062:80"]);
+    let before = [("tcp", "::1", "6060"), ("tcp", "127.0.0.1", "6060"), ("tcp", "::1", "6061")];
+    wait_for("the server", || host_asks(&host, "tcp", "127.0.0.1", "6060"));
+    wait_for("the server", || host_asks(&host, "tcp", "::1", "6062"));
+    answers(&host, "one ", &before);
+    // One of two, and the only one, are noted as taken back; nobody else has been told.
+    let note = |name: &str, gone: &[u64]| {
+        let id = host.corten(["inspect", "-f", "{{.Id}}", name]).ok();
+        let path = host.exec_root().join("c").join(id).join("places.json");
+        let mut places: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).expect("places")).expect("JSON");
+        let published = places["published"].as_array_mut().expect("ports");
+        let count = published.len();
+        published.retain(|port| !gone.contains(&port["host"].as_u64().expect("a port")));
+        assert!(published.len() < count);
+        (path, places.to_string())
+    };
+    let notes = [note("one", &[6060]), note("two", &[6062])];
+    host.kill_daemon();
+    for (path, places) in notes {
+        std::fs::write(path, places).expect("places are written");
+    }
+    host.start_daemon();
+    let is_gone = |at: &str, port: &str| host_asks(&host, "tcp", at, port).is_none().then_some(());
+    for (at, port) in [("::1", "6060"), ("127.0.0.1", "6060"), ("::1", "6062")] {
+        wait_for("the port to be closed", || is_gone(at, port));
+    }
+    answers(&host, "one ", &[("tcp", "127.0.0.1", "6061"), ("tcp", "::1", "6061")]);
+    // They are others' to have.
+    serve(&host, Cli::Corten, "three", &["-p", "6060:80", "-p", "[::1]:6062:80"]);
+    wait_for("the server", || host_asks(&host, "tcp", "::1", "6062"));
+    answers(&host, "three ", &[("tcp", "::1", "6060"), ("tcp", "127.0.0.1", "6060")]);
+    host.corten(["rm", "-f", "one", "two", "three"]).ok();
+}
+
 /// The rules of a host that lets nothing in but what it says.
 const CLOSED: &str = "add table inet fw
     add chain inet fw input { type filter hook input priority 0; policy drop; }

@@ -70,6 +70,8 @@ impl Networks {
             self.tell_names(names, &id)?;
         }
         self.tell_internal(names)?;
+        // Before others are held: these may be in their way.
+        self.close_surplus(names, &found)?;
         self.tell_ports(names, &found)?;
         for (container, pid, places) in self.running() {
             // One of them keeps no others from what they need.
@@ -148,6 +150,23 @@ impl Networks {
     /// An internal network is there, or is no more.
     pub(super) fn internal_changed(&self) -> Result<()> {
         self.tell_internal(&mut self.names())
+    }
+
+    /// Has a netd that was found close the ports that are not published: those that a daemon took back which was killed before it said so.
+    fn close_surplus(&self, names: &mut super::NamesGuard<'_>, found: &Serving) -> Result<()> {
+        let running = self.running();
+        for relayed in &found.ports {
+            let surplus = match self.outlets().get(&relayed.id) {
+                Some(outlet) => surplus(&relayed.ports, outlet.relays.iter().map(|(port, _)| port)),
+                None if running.iter().any(|(container, ..)| container.id == relayed.id) => {
+                    relayed.ports.clone()
+                }
+                // It is forgotten if it has ended; or else its supervisor has not answered yet, and its ports are not known.
+                None => continue,
+            };
+            names.say(|client| client.close_ports(&relayed.id, &surplus))?;
+        }
+        Ok(())
     }
 
     /// Has a netd that was found, or is new, hold and serve all published ports.
@@ -326,6 +345,14 @@ impl Networks {
     fn speaks_for_clients(&self) -> bool {
         self.outlets().values().flat_map(|outlet| &outlet.relays).any(|(port, _)| port.as_client)
     }
+}
+
+/// Those of the ports that are `there` which nobody wants.
+fn surplus<'a>(
+    there: &[relay::Port],
+    wanted: impl Iterator<Item = &'a relay::Port> + Clone,
+) -> Vec<relay::Port> {
+    there.iter().filter(|port| !wanted.clone().any(|wanted| wanted.is_at(port))).cloned().collect()
 }
 
 /// What holds a port, for another netd: the socket that is there, or where only netd had one, one more.
