@@ -9,15 +9,17 @@ use std::io;
 use sys::netlink::{DUMP, Socket, attributes};
 
 pub use walk::{Fate, Packet};
-use walk::{Rule, Rules};
+use walk::{Rule, Rules, States};
 
 use super::nft::batch::{self, NFPROTO_INET};
-use super::{attribute, number, table, text};
+use super::{ENOENT, attribute, number, table, text};
 
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 /// As a chain's policy and in a verdict.
 const DROP: u32 = 0;
+/// So many sets of states of one table are read: nobody has more of them than rules that people write.
+const SETS_MAX: usize = 256;
 
 /// A chain as the kernel describes it.
 #[derive(Debug)]
@@ -192,7 +194,31 @@ fn rules(socket: &Socket, (family, table): &(u8, String)) -> io::Result<Rules> {
         }
         Ok(())
     })?;
+    let mut sets = BTreeMap::new();
+    for set in walk::wanted(&rules).into_iter().take(SETS_MAX) {
+        if let Some(states) = states(socket, (*family, table), &set)? {
+            sets.insert(set, states);
+        }
+    }
+    walk::complete(&mut rules, &sets);
     Ok(rules)
+}
+
+/// What is in a set or a map of states; `None` if that is not understood.
+fn states(socket: &Socket, (family, table): (u8, &str), set: &str) -> io::Result<Option<States>> {
+    let mut question = batch::message(batch::GETSETELEM, DUMP, family);
+    question.put_text(batch::NFTA_SET_ELEM_LIST_TABLE, table);
+    question.put_text(batch::NFTA_SET_ELEM_LIST_SET, set);
+    let (mut states, mut known) = (States::default(), true);
+    let asked = socket.ask(question, |kind, message| {
+        known = known && (batch::kind_of(kind) != Some(batch::NEWSETELEM) || states.take(message));
+        Ok(())
+    });
+    match asked {
+        // It has gone since the rules were read.
+        Err(error) if error.raw_os_error() == Some(ENOENT) => Ok(None),
+        other => other.map(|()| known.then_some(states)),
+    }
 }
 
 fn maker(family: &str, chain: &Chain, rules: &Rules) -> Maker {

@@ -1,11 +1,14 @@
 //! What becomes of a packet on its way through chains of others, as far as can be told without having the packet.
 
+mod states;
+
 use std::collections::BTreeMap;
 
 use sys::netlink::attributes;
 
 use super::super::nft::batch;
 use super::super::{attribute, number, text};
+pub use states::{States, complete, wanted};
 
 /// How deep chains are followed; the kernel allows 16.
 const DEPTH_MAX: usize = 16;
@@ -14,9 +17,42 @@ const RULES_MAX: usize = 20_000;
 
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
+const CONTINUE: i32 = -1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
+
+/// Of a lookup: it holds for what is not in the set.
+const INVERTED: u32 = 1;
+/// Targets of iptables after which the next rule is asked.
+const GO_ON: &[&str] = &[
+    "AUDIT",
+    "CHECKSUM",
+    "CLASSIFY",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DSCP",
+    "ECN",
+    "HL",
+    "HMARK",
+    "IDLETIMER",
+    "LED",
+    "LOG",
+    "MARK",
+    "NFLOG",
+    "NOTRACK",
+    "RATEEST",
+    "SECMARK",
+    "SET",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
+    "TOS",
+    "TRACE",
+    "TTL",
+    "ULOG",
+];
 
 /// States of conversations, as packet filters have them.
 const ESTABLISHED: u32 = 2;
@@ -43,6 +79,12 @@ pub struct Packet<'a> {
     pub ours: &'a [String],
 }
 
+impl Packet<'_> {
+    fn state(&self) -> u32 {
+        if self.new { NEW } else { ESTABLISHED }
+    }
+}
+
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -64,6 +106,16 @@ pub struct Rule {
     verdict: Verdict,
 }
 
+impl Rule {
+    /// All that it may decide.
+    fn verdicts(&self) -> Vec<&Verdict> {
+        match &self.verdict {
+            Verdict::ByState(map) => map.iter().map(|(_, verdict)| verdict).collect(),
+            verdict => vec![verdict],
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     /// Nothing: the next rule is asked.
@@ -75,8 +127,10 @@ enum Verdict {
     Goto(String),
     /// Of a map, or of what is not known here.
     Unknown,
-    /// Of a map of states: those that go on are let through.
-    ByState,
+    /// What a map of states says, of which the name is known.
+    StateMap(String),
+    /// What it says for these.
+    ByState(Vec<(u32, Verdict)>),
 }
 
 /// Something that a packet has.
@@ -101,8 +155,8 @@ enum Test {
     Compare(Field, bool, Vec<u8>),
     /// The state is one of these, or it is not.
     State(u32, bool),
-    /// The state is in a set.
-    StateSet,
+    /// The state is in a set of that name, or it is not.
+    StateSet(String, bool),
     /// Whatever it is.
     Unknown,
 }
@@ -112,12 +166,10 @@ type Known = Option<bool>;
 
 impl Test {
     fn holds(&self, packet: &Packet<'_>) -> Known {
-        let state = if packet.new { NEW } else { ESTABLISHED };
+        let state = packet.state();
         let status = if packet.dnat { STATUS_DNAT } else { 0 };
         match self {
-            Self::Unknown => None,
-            // Sets of states are about those that go on, or are invalid.
-            Self::StateSet => Some(!packet.new),
+            Self::Unknown | Self::StateSet(..) => None,
             Self::State(mask, equal) => Some((state & mask != 0) == *equal),
             Self::Compare(field, equal, value) => {
                 let is = match field {
@@ -187,10 +239,11 @@ pub fn read(expressions: &[u8]) -> Rule {
             "lookup" => {
                 let of_state = registers.get(&num(2)) == Some(&Field::State);
                 // With a register for what is found it is a map.
+                let set = || get(1).map(text).unwrap_or_default();
                 match (get(3).is_some(), of_state) {
-                    (true, true) => rule.verdict = Verdict::ByState,
-                    (true, false) => rule.verdict = Verdict::Unknown,
-                    (false, true) => rule.tests.push(Test::StateSet),
+                    (true, true) if num(3) == 0 => rule.verdict = Verdict::StateMap(set()),
+                    (true, _) => rule.verdict = Verdict::Unknown,
+                    (false, true) => rule.tests.push(Test::StateSet(set(), num(5) & INVERTED == 0)),
                     (false, false) => rule.tests.push(Test::Unknown),
                 }
             }
@@ -199,7 +252,9 @@ pub fn read(expressions: &[u8]) -> Rule {
             "target" => {
                 rule.verdict = match get(1).map(text).as_deref() {
                     Some("REJECT" | "DROP") => Verdict::Drop,
-                    _ => Verdict::Continue,
+                    Some(target) if GO_ON.contains(&target) => Verdict::Continue,
+                    // A program decides, or whatever comes.
+                    _ => Verdict::Unknown,
                 };
             }
             "immediate" => {
@@ -207,8 +262,15 @@ pub fn read(expressions: &[u8]) -> Rule {
                     rule.verdict = get(2).map_or(Verdict::Unknown, verdict);
                 }
             }
-            // Limits, quotas, and whatever comes.
-            _ => rule.tests.push(Test::Unknown),
+            // Others decide, or the packet does not come back.
+            "queue" | "synproxy" | "tproxy" | "nat" | "masq" | "redir" | "fwd" => {
+                rule.verdict = Verdict::Unknown;
+            }
+            // Limits, quotas, and whatever comes: it may have put something else in any register.
+            _ => {
+                registers.clear();
+                rule.tests.push(Test::Unknown);
+            }
         }
     }
     rule
@@ -259,6 +321,7 @@ fn verdict(data: &[u8]) -> Verdict {
     match find(verdict, 1).and_then(number).map(u32::cast_signed) {
         Some(DROP) => Verdict::Drop,
         Some(ACCEPT) => Verdict::Accept,
+        Some(CONTINUE) => Verdict::Continue,
         Some(JUMP) => Verdict::Jump(chain()),
         Some(GOTO) => Verdict::Goto(chain()),
         Some(RETURN) => Verdict::Return,
@@ -275,7 +338,7 @@ pub fn read_rule(message: &[u8]) -> Option<((u8, String, String), Rule)> {
 
 /// The chains that a chain leads to.
 pub fn leads_to(rules: &[Rule]) -> impl Iterator<Item = &str> {
-    rules.iter().filter_map(|rule| match &rule.verdict {
+    rules.iter().flat_map(Rule::verdicts).filter_map(|verdict| match verdict {
         Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain.as_str()),
         _ => None,
     })
@@ -328,7 +391,11 @@ impl Walk<'_> {
                 continue;
             }
             let certain = here && holds == Some(true);
-            let end = match &rule.verdict {
+            let verdict = match &rule.verdict {
+                Verdict::ByState(map) => states::chosen(map, self.packet.state()),
+                verdict => verdict,
+            };
+            let end = match verdict {
                 Verdict::Continue => None,
                 Verdict::Return if certain => return None,
                 Verdict::Return => {
@@ -346,9 +413,7 @@ impl Walk<'_> {
                     here = here && certain;
                     end
                 }
-                Verdict::ByState if !self.packet.new => Some(true),
-                Verdict::ByState => None,
-                Verdict::Unknown => {
+                Verdict::Unknown | Verdict::StateMap(_) | Verdict::ByState(_) => {
                     (self.may_pass, self.may_drop) = (true, true);
                     None
                 }
@@ -361,5 +426,91 @@ impl Walk<'_> {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attribute.
+    fn part(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
+        let name = format!("{name}\0");
+        part(1, &[part(1, name.as_bytes()), part(2, &data.concat())].concat())
+    }
+
+    fn big(kind: u16, value: u32) -> Vec<u8> {
+        part(kind, &value.to_be_bytes())
+    }
+
+    /// The state, looked up in the set `s` with these further attributes.
+    fn looked_up(more: &[Vec<u8>]) -> Vec<u8> {
+        let set = [vec![part(1, b"s\0"), big(2, 1)], more.to_vec()].concat();
+        [expression("ct", &[big(1, 1), big(2, 0)]), expression("lookup", &set)].concat()
+    }
+
+    fn decide(code: i32) -> Vec<u8> {
+        part(2, &big(1, code.cast_unsigned()))
+    }
+
+    fn accept() -> Vec<u8> {
+        expression("immediate", &[big(1, 0), part(2, &decide(ACCEPT))])
+    }
+
+    /// What becomes of a packet that begins a conversation and of one that goes on, by a rule before a chain's end that drops.
+    fn fates(expressions: &[u8], elements: &[Vec<u8>]) -> [Fate; 2] {
+        let mut rules = Rules::from([("it".to_owned(), vec![read(expressions)])]);
+        let mut states = States::default();
+        let list: Vec<u8> = elements.iter().flat_map(|element| part(1, element)).collect();
+        let known = states.take(&[&[0; 4][..], &part(3, &list)].concat());
+        let sets = wanted(&rules).into_iter().filter(|_| known).map(|set| (set, states.clone())).collect();
+        complete(&mut rules, &sets);
+        let packet = Packet { v6: false, from: None, to: None, new: true, dnat: true, port: None, ours: &[] };
+        [true, false].map(|new| fate(&rules, "it", true, &Packet { new, ..packet }))
+    }
+
+    fn of(state: u32, verdict: Option<i32>) -> Vec<u8> {
+        let key = part(1, &part(1, &state.to_ne_bytes()));
+        [key, verdict.map(|code| part(2, &decide(code))).unwrap_or_default()].concat()
+    }
+
+    #[test]
+    fn what_is_in_a_set_of_states_decides() {
+        let rule = [looked_up(&[]), accept()].concat();
+        assert_eq!(fates(&rule, &[of(NEW, None), of(ESTABLISHED, None)]), [Fate::Passes; 2]);
+        assert_eq!(fates(&rule, &[of(4, None), of(ESTABLISHED, None)]), [Fate::Drops, Fate::Passes]);
+        let others = [looked_up(&[big(5, INVERTED)]), accept()].concat();
+        assert_eq!(fates(&others, &[of(ESTABLISHED, None)]), [Fate::Passes, Fate::Drops]);
+        // Of what is not understood nothing is said.
+        assert_eq!(fates(&rule, &[[of(NEW, None), big(3, 1)].concat()]), [Fate::Depends; 2]);
+        let many: Vec<Vec<u8>> = (0..40).map(|state| of(state, None)).collect();
+        assert_eq!(fates(&rule, &many), [Fate::Depends; 2]);
+    }
+
+    #[test]
+    fn what_a_map_of_states_says_is_done() {
+        let rule = looked_up(&[big(3, 0)]);
+        let both = [of(NEW, Some(ACCEPT)), of(ESTABLISHED, Some(ACCEPT)), of(1, Some(DROP))];
+        assert_eq!(fates(&rule, &both), [Fate::Passes; 2]);
+        assert_eq!(fates(&rule, &both[1..]), [Fate::Drops, Fate::Passes]);
+        let all = [[big(3, 2), part(2, &decide(ACCEPT))].concat(), of(ESTABLISHED, Some(DROP))];
+        assert_eq!(fates(&rule, &all), [Fate::Passes, Fate::Drops]);
+    }
+
+    #[test]
+    fn what_others_decide_is_not_known() {
+        let target = |name: &str| expression("target", &[part(1, format!("{name}\0").as_bytes())]);
+        assert_eq!(fates(&expression("queue", &[]), &[]), [Fate::Depends; 2]);
+        assert_eq!(fates(&target("NFQUEUE"), &[]), [Fate::Depends; 2]);
+        assert_eq!(fates(&target("LOG"), &[]), [Fate::Drops; 2]);
+        assert_eq!(fates(&target("REJECT"), &[]), [Fate::Drops; 2]);
     }
 }
