@@ -117,6 +117,57 @@ fn a_container_lives_in_anothers_network() {
 }
 
 #[test]
+fn whoever_is_in_a_network_by_way_of_another_has_no_address_that_is_given_out_again() {
+    let mut host = Host::apart();
+    let devices =
+        |host: &Host, name: &str| inside(host, Cli::Corten, name, "ip -o link | grep -c eth || true");
+    let address = |host: &Host, name: &str| {
+        inspect(host, Cli::Corten, name, "{{.NetworkSettings.Networks.web.IPAddress}}")
+    };
+    host.corten(["network", "create", "web"]).ok();
+    let chain = |host: &Host| {
+        for (name, network) in
+            [("first", "web"), ("second", "container:first"), ("third", "container:second")]
+        {
+            run(host, Cli::Corten, name, &["--network", network]);
+        }
+    };
+    let cut_off = |host: &Host, had: &str| {
+        wait_for("the devices to be gone", || (devices(host, "third") == "0").then_some(()));
+        run(host, Cli::Corten, "next", &["--network", "web"]);
+        assert_eq!(address(host, "next"), had);
+        let _ = host.corten(["rm", "-f", "first", "second", "third", "next"]).run();
+    };
+    // The one in between has ended, or is no more.
+    for ends in [&["kill", "second"][..], &["rm", "-f", "second"]] {
+        chain(&host);
+        let had = address(&host, "first");
+        host.corten(ends).ok();
+        assert_eq!(devices(&host, "third"), "1", "{ends:?}");
+        // Others' ends do nothing to those whose lender is there.
+        run(&host, Cli::Corten, "other", &["--network", "web"]);
+        host.corten(["rm", "-f", "other"]).ok();
+        assert_eq!(devices(&host, "third"), "1", "{ends:?}");
+        host.corten(["stop", "-t", "0", "first"]).ok();
+        cut_off(&host, &had);
+    }
+    // The same while no daemon is there; one whose lender goes on keeps what it has.
+    chain(&host);
+    run(&host, Cli::Corten, "lender", &["--network", "web"]);
+    run(&host, Cli::Corten, "guest", &["--network", "container:lender"]);
+    let had = address(&host, "first");
+    let pids = ["first", "second"].map(|name| inspect(&host, Cli::Corten, name, "{{.State.Pid}}"));
+    host.kill_daemon();
+    for pid in pids {
+        host.program("kill", ["-9", &pid]).ok();
+    }
+    host.start_daemon();
+    cut_off(&host, &had);
+    assert_eq!(devices(&host, "guest"), "1");
+    host.corten(["rm", "-f", "lender", "guest"]).ok();
+}
+
+#[test]
 fn containers_are_on_the_lan_by_macvlan() {
     let host = Host::apart();
     let lan = host.neighbour("10.50.0");

@@ -1,8 +1,11 @@
 //! Containers that live in another's network (`--network container:ID`): they have its devices, its addresses, its names and its files
 //! about names, and none of their own.
 
+use std::collections::HashSet;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +20,8 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "container:";
 /// How many containers may be in each other's networks one after the other: whoever goes round in circles is stopped.
 const CHAIN_MAX: usize = 32;
+/// What is said of a process that ended just now.
+const ESRCH: i32 = 3;
 
 /// What is lent.
 #[derive(Debug)]
@@ -151,23 +156,48 @@ pub(crate) fn borrow(context: &Context, record: &Record) -> Result<Option<Lent>>
 
 /// Whether the file leads to the namespace that the daemon is in.
 pub(crate) fn is_own(path: &Path) -> Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let number = |path: &Path| {
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io("look at", path, e))?;
-        Ok::<_, Error>((metadata.dev(), metadata.ino()))
-    };
+    let number = |path: &Path| number(path).map_err(|e| Error::io("look at", path, e));
     Ok(number(path)? == number(Path::new("/proc/self/ns/net"))?)
 }
 
-/// The first processes of those that live in a container's network.
-pub(crate) fn borrowers(index: &Index, lender: &str) -> Vec<i32> {
-    let all = index.all();
-    let of = |handle: &Arc<Handle>| {
-        let record = handle.record();
-        let borrows = named(&record.host.network_mode) == Some(lender);
-        record.life.pid().filter(|pid| borrows && *pid > 0)
+/// The first processes of those that live in a network namespace that outlives the container it was made for; `gone` is a container that
+/// has ended, whatever its record says. Who has lent what to whom is not asked: one in between may have been removed, or started again.
+pub(crate) fn orphans(index: &Index, gone: Option<&str>) -> Result<Vec<i32>> {
+    let running = |of: &dyn Fn(&Record) -> bool| {
+        let mut found = Vec::new();
+        for handle in index.all().into_iter().filter(|handle| gone != Some(handle.id.as_str())) {
+            let record = handle.record();
+            let Some(pid) = record.life.pid().filter(|pid| *pid > 0 && of(&record)) else { continue };
+            found.extend(namespace(format!("/proc/{pid}"))?.map(|number| (pid, number)));
+        }
+        Ok::<_, Error>(found)
     };
-    all.iter().filter_map(of).collect()
+    let on_host =
+        |record: &Record| last(index, record).is_some_and(|last| last.record().host.network_mode == "host");
+    let borrows = |record: &Record| named(&record.host.network_mode).is_some();
+    // In this order: whoever lent to one of those that are found was there before it.
+    let borrowers = running(&|record| borrows(record) && !on_host(record))?;
+    let mut owned: HashSet<_> =
+        running(&|record| !borrows(record))?.into_iter().map(|(_, number)| number).collect();
+    owned.extend(namespace("/proc/self".to_owned())?);
+    // The machine's, if it may be looked at and is another.
+    owned.extend(number(Path::new("/proc/1/ns/net")).ok());
+    Ok(borrowers.into_iter().filter(|(_, number)| !owned.contains(number)).map(|(pid, _)| pid).collect())
+}
+
+/// The number of a process's network namespace; `None` if it has ended.
+fn namespace(process: String) -> Result<Option<(u64, u64)>> {
+    let path = PathBuf::from(process + "/ns/net");
+    match number(&path) {
+        Ok(number) => Ok(Some(number)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(ESRCH) => Ok(None),
+        Err(e) => Err(Error::io("look at", &path, e)),
+    }
+}
+
+fn number(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

@@ -294,8 +294,11 @@ impl Networks {
         let gone: Vec<Endpoint> =
             self.state().values_mut().filter_map(|live| live.release(container)).collect();
         self.release_rates(&gone);
-        for pid in lender::borrowers(&self.index, container) {
-            if let Err(error) = abandon(pid, None) {
+        let abandoned = lender::orphans(&self.index, Some(container));
+        for cleared in
+            abandoned.map_or_else(|error| vec![Err(error)], |pids| pids.into_iter().map(abandon).collect())
+        {
+            if let Err(error) = cleared {
                 tracing::warn!(container, error = %error.chain(), "devices are left in a network that was lent");
             }
         }
@@ -332,15 +335,13 @@ fn of_families(addresses: &[IpAddr], wanted: [bool; 2]) -> Vec<IpAddr> {
 }
 
 /// Takes the devices out of a network namespace that outlives the container it was made for, because the process `pid` of another is in it:
-/// their addresses are others' to have. Not if it is that of the process `lender`, or the daemon's own.
-pub(crate) fn abandon(pid: i32, lender: Option<i32>) -> Result<()> {
+/// their addresses are others' to have. Not if it is the daemon's own.
+pub(crate) fn abandon(pid: i32) -> Result<()> {
     let path = |pid: i32| PathBuf::from(format!("/proc/{pid}/ns/net"));
     let number = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     // A process that has ended has left its namespace, too.
     let Ok(own) = number(&path(pid)) else { return Ok(()) };
-    if lender.is_some_and(|lender| number(&path(lender)).is_ok_and(|other| other == own))
-        || number(Path::new("/proc/self/ns/net")).is_ok_and(|host| host == own)
-    {
+    if number(Path::new("/proc/self/ns/net")).is_ok_and(|host| host == own) {
         return Ok(());
     }
     bridge::clear(&namespace_of(pid)?).map_err(kernel)

@@ -39,14 +39,15 @@ impl Actor {
 
     /// Where another lent it its network and ended while no daemon was there, the devices are still in it.
     pub(super) fn check_lender(&self, pid: i32) {
-        let Some(lender) = lender::named(&self.record.host.network_mode) else { return };
-        let lender = self.context.index.find(lender).ok().map(|handle| handle.record());
-        if lender.as_ref().is_some_and(|lender| lender.host.network_mode == "host") {
+        if lender::named(&self.record.host.network_mode).is_none() {
             return;
         }
-        let (lender, id) = (lender.and_then(|lender| lender.life.pid()), self.record.id.clone());
+        let (context, id) = (Arc::clone(&self.context), self.record.id.clone());
         self.context.tasks.spawn(async move {
-            let abandoned = blocking::run("clear a network that was lent", move || abandon(pid, lender));
+            let abandoned = blocking::run("clear a network that was lent", move || {
+                let orphans = lender::orphans(&context.index, None)?;
+                if orphans.contains(&pid) { abandon(pid) } else { Ok(()) }
+            });
             if let Err(error) = abandoned.await {
                 tracing::warn!(id, error = %error.chain(), "devices are left in a network that was lent");
             }
