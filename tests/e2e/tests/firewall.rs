@@ -205,6 +205,7 @@ web         127.0.0.1:8081   80/tcp           this host only";
     assert_eq!(only("network=shop"), "six 8090\nsix 8090");
     assert_eq!(only("publish=8080"), "web 8080\nweb 8080");
     host.corten(["network", "ports", "--filter", "x=y"]).fails(1, "invalid filter 'x'");
+    host.corten(["network", "ports", "--filter", "reach=bogus"]).fails(1, "invalid filter 'reach=bogus'");
     // An address that anybody in the world can send to.
     host.program("ip", ["addr", "add", "8.8.8.1/24", "dev", "lan19202"]).ok();
     assert_eq!(only("reach=anyone"), "six 8090\nweb 8080");

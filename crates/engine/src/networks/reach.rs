@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// What the list can be filtered by.
 const FILTERS: &[&str] = &["container", "network", "protocol", "publish", "reach"];
 
+/// Who can reach a port, as it is filtered by.
+const KINDS: &[&str] = &["host", "subnets", "anyone", "nobody", "blocked"];
+
 /// What decides about a port that netd serves.
 const INPUT: &str = "the host's input rules";
 
@@ -23,6 +26,9 @@ impl Networks {
     /// Lists the published ports of all containers that run, with who can reach them; blocks.
     pub(super) fn reached_ports(&self, filters: &Filters) -> Result<Vec<ReachedPort>> {
         filters.validate(FILTERS).map_err(|e| Error::invalid(e.to_string()))?;
+        if let Some(kind) = filters.get("reach").find(|kind| !KINDS.contains(kind)) {
+            return Err(Error::invalid(format!("invalid filter 'reach={kind}'")));
+        }
         let addresses = self.host_addresses()?;
         let foreign = self
             .foreign()
