@@ -117,7 +117,13 @@ fn follow(networks: &Weak<Networks>) -> Result<(), Failure> {
     ] {
         bus.call(of_bus("AddMatch"), vec![Value::text(rule)])?;
     }
-    let mut tell = bus.call(of_bus("NameHasOwner"), vec![Value::text(FIREWALLD)])? == [Value::Bool(true)];
+    // Anybody on the bus may send a signal to us: it is firewalld's if it has the name that the bus knows firewalld by.
+    let mut owner = match bus.call(of_bus("GetNameOwner"), vec![Value::text(FIREWALLD)]) {
+        Ok(body) => text(body.first()),
+        Err(Failure::Refused { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let mut tell = owner.is_some();
     loop {
         let Some(all) = networks.upgrade() else { return Ok(()) };
         if tell && let Err(error) = settle(&mut bus, &all) {
@@ -126,20 +132,34 @@ fn follow(networks: &Weak<Networks>) -> Result<(), Failure> {
         drop(all);
         tell = match bus.signal(Instant::now() + LISTEN_FOR) {
             Ok(signal) => match signal.member.as_deref() {
-                Some("Reloaded") => true,
-                Some("NameOwnerChanged") => {
-                    let new = signal.body.get(2).cloned();
-                    let there = matches!(new, Some(Value::Text(owner)) if !owner.is_empty());
-                    if let (false, Some(all)) = (there, networks.upgrade()) {
+                Some("Reloaded") => {
+                    owner.is_some()
+                        && signal.sender == owner
+                        && signal.interface.as_deref() == Some(FIREWALLD)
+                }
+                Some("NameOwnerChanged")
+                    if signal.sender.as_deref() == Some(BUS)
+                        && text(signal.body.first()).as_deref() == Some(FIREWALLD) =>
+                {
+                    owner = text(signal.body.get(2));
+                    if let (None, Some(all)) = (&owner, networks.upgrade()) {
                         all.firewalld.gone();
                     }
-                    there
+                    owner.is_some()
                 }
                 _ => false,
             },
             Err(Failure::Io(error)) if error.kind() == io::ErrorKind::TimedOut => false,
             Err(error) => return Err(error),
         };
+    }
+}
+
+/// A text that is not empty.
+fn text(value: Option<&Value>) -> Option<String> {
+    match value {
+        Some(Value::Text(text)) if !text.is_empty() => Some(text.clone()),
+        _ => None,
     }
 }
 

@@ -262,7 +262,15 @@ impl Networks {
     ) -> Result<()> {
         // The cable takes the routes that go by it along.
         if endpoint.port.is_empty() {
-            bridge::remove(namespace_of(pid)?.route(), &endpoint.interface).map_err(kernel)?;
+            let namespace = namespace_of(pid)?;
+            // Who may may call it otherwise inside; it would stay there, with an address that is another's.
+            if bridge::device(namespace.route(), &endpoint.interface).map_err(kernel)?.is_none() {
+                return Err(Error::system(format!(
+                    "cannot disconnect the container from network {}: there is no {} in it any more, which was its device (it goes with the container)",
+                    endpoint.name, endpoint.interface
+                )));
+            }
+            bridge::remove(namespace.route(), &endpoint.interface).map_err(kernel)?;
         } else {
             bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
             self.release_rates(std::slice::from_ref(endpoint));

@@ -18,6 +18,7 @@ const MEMBER: u8 = 3;
 const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
+const SENDER: u8 = 7;
 const SIGNATURE: u8 = 8;
 
 /// What a message is.
@@ -46,6 +47,8 @@ pub struct Message {
     pub reply_to: Option<u32>,
     /// Whom a call is for.
     pub destination: Option<String>,
+    /// Who sent it, by the name that the bus gave them and nobody else has.
+    pub sender: Option<String>,
     /// The object that is called, or that something happened to.
     pub path: Option<String>,
     /// The interface of the method or signal.
@@ -154,6 +157,7 @@ impl Message {
             serial,
             reply_to: None,
             destination: None,
+            sender: None,
             path: None,
             interface: None,
             member: None,
@@ -175,8 +179,9 @@ impl Message {
             (REPLY_SERIAL, Value::U32(serial)) => self.reply_to = Some(serial),
             (DESTINATION, Value::Text(text)) => self.destination = Some(text),
             (SIGNATURE, Value::Signature(text)) => *signature = text,
-            (PATH..=DESTINATION | SIGNATURE, _) => return Err(Malformed("a header's field of another type")),
-            // The sender, for one. What is unknown is to be ignored.
+            (SENDER, Value::Text(text)) => self.sender = Some(text),
+            (PATH..=SENDER | SIGNATURE, _) => return Err(Malformed("a header's field of another type")),
+            // What is unknown is to be ignored.
             _ => {}
         }
         Ok(())
