@@ -317,7 +317,7 @@ impl Networks {
         self.unfilter_network(&record);
         self.firewalld.leave(&record.device());
         self.forget_network_names(&record.id);
-        if record.internal
+        if (record.internal || self.respect)
             && let Err(error) = self.internal_changed()
         {
             tracing::warn!(network = record.name, error = %error.chain(), "netd refuses a subnet that is free");

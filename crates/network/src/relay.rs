@@ -92,6 +92,8 @@ struct Shared {
     refused: RefCell<Vec<IpNet>>,
     /// Those beyond these devices neither, whatever addresses they have.
     refused_devices: RefCell<Vec<String>>,
+    /// Nobody is spoken for who says to be there.
+    own: RefCell<Vec<IpNet>>,
     pipes: tcp::Pipes,
     buffer: udp::Buffer,
 }
@@ -116,6 +118,13 @@ impl Drop for Open {
 }
 
 impl Shared {
+    /// Where a client is led to: what comes from outside and says to be a container is not taken for one by the others.
+    fn target(&self, target: outgoing::Target, client: SocketAddr) -> outgoing::Target {
+        let client = client.ip().to_canonical();
+        let forged = self.own.borrow().iter().any(|subnet| subnet.contains(&client));
+        outgoing::Target { as_client: target.as_client && !forged, ..target }
+    }
+
     /// Whether a client is not served that `socket` has heard of, by the device with the number `device` if it is known.
     fn refuses(&self, socket: impl AsFd, client: SocketAddr, device: u32) -> bool {
         let scope = match client {
@@ -150,6 +159,7 @@ impl Default for Relays {
             flows: Arc::new(Semaphore::new(flows)),
             refused: RefCell::default(),
             refused_devices: RefCell::default(),
+            own: RefCell::default(),
             pipes: tcp::Pipes::default(),
             buffer: udp::Buffer::default(),
         };
@@ -205,7 +215,8 @@ impl Relays {
     }
 
     /// Serves no clients in these subnets or beyond these devices from now on, and all others.
-    pub fn refuse(&mut self, subnets: Vec<IpNet>, devices: Vec<String>) {
+    pub fn refuse(&mut self, subnets: Vec<IpNet>, devices: Vec<String>, own: Vec<IpNet>) {
+        self.shared.own.replace(own);
         self.shared.refused.replace(subnets);
         self.shared.refused_devices.replace(devices);
     }

@@ -51,7 +51,7 @@ impl Networks {
             self.firewalld.join(&record.device());
         }
         self.filter_network(record)?;
-        if record.internal { self.internal_changed() } else { Ok(()) }
+        if record.internal || self.respect { self.internal_changed() } else { Ok(()) }
     }
 
     /// The request with the options that the daemon has for networks of its driver, where it has none itself.

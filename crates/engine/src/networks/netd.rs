@@ -135,16 +135,18 @@ impl Networks {
 
     /// Containers of internal networks do not get to others by way of netd.
     fn tell_internal(&self, names: &mut super::NamesGuard<'_>) -> Result<()> {
-        let (subnets, devices) = {
+        let (subnets, devices, own) = {
             let state = self.state();
             let records = || state.values().map(|live| &live.record).filter(|record| record.internal);
             let subnets: Vec<_> =
                 records().flat_map(|record| record.pools.iter().map(|pool| pool.subnet)).collect();
             let devices: Vec<String> =
                 records().filter(|record| record.is_bridge()).map(|record| record.device()).collect();
-            (subnets, devices)
+            let own: Vec<_> =
+                state.values().flat_map(|live| live.record.pools.iter().map(|p| p.subnet)).collect();
+            (subnets, devices, own)
         };
-        names.say(|client| client.refuse(&subnets, &devices)).map(drop)
+        names.say(|client| client.refuse(&subnets, &devices, &own)).map(drop)
     }
 
     /// An internal network is there, or is no more.

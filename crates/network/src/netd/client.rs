@@ -171,9 +171,11 @@ impl Client {
         })
     }
 
-    /// Has ports not served to clients in these subnets or beyond these devices, and to all others.
-    pub fn refuse(&mut self, subnets: &[IpNet], devices: &[String]) -> Result<(), Error> {
-        self.done(&Request::Refuse { subnets: subnets.to_vec(), devices: devices.to_vec() }, &[])
+    /// Has ports not served to clients in these subnets or beyond these devices, and to all others; who says to be in one of the subnets `own` is
+    /// not spoken for by that address.
+    pub fn refuse(&mut self, subnets: &[IpNet], devices: &[String], own: &[IpNet]) -> Result<(), Error> {
+        let (subnets, devices, own) = (subnets.to_vec(), devices.to_vec(), own.to_vec());
+        self.done(&Request::Refuse { subnets, devices, own }, &[])
     }
 
     /// By what the end of netd is heard of.

@@ -247,7 +247,7 @@ impl Control {
                 self.relays.open(&id, anew, ports.into_iter().zip(descriptors).collect())?;
             }
             Request::ChangePorts { id, ports } => self.relays.change(&id, ports)?,
-            Request::Refuse { subnets, devices } => self.relays.refuse(subnets, devices),
+            Request::Refuse { subnets, devices, own } => self.relays.refuse(subnets, devices, own),
             Request::ClosePorts { id, ports } => self.relays.close(&id, &ports),
             Request::Forget { id } => self.forget(&id),
             Request::Names(network) => {

@@ -86,6 +86,9 @@ pub enum Request {
         /// The devices, by name.
         #[serde(default)]
         devices: Vec<String>,
+        /// The subnets of all networks: nobody speaks to a container as another.
+        #[serde(default)]
+        own: Vec<IpNet>,
     },
     /// Serve a container no longer, and close its ports.
     Forget {
@@ -140,7 +143,9 @@ impl Request {
                 (id, ports.len() <= PORTS_AT_ONCE && ports.iter().all(Port::is_possible))
             }
             Self::Until { id } | Self::Forget { id } | Self::ForgetNetwork { id } => (id, true),
-            Self::Refuse { subnets, devices } if subnets.len().max(devices.len()) > SUBNETS_MAX => {
+            Self::Refuse { subnets, devices, own }
+                if subnets.len().max(devices.len()).max(own.len()) > SUBNETS_MAX =>
+            {
                 return Err("more than is understood");
             }
             Self::Hello { .. } | Self::Refuse { .. } | Self::List | Self::Stop => return Ok(()),

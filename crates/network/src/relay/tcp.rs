@@ -84,6 +84,7 @@ pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, target: Tar
                 Ok((stream, client)) => {
                     // Whoever comes when there are too many waits.
                     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
+                    let target = shared.target(target, client);
                     let shared = shared.clone();
                     connections.spawn_local(async move {
                         attend(&shared, stream, client, target).await;

@@ -137,8 +137,9 @@ impl Port {
             self.shared.flows.clone().try_acquire_owned().map_err(|_| error)
         });
         let Ok(permit) = permit else { return false };
-        let socket = outgoing::connect(Protocol::Udp, self.target, key.client)
-            .and_then(|socket| UdpSocket::from_std(socket.into()));
+        let socket =
+            outgoing::connect(Protocol::Udp, self.shared.target(self.target, key.client), key.client)
+                .and_then(|socket| UdpSocket::from_std(socket.into()));
         let Ok(socket) = socket.map(Rc::new) else { return false };
         let last = Rc::new(Cell::new(Instant::now()));
         let answering = answer(self.shared.clone(), self.listener.clone(), socket.clone(), last.clone(), key);

@@ -111,6 +111,24 @@ fn the_container_sees_the_clients_address() {
 }
 
 #[test]
+fn who_says_to_be_in_a_network_of_ours_is_not_spoken_for() {
+    world(false, |w, firewall| {
+        let mut netd = Netd::start(w);
+        firewall.apply(&Model { respect: true, ports: published(), ..model() }).unwrap();
+        w.host.run(|| policy::deliver().unwrap());
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            netd.serve(w, protocol, "0.0.0.0:8080", "10.1.0.2:80");
+        }
+        let seen = || [w.lan.reaches("10.9.0.1:8080"), w.lan.hears("10.9.0.1:8080", 7000)];
+        assert_eq!(seen(), ["a1 10.9.0.2", "a1 10.9.0.2"]);
+        let daemon = netd.daemon.as_mut().unwrap();
+        daemon.refuse(&[], &[], &["10.9.0.0/24".parse().unwrap()]).unwrap();
+        let seen = || [w.lan.reaches("10.9.0.1:8080"), w.lan.hears("10.9.0.1:8080", 7001)];
+        assert_eq!(seen(), ["a1 10.1.0.1", "a1 10.1.0.1"]);
+    });
+}
+
+#[test]
 fn the_hosts_own_rules_decide() {
     respecting(false, |w, firewall| {
         let rules = |text: &'static str| w.host.run(move || nft(&[text]));

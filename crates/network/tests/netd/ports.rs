@@ -249,7 +249,7 @@ fn what_comes_by_an_internal_networks_device_is_not_served_whatever_it_says_who_
         for (devices, served) in
             [(vec![], true), (vec!["lo".to_owned()], false), (vec!["eth9".to_owned()], true)]
         {
-            daemon.refuse(&[], &devices).unwrap();
+            daemon.refuse(&[], &devices, &[]).unwrap();
             let client = UdpSocket::bind("127.0.3.1:0").unwrap();
             client.send_to(b"x", datagrams.at).unwrap();
             let wait = if served { LONG } else { Duration::from_millis(300) };
@@ -297,7 +297,7 @@ fn clients_of_internal_networks_are_not_served() {
         let datagrams = publish(&mut daemon, "c1", Protocol::Udp, "127.0.0.1:0", Some(answering("one")));
         let mut hears = |from: &str, refused: &[&str], served: bool| {
             let refused: Vec<ipnet::IpNet> = refused.iter().map(|text| text.parse().unwrap()).collect();
-            daemon.refuse(&refused, &[]).unwrap();
+            daemon.refuse(&refused, &[], &[]).unwrap();
             let from: SocketAddr = format!("{from}:0").parse().unwrap();
             let client = UdpSocket::bind(from).unwrap();
             client.send_to(b"x", datagrams.at).unwrap();
