@@ -288,7 +288,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
     let host = Host::with_busybox();
     for cli in CLIS {
         host.cli(cli, ["run", "--rm", "--network", "container:x", "busybox", "true"])
-            .fails(125, "container:x");
+            .fails(125, "No such container: x");
         host.cli(cli, ["run", "--rm", "--gpus", "all", "busybox", "true"]).fails(125, "");
         host.cli(cli, ["run", "--rm", "--network", "no-such-net", "busybox", "true"])
             .fails(125, "network no-such-net not found");
