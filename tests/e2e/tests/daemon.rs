@@ -92,7 +92,11 @@ fn a_second_daemon_on_the_same_root_is_refused() {
         "--host",
         &socket,
     ];
-    Cmd::new(binary()).args(["daemon"]).args(args).limit(Duration::from_secs(20)).fails(1, "another");
+    Cmd::new(binary())
+        .args(["daemon", "--bridge", "none"])
+        .args(args)
+        .limit(Duration::from_secs(20))
+        .fails(1, "another");
     let _ = fs::remove_dir_all("/tmp/ct-second");
     assert_eq!(host.corten(["ps", "-q"]).ok(), "");
 }
@@ -104,7 +108,7 @@ fn containers_of_one_data_root_are_safe_from_a_daemon_of_another() {
     let other = tempfile::tempdir().unwrap();
     let refused = |host: &Host, why: &str| {
         let below = |name: &str| other.path().join(name).display().to_string();
-        let mut cmd = Cmd::new(binary()).args(["daemon", "--data-root", &below("data")]);
+        let mut cmd = Cmd::new(binary()).args(["daemon", "--bridge", "none", "--data-root", &below("data")]);
         cmd = cmd.args(["--host", &format!("unix://{}", below("sock")), "--pidfile", &below("pid")]);
         cmd = cmd.args(["--exec-root", &host.exec_root().display().to_string()]);
         cmd.limit(Duration::from_secs(20)).fails(1, why);
@@ -127,7 +131,7 @@ fn a_data_root_that_cannot_be_written_is_refused() {
     }
     let result = std::panic::catch_unwind(|| {
         let output = Cmd::new(binary())
-            .args(["daemon", "--data-root"])
+            .args(["daemon", "--bridge", "none", "--data-root"])
             .args([image.join("data")])
             .args(["--exec-root", &host.exec_root().display().to_string()])
             .args(["--host", &format!("unix://{}", host.socket().display())])
@@ -169,7 +173,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let other = Host::stopped(&[]);
     let taken = format!("unix://{}", host.socket().display());
     Cmd::new(binary())
-        .args(["daemon", "--data-root"])
+        .args(["daemon", "--bridge", "none", "--data-root"])
         .args([other.data_root()])
         .args(["--exec-root", &other.exec_root().display().to_string(), "--host", &taken])
         .fails(1, "another daemon answers there");
