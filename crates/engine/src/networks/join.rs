@@ -207,11 +207,16 @@ impl Networks {
         let above = others.iter().all(|other| other.settings.gw_priority < priority);
         let connected = note(places).and_then(|()| {
             self.lay(&record, &endpoint, attachment, &namespace, goes_out)?;
-            if above && has_way_out.contains(&true) && record.leads_out() {
-                // Every family that it leads out by goes by it from now on.
-                bridge::turn_to(&namespace, &endpoint.interface, &endpoint.gateways).map_err(kernel)?;
+            if !(above && has_way_out.contains(&true) && record.leads_out()) {
+                return Ok(());
             }
-            Ok(())
+            // Every family that it leads out by goes by it from now on.
+            let turned = bridge::turn_to(&namespace, &endpoint.interface, &endpoint.gateways).map_err(kernel);
+            if turned.is_err() {
+                // The address is another's to have. The first error is the one that explains.
+                let _ = self.take_up(&endpoint, &namespace);
+            }
+            turned
         });
         if let Err(error) = connected {
             self.give_back(container, attachment);
@@ -260,21 +265,7 @@ impl Networks {
         endpoint: &Endpoint,
         rest: &[(Attachment, Endpoint)],
     ) -> Result<()> {
-        // The cable takes the routes that go by it along.
-        if endpoint.port.is_empty() {
-            let namespace = namespace_of(pid)?;
-            // Who may may call it otherwise inside; it would stay there, with an address that is another's.
-            if bridge::device(namespace.route(), &endpoint.interface).map_err(kernel)?.is_none() {
-                return Err(Error::system(format!(
-                    "cannot disconnect the container from network {}: there is no {} in it any more, which was its device (it goes with the container)",
-                    endpoint.name, endpoint.interface
-                )));
-            }
-            bridge::remove(namespace.route(), &endpoint.interface).map_err(kernel)?;
-        } else {
-            bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
-            self.release_rates(std::slice::from_ref(endpoint));
-        }
+        self.take_up(endpoint, &namespace_of(pid)?)?;
         if let Some(live) = self.state().get_mut(&endpoint.network) {
             live.release(container);
         }
@@ -293,6 +284,23 @@ impl Networks {
             }
         }
         Ok(())
+    }
+
+    /// Removes what connects a namespace with a network; the routes that go by it go along.
+    fn take_up(&self, endpoint: &Endpoint, namespace: &Namespace) -> Result<()> {
+        if !endpoint.port.is_empty() {
+            bridge::remove(&route()?, &endpoint.port).map_err(kernel)?;
+            self.release_rates(std::slice::from_ref(endpoint));
+            return Ok(());
+        }
+        // With the capability it can be renamed inside; it would stay there, with an address that is another's.
+        if bridge::device(namespace.route(), &endpoint.interface).map_err(kernel)?.is_none() {
+            return Err(Error::system(format!(
+                "cannot disconnect the container from network {}: there is no {} in it any more, which was its device (it goes with the container)",
+                endpoint.name, endpoint.interface
+            )));
+        }
+        bridge::remove(namespace.route(), &endpoint.interface).map_err(kernel)
     }
 
     /// Gives back all that a container had, which does not run any more.

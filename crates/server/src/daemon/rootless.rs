@@ -197,7 +197,8 @@ fn supervise(setup: &mut Child, users: (u32, &[Range]), groups: (u32, &[Range]))
     let mut input = setup.stdin.take().ok_or_else(ended)?;
     input.write_all(b"\n").map_err(failed("make namespaces for a daemon without root"))?;
     let ready = next()?;
-    ready.parse().map_err(|_| ended())
+    // Not a number: why it cannot be.
+    ready.parse().map_err(|_| failed("make namespaces for a daemon without root")(io::Error::other(ready)))
 }
 
 /// What prepares the namespaces, in a process of its own, and ends when they do.
@@ -303,7 +304,9 @@ pub(super) fn hold(args: &[OsString]) -> i32 {
         output.flush()
     };
     if let Err(error) = note() {
-        eprintln!("corten daemon: cannot keep the namespaces: {error}");
+        // The first of them who listens tells: whoever waits for a network namespace, and then the daemon.
+        eprintln!("{error}");
+        println!("{error}");
         return 1;
     }
     // Whoever reads of it is done.
@@ -320,8 +323,12 @@ pub(super) fn hold(args: &[OsString]) -> i32 {
 fn connected() -> io::Result<()> {
     for _ in 0..CONNECTED_TRIES {
         // The first line is the head of the table.
-        let routes = |path: &str| fs::read_to_string(path).map(|text| text.lines().count());
-        if routes("/proc/self/net/route")? > 1 {
+        let v4 = fs::read_to_string("/proc/self/net/route")?.lines().count() > 1;
+        // To everywhere, but for what the kernel itself refuses by the loopback device.
+        let v6 = fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default().lines().any(|line| {
+            line.starts_with("00000000000000000000000000000000 00 ") && !line.trim_end().ends_with(" lo")
+        });
+        if v4 || v6 {
             return Ok(());
         }
         std::thread::sleep(CONNECTED_PAUSE);
