@@ -96,6 +96,8 @@ struct Shared {
     own: RefCell<Vec<IpNet>>,
     pipes: tcp::Pipes,
     buffer: udp::Buffer,
+    /// What served ports that are closed, which have their sockets until they are next run.
+    ending: RefCell<Vec<JoinHandle<()>>>,
 }
 
 /// So many ports are served at least, whatever is done to the others.
@@ -106,13 +108,21 @@ const PORTS_AT_LEAST: usize = 8;
 struct Open {
     port: Port,
     socket: OwnedFd,
+    _serving: Option<Serving>,
+}
+
+/// A port is served as long as this is there.
+#[derive(Debug)]
+struct Serving {
+    shared: Rc<Shared>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Drop for Open {
+impl Drop for Serving {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task.take() {
             task.abort();
+            self.shared.ending.borrow_mut().push(task);
         }
     }
 }
@@ -162,6 +172,7 @@ impl Default for Relays {
             own: RefCell::default(),
             pipes: tcp::Pipes::default(),
             buffer: udp::Buffer::default(),
+            ending: RefCell::default(),
         };
         Self { shared: Rc::new(shared), containers: HashMap::new() }
     }
@@ -214,6 +225,15 @@ impl Relays {
         self.containers.remove(id).is_some()
     }
 
+    /// Waits until what is closed is free for others.
+    pub async fn closed(&self) {
+        let ending = self.shared.ending.take();
+        for task in ending {
+            // It is aborted, or has ended otherwise.
+            let _ = task.await;
+        }
+    }
+
     /// Serves no clients in these subnets or beyond these devices from now on, and all others.
     pub fn refuse(&mut self, subnets: Vec<IpNet>, devices: Vec<String>, own: Vec<IpNet>) {
         self.shared.own.replace(own);
@@ -255,16 +275,17 @@ fn check(port: &Port, socket: &OwnedFd) -> io::Result<()> {
 
 /// Begins to serve a port, or only to hold it.
 fn begin(shared: &Rc<Shared>, port: Port, socket: OwnedFd) -> io::Result<Open> {
-    let Some(to) = port.to else { return Ok(Open { port, socket, task: None }) };
+    let Some(to) = port.to else { return Ok(Open { port, socket, _serving: None }) };
     rustix::io::ioctl_fionbio(socket.as_fd(), true)?;
-    let (shared, served) = (shared.clone(), socket.try_clone()?);
+    let (all, served) = (shared.clone(), socket.try_clone()?);
     let target = outgoing::Target { to, as_client: port.as_client };
     let task = match port.protocol {
-        Protocol::Tcp => tokio::task::spawn_local(tcp::serve(shared, tcp::listener(served)?, target)),
-        Protocol::Udp => tokio::task::spawn_local(udp::serve(shared, udp::listener(served)?, target)),
+        Protocol::Tcp => tokio::task::spawn_local(tcp::serve(all, tcp::listener(served)?, target)),
+        Protocol::Udp => tokio::task::spawn_local(udp::serve(all, udp::listener(served)?, target)),
         Protocol::Sctp => return Err(io::Error::other("SCTP is not served here")),
     };
-    Ok(Open { port, socket, task: Some(task) })
+    let serving = Serving { shared: shared.clone(), task: Some(task) };
+    Ok(Open { port, socket, _serving: Some(serving) })
 }
 
 #[cfg(test)]

@@ -158,6 +158,7 @@ impl Control {
                 Some((id, number)) = self.ended.recv() => {
                     if self.lives.get(&id).is_some_and(|life| life.number == number) {
                         self.forget(&id);
+                        self.relays.closed().await;
                     }
                 }
                 () = sleep(GRACE), if idle => return None,
@@ -185,6 +186,8 @@ impl Control {
                 }
                 let descriptors = connection.descriptors.drain(..count).collect();
                 let reply = self.answer(&mut connection.greeted, request, descriptors);
+                // What is said to be closed can be opened by whoever hears it.
+                self.relays.closed().await;
                 if stop {
                     // Whether or not it is heard.
                     let _ = connection.say(&reply).await;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
@@ -142,7 +142,8 @@ impl Port {
                 .and_then(|socket| UdpSocket::from_std(socket.into()));
         let Ok(socket) = socket.map(Rc::new) else { return false };
         let last = Rc::new(Cell::new(Instant::now()));
-        let answering = answer(self.shared.clone(), self.listener.clone(), socket.clone(), last.clone(), key);
+        let answering =
+            answer(self.shared.clone(), Rc::downgrade(&self.listener), socket.clone(), last.clone(), key);
         let task = tasks.spawn_local(answering);
         self.flows.insert(key, Flow { socket, last, task, _permit: permit });
         true
@@ -163,10 +164,11 @@ impl Port {
     }
 }
 
-/// Passes on what a container answers to one client, until neither has said anything for long.
+/// Passes on what a container answers to one client, until neither has said anything for long. The port is not kept
+/// open for it.
 async fn answer(
     shared: Rc<Shared>,
-    listener: Rc<UdpSocket>,
+    listener: Weak<UdpSocket>,
     socket: Rc<UdpSocket>,
     last: Rc<Cell<Instant>>,
     key: Key,
@@ -174,10 +176,9 @@ async fn answer(
     loop {
         tokio::select! {
             readable = socket.readable() => {
-                if readable.is_err() {
-                    return key;
-                }
+                let (Ok(()), Some(listener)) = (readable, listener.upgrade()) else { return key };
                 answer_some(&shared, &listener, &socket, &last, &key);
+                drop(listener);
                 tokio::task::yield_now().await;
             }
             () = sleep_until(last.get() + IDLE) => if last.get().elapsed() >= IDLE {
