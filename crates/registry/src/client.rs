@@ -16,6 +16,7 @@ mod blob;
 mod challenge;
 mod endpoint;
 mod exchange;
+mod hosts;
 mod names;
 mod options;
 mod tls;
@@ -28,9 +29,7 @@ use std::time::SystemTime;
 
 use oci::image::{Descriptor, Document, media_type};
 use oci::{Algorithm, Digest, Reference};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Method, Response};
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -40,6 +39,9 @@ pub use blob::Blob;
 use challenge::Challenge;
 use endpoint::Endpoint;
 use exchange::{Complaint, Request};
+#[doc(hidden)]
+pub use hosts::fuzz_settings;
+use hosts::{Base, Hosts, Place};
 use names::Names;
 pub use options::{Limits, Options};
 
@@ -56,6 +58,8 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
 /// How many tags are asked for at a time, and how many a repository may have.
 const TAGS_A_PAGE: usize = 1000;
 const TAGS_MAX: usize = 100_000;
+/// HTTP clients that are kept; when there are more, the lot is made anew.
+const HTTPS_MAX: usize = 256;
 /// The header in which a registry says what it is sending.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -68,16 +72,18 @@ pub struct Client {
 struct Inner {
     options: Options,
     insecure: options::Insecure,
-    mirrors: Vec<Url>,
+    hosts: Hosts,
     names: Arc<Names>,
     roots: OnceLock<rustls::RootCertStore>,
     /// HTTP clients by registry, with the state of its certificates' folders when it was made.
-    https: Mutex<HashMap<(String, bool), (Folders, reqwest::Client)>>,
+    https: Mutex<HashMap<HttpKey, (Folders, reqwest::Client)>>,
     /// Of registries that may be spoken to in plain text: the base that answered last.
     schemes: Mutex<HashMap<String, Url>>,
     grants: auth::Grants,
 }
 
+/// A registry, how it is trusted, and how long its connections may take.
+type HttpKey = (String, hosts::Trust, Option<std::time::Duration>);
 type Folders = Vec<Option<SystemTime>>;
 
 impl Client {
@@ -85,7 +91,11 @@ impl Client {
     pub fn new(options: Options) -> Result<Self> {
         let inner = Inner {
             insecure: options::Insecure::parse(&options.insecure)?,
-            mirrors: options::mirrors(&options.mirrors)?,
+            hosts: Hosts {
+                mirrors: options::mirrors(&options.mirrors)?,
+                directories: options.certificates.clone(),
+                registries: options.registries.clone(),
+            },
             names: Arc::default(),
             roots: OnceLock::new(),
             https: Mutex::default(),
@@ -103,71 +113,94 @@ impl Client {
 
     /// The repository of a reference, as one user sees it.
     pub async fn repository(&self, reference: &Reference, credentials: Credentials) -> Result<Repository> {
+        let places = self.inner.hosts.places(reference)?;
+        let host = match reference.domain() {
+            oci::reference::DEFAULT_DOMAIN => HUB,
+            domain => domain,
+        };
         let mut endpoints = Vec::new();
-        let domain = reference.domain();
-        let host = if domain == oci::reference::DEFAULT_DOMAIN {
-            for base in &self.inner.mirrors {
-                let registry = base.port().map_or_else(
-                    || base.host_str().unwrap_or_default().to_owned(),
-                    |port| format!("{}:{port}", base.host_str().unwrap_or_default()),
-                );
-                let insecure = self.inner.insecure.covers(&registry, &self.inner.names).await;
-                endpoints.push(self.endpoint(&registry, base.clone(), insecure, true)?);
-            }
-            HUB
-        } else {
-            domain
-        };
-        let base = |scheme: &str| {
-            Url::parse(&format!("{scheme}://{host}/"))
-                .map_err(|error| Error::Option { option: format!("registry {host}"), why: error.to_string() })
-        };
-        if self.inner.insecure.covers(host, &self.inner.names).await {
-            match locked(&self.inner.schemes).get(host) {
-                Some(known) => endpoints.push(self.endpoint(host, known.clone(), true, false)?),
-                None => {
-                    endpoints.push(self.endpoint(host, base("https")?, true, false)?);
-                    endpoints.push(self.endpoint(host, base("http")?, true, false)?);
-                }
-            }
-        } else {
-            endpoints.push(self.endpoint(host, base("https")?, false, false)?);
+        for place in places {
+            self.endpoints(place, &mut endpoints).await?;
         }
         Ok(Repository {
             client: self.clone(),
             host: host.to_owned(),
             name: reference.familiar_name(),
-            path: reference.path().to_owned(),
             endpoints,
             chosen: AtomicUsize::new(0),
             credentials,
         })
     }
 
-    fn endpoint(&self, registry: &str, base: Url, insecure: bool, mirror: bool) -> Result<Endpoint> {
-        let http = self.http(registry, insecure)?;
-        Ok(Endpoint { http, base, mirror, limits: self.inner.options.limits.clone() })
+    /// The ways in which a place can be spoken to, the best first.
+    async fn endpoints(&self, mut place: Place, endpoints: &mut Vec<Endpoint>) -> Result<()> {
+        let base = |scheme: &str, host: &str| {
+            Url::parse(&format!("{scheme}://{host}/"))
+                .map_err(|error| Error::Option { option: format!("registry {host}"), why: error.to_string() })
+        };
+        let bases = match &place.base {
+            Base::Url(url) => {
+                let registry = authority(url);
+                place.trust.skip_verify |= self.inner.insecure.covers(&registry, &self.inner.names).await;
+                vec![url.clone()]
+            }
+            Base::Host(host) => {
+                place.trust.skip_verify |= self.inner.insecure.covers(host, &self.inner.names).await;
+                let known = locked(&self.inner.schemes).get(host).cloned();
+                match known.filter(|_| place.trust.skip_verify) {
+                    Some(known) => vec![known],
+                    None if place.trust.skip_verify => vec![base("https", host)?, base("http", host)?],
+                    None => vec![base("https", host)?],
+                }
+            }
+        };
+        for base in bases {
+            let registry = match &place.base {
+                Base::Host(host) => host.clone(),
+                Base::Url(url) => authority(url),
+            };
+            endpoints.push(Endpoint {
+                http: self.http(&registry, &place)?,
+                known_as: matches!(place.base, Base::Host(_)).then(|| registry.clone()),
+                base,
+                whole_path: place.whole_path,
+                repository: place.repository.clone(),
+                namespace: place.namespace.clone(),
+                mirror: place.mirror,
+                capabilities: place.capabilities,
+                headers: place.headers.clone(),
+                limits: self.inner.options.limits.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// The HTTP client for a registry, made again when its certificates changed.
-    fn http(&self, registry: &str, insecure: bool) -> Result<reqwest::Client> {
+    fn http(&self, registry: &str, place: &Place) -> Result<reqwest::Client> {
         let options = &self.inner.options;
-        let folders: Folders = options.certificates.iter().map(|dir| changed(&dir.join(registry))).collect();
-        let key = (registry.to_owned(), insecure);
+        let own =
+            place.trust.roots.iter().chain(place.trust.pairs.iter().flat_map(|(one, other)| [one, other]));
+        let folders: Folders = options
+            .certificates
+            .iter()
+            .map(|dir| changed(&dir.join(registry)))
+            .chain(own.map(|file| changed(file)))
+            .collect();
+        let key = (registry.to_owned(), place.trust.clone(), place.dial_timeout);
         if let Some((made, http)) = locked(&self.inner.https).get(&key)
             && *made == folders
         {
             return Ok(http.clone());
         }
         let roots = self.inner.roots.get_or_init(tls::system_roots);
-        let tls = tls::config(&options.certificates, registry, insecure, roots)?;
+        let tls = tls::config(&options.certificates, registry, &place.trust, roots)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(names::SharedNames(self.inner.names.clone())))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .user_agent(&options.user_agent)
-            .connect_timeout(options.limits.connect_timeout)
+            .connect_timeout(place.dial_timeout.unwrap_or(options.limits.connect_timeout))
             .read_timeout(options.limits.idle_timeout);
         let host = options::host_of(registry);
         let loopback = |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -179,9 +212,19 @@ impl Client {
             option: format!("settings for {registry}"),
             why: crate::error::chain(&error),
         })?;
-        locked(&self.inner.https).insert(key, (folders, http.clone()));
+        let mut https = locked(&self.inner.https);
+        if https.len() >= HTTPS_MAX {
+            https.clear();
+        }
+        https.insert(key, (folders, http.clone()));
         Ok(http)
     }
+}
+
+/// `host[:port]` of a URL.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -211,7 +254,6 @@ pub struct Repository {
     client: Client,
     host: String,
     name: String,
-    path: String,
     endpoints: Vec<Endpoint>,
     /// The endpoint that answered last; others are asked only when it fails.
     chosen: AtomicUsize,
@@ -229,7 +271,7 @@ impl Repository {
         let mut tags = Vec::new();
         loop {
             let last = tags.last().map(|last| format!("&last={last}")).unwrap_or_default();
-            let path = format!("{}/tags/list?n={TAGS_A_PAGE}{last}", self.path);
+            let path = format!("tags/list?n={TAGS_A_PAGE}{last}");
             let (at, mut answer) = self.first(Method::GET, &path, "").await.map_err(|error| match error {
                 Error::ManifestNotFound { detail, .. } => {
                     Error::RepositoryNotFound { repository: self.name.clone(), detail }
@@ -270,7 +312,7 @@ impl Repository {
     /// What a tag or digest names, without its content; `None` if the registry will not say. It costs a user
     /// nothing of what registries allow to be pulled.
     pub async fn head(&self, target: &str) -> Result<Option<Descriptor>> {
-        let path = format!("{}/manifests/{target}", self.path);
+        let path = format!("manifests/{target}");
         let (_, answer) = self.first(Method::HEAD, &path, target).await?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let Some(Ok(digest)) = header(CONTENT_DIGEST).map(Digest::parse) else { return Ok(None) };
@@ -288,7 +330,7 @@ impl Repository {
         if let Some(wanted) = &wanted {
             supported(wanted)?;
         }
-        let path = format!("{}/manifests/{target}", self.path);
+        let path = format!("manifests/{target}");
         let (at, mut answer) = self.first(Method::GET, &path, target).await?;
         let limit = self.client.limits().manifest_bytes_max;
         let sent_as = header(&answer, CONTENT_TYPE.as_str());
@@ -360,33 +402,41 @@ impl Repository {
     fn remember(&self, at: usize) {
         self.chosen.store(at, Ordering::Relaxed);
         let endpoint = &self.endpoints[at];
-        if !endpoint.mirror {
-            locked(&self.client.inner.schemes).insert(self.host.clone(), endpoint.base.clone());
+        if let Some(host) = &endpoint.known_as {
+            locked(&self.client.inner.schemes).insert(host.clone(), endpoint.base.clone());
         }
     }
 
-    /// Asks the endpoints in turn, beginning with the one that answered last.
+    /// Asks the endpoints in turn that may be asked for such a target, beginning with the one that answered last.
     async fn first(&self, method: Method, path: &str, target: &str) -> Result<(usize, Response)> {
+        let by_digest = target.contains(':');
         let start = self.chosen.load(Ordering::Relaxed);
-        let mut at = start;
-        loop {
-            let endpoint = &self.endpoints[at];
+        let mut failed = None;
+        for (at, endpoint) in self.endpoints.iter().enumerate().skip(start) {
+            let can = endpoint.capabilities;
+            if !(if by_digest { can.digests } else { can.tags }) {
+                continue;
+            }
             let error = match self.ask(endpoint, method.clone(), path, None).await {
                 Ok(answer) if answer.status().is_success() => return Ok((at, answer)),
                 Ok(answer) => self.translate(answer, &method, target).await,
                 Err(error) => error,
             };
-            let last = at + 1 == self.endpoints.len();
-            if last || !(endpoint.mirror || matches!(error, Error::Unreachable { .. })) {
-                if matches!(error, Error::Unreachable { .. }) {
-                    // What answered last time does not any more: begin anew next time.
-                    locked(&self.client.inner.schemes).remove(&self.host);
-                }
+            let unreachable = matches!(error, Error::Unreachable { .. });
+            if let Some(host) = endpoint.known_as.as_ref().filter(|_| unreachable) {
+                // What answered last time does not any more: begin anew next time.
+                locked(&self.client.inner.schemes).remove(host);
+            }
+            if !(endpoint.mirror || unreachable) {
                 return Err(error);
             }
             tracing::info!(registry = endpoint.host(), %error, "asking the next endpoint");
-            at += 1;
+            failed = Some(error);
         }
+        Err(failed.unwrap_or_else(|| Error::Option {
+            option: format!("settings of registry {}", self.host),
+            why: "no place may be asked for images".into(),
+        }))
     }
 
     /// Asks one endpoint, and shows it who we are if it wants to know.
@@ -398,12 +448,12 @@ impl Repository {
         range: Option<u64>,
     ) -> Result<Response> {
         let credentials = if endpoint.mirror { Credentials::Anonymous } else { self.credentials.clone() };
-        let key = (endpoint.base.to_string(), self.path.clone(), credentials);
+        let key = (endpoint.base.to_string(), endpoint.repository.clone(), credentials);
         let grants = &self.client.inner.grants;
         let mut grant = grants.get(&key);
         let mut answered = false;
         loop {
-            let mut headers = HeaderMap::new();
+            let mut headers = endpoint.headers.clone();
             if range.is_none() {
                 headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES));
             }
@@ -419,7 +469,7 @@ impl Repository {
             let mut answer = exchange::persist(endpoint, &request).await.map_err(|error| match error {
                 // Nothing of the repository was asked yet: Docker's first question is for `/v2/`.
                 Error::Unreachable { detail, .. } => {
-                    Error::Unreachable { method: "Get", url: endpoint.url("").into(), detail }
+                    Error::Unreachable { method: "Get", url: endpoint.root().into(), detail }
                 }
                 other => other,
             })?;
@@ -484,7 +534,14 @@ impl Repository {
                 reference: self.reference(target),
                 detail: words("manifest unknown: manifest unknown"),
             },
-            (429, _) => Error::TooManyRequests { detail: words("the registry asks to try again later") },
+            (429, _) => {
+                let said = words("the registry asks to try again later");
+                let detail = exchange::retry_after(&answer).map_or_else(
+                    || said.clone(),
+                    |after| format!("{said} (try again in {} s)", after.as_secs()),
+                );
+                Error::TooManyRequests { detail }
+            }
             _ => Error::Status {
                 method: exchange::verb(method),
                 url: exchange::shown(answer.url()),

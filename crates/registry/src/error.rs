@@ -127,6 +127,22 @@ pub enum Error {
     /// The local store failed, or refuses a document.
     #[error(transparent)]
     Store(Arc<storage::Error>),
+    /// The administrator does not want anything from there.
+    #[error("{reference} is blocked by {}", path.display())]
+    Blocked {
+        /// What was asked for.
+        reference: String,
+        /// The settings that say so.
+        path: PathBuf,
+    },
+    /// Settings of registries cannot be read.
+    #[error("cannot use {}: {why}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Certificates or keys for a registry cannot be used.
     #[error("cannot use {}: {why}", path.display())]
     Certificates {

@@ -83,7 +83,7 @@ impl<'a> Blob<'a> {
             return Err(Error::Broken { method: "Get", url, tries: self.tries, detail });
         }
         tracing::info!(digest = %self.descriptor.digest, offset = self.offset, detail, "resuming a download");
-        tokio::time::sleep(exchange::pause_after(limits, self.tries, None)).await;
+        tokio::time::sleep(exchange::pause_after(limits, self.tries)).await;
         Ok(())
     }
 
@@ -100,17 +100,20 @@ impl<'a> Blob<'a> {
             if !passing || self.tries >= limits.tries_max {
                 return Err(error);
             }
-            tokio::time::sleep(exchange::pause_after(limits, self.tries, None)).await;
+            tokio::time::sleep(exchange::pause_after(limits, self.tries)).await;
         }
     }
 
     /// Asks for the rest, of the endpoint that served the manifest and then of those after it.
     async fn request(&mut self) -> Result<Response> {
         let digest = &self.descriptor.digest;
-        let path = format!("{}/blobs/{digest}", self.repository.path);
+        let path = format!("blobs/{digest}");
         let start = self.repository.chosen.load(std::sync::atomic::Ordering::Relaxed);
         let mut last = None;
-        for endpoint in &self.repository.endpoints[start..] {
+        let after = &self.repository.endpoints[start + 1..];
+        // Whoever served the manifest serves what is in it.
+        let places = after.iter().filter(|endpoint| endpoint.capabilities.digests);
+        for endpoint in std::iter::once(&self.repository.endpoints[start]).chain(places) {
             let answer = match self.repository.ask(endpoint, Method::GET, &path, Some(self.offset)).await {
                 Ok(answer) => answer,
                 Err(error) => {

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -76,7 +76,9 @@ pub(crate) async fn send(endpoint: &Endpoint, request: &Request) -> std::result:
             && next.host_str() == url.host_str()
             && next.port_or_known_default() == url.port_or_known_default();
         if !same {
-            headers.remove(AUTHORIZATION);
+            // What is said to one host, by us or by its settings, is not for another.
+            let known = [ACCEPT, CONTENT_TYPE, RANGE].map(|name| (name.clone(), headers.get(name).cloned()));
+            headers = known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         }
         url = next;
     }
@@ -90,11 +92,20 @@ pub(crate) async fn persist(endpoint: &Endpoint, request: &Request) -> Result<Re
     loop {
         let pause = match send(endpoint, request).await {
             Ok(answer) if passing(answer.status()) && tries < endpoint.limits.tries_max => {
-                pause_after(&endpoint.limits, tries, Some(&answer))
+                match retry_after(&answer) {
+                    // Asking before it is wanted makes things worse; nobody waits here for hours.
+                    Some(asked) if asked > endpoint.limits.retry_after_max => return Ok(answer),
+                    Some(asked) => {
+                        let (registry, seconds) = (endpoint.host(), asked.as_secs());
+                        tracing::info!(registry, seconds, status = %answer.status(), "waiting as the registry asks");
+                        asked
+                    }
+                    None => pause_after(&endpoint.limits, tries),
+                }
             }
             Ok(answer) => return Ok(answer),
             Err(failure) if failure.transient && tries < endpoint.limits.tries_max => {
-                pause_after(&endpoint.limits, tries, None)
+                pause_after(&endpoint.limits, tries)
             }
             Err(failure) => return Err(failure.into_error(&request.method, &request.url, tries)),
         };
@@ -108,18 +119,24 @@ pub(crate) fn passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
+/// How long a registry asks us to wait, in seconds or until a date (RFC 9110, section 10.2.3).
+pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+}
+
 /// How long to wait before the next try: doubling, with some spread so that clients do not march in step.
-pub(crate) fn pause_after(limits: &Limits, tries: u32, answer: Option<&Response>) -> Duration {
-    let asked = answer
-        .and_then(|answer| answer.headers().get(RETRY_AFTER))
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+pub(crate) fn pause_after(limits: &Limits, tries: u32) -> Duration {
     let doubled = limits.pause_first.saturating_mul(1 << tries.saturating_sub(1).min(16));
     let spread = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos() % 256);
     let spread = limits.pause_first.saturating_mul(spread) / 512;
-    asked.unwrap_or(doubled + spread).min(limits.pause_max)
+    (doubled + spread).min(limits.pause_max)
 }
 
 /// Why there was no answer.

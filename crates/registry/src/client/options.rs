@@ -17,8 +17,10 @@ pub struct Options {
     pub insecure: Vec<String>,
     /// URLs tried before Docker Hub itself, in order, without Docker Hub's credentials.
     pub mirrors: Vec<String>,
-    /// Folders that hold certificates as `<host>/{*.crt,*.cert,*.key}`.
+    /// Folders that hold certificates as `<host>/{*.crt,*.cert,*.key}`, and containerd's `<host>/hosts.toml`.
     pub certificates: Vec<PathBuf>,
+    /// Files in the format of Podman's `registries.conf`, each with those in `<file>.d`; a later one counts more.
+    pub registries: Vec<PathBuf>,
     /// Who we say we are.
     pub user_agent: String,
     /// The limits.
@@ -30,7 +32,10 @@ impl Default for Options {
         Self {
             insecure: Vec::new(),
             mirrors: Vec::new(),
-            certificates: vec!["/etc/docker/certs.d".into(), "/etc/corten/certs.d".into()],
+            certificates: ["corten", "docker", "containerd", "containers"]
+                .map(|engine| format!("/etc/{engine}/certs.d").into())
+                .to_vec(),
+            registries: vec!["/etc/containers/registries.conf".into()],
             user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).into(),
             limits: Limits::default(),
         }
@@ -52,8 +57,10 @@ pub struct Limits {
     pub tries_max: u32,
     /// The first pause between tries; each one doubles it.
     pub pause_first: Duration,
-    /// The longest pause, also when the registry names one itself.
+    /// The longest pause where the registry names none.
     pub pause_max: Duration,
+    /// The longest pause that a registry may ask for (`Retry-After`); where it asks for more it is not asked again.
+    pub retry_after_max: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +73,7 @@ impl Default for Limits {
             tries_max: 6,
             pause_first: Duration::from_millis(250),
             pause_max: Duration::from_secs(10),
+            retry_after_max: Duration::from_secs(60),
         }
     }
 }

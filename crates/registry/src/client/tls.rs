@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::hosts::Trust;
 use crate::error::{Error, Result};
 
 /// A certificate file larger than this is not one.
@@ -26,11 +27,11 @@ struct Folder {
 }
 
 /// The TLS settings for one registry: the system's roots, those of `<dir>/<host>/*.crt`, and the client's
-/// certificates of `<dir>/<host>/*.{cert,key}`.
+/// certificates of `<dir>/<host>/*.{cert,key}`, and what is said of it elsewhere.
 pub(crate) fn config(
     dirs: &[PathBuf],
     host: &str,
-    insecure: bool,
+    trust: &Trust,
     system: &RootCertStore,
 ) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
@@ -38,10 +39,12 @@ pub(crate) fn config(
     for dir in dirs {
         read_folder(&dir.join(host), &mut folder)?;
     }
+    folder.roots.extend(trust.roots.iter().cloned());
+    folder.pairs.extend(trust.pairs.iter().cloned());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Option { option: "tls".into(), why: error.to_string() })?;
-    let builder = if insecure {
+    let builder = if trust.skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider.clone())))
     } else {
         let mut roots = system.clone();
