@@ -17,8 +17,10 @@ mod challenge;
 mod endpoint;
 mod exchange;
 mod hosts;
+mod login;
 mod names;
 mod options;
+mod search;
 mod tls;
 
 use std::collections::HashMap;
@@ -44,6 +46,7 @@ pub use hosts::fuzz_settings;
 use hosts::{Base, Hosts, Place};
 use names::Names;
 pub use options::{Limits, Options};
+pub use search::Found;
 
 use crate::error::{Error, Result};
 

@@ -157,9 +157,10 @@ fn wishes_that_cannot_be_are_refused_in_dockers_words() {
     }
 }
 
-/// What asks a web server for its first page.
+/// What asks a web server for its first page. `nc` waits for a connection, but for ever for an end of one whose packets are
+/// lost as packet filters go.
 fn question(address: &str, port: &str) -> String {
-    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {address} {port} | tail -n 1")
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 busybox nc -w 3 {address} {port} | tail -n 1")
 }
 
 /// What a server in a container answers that is asked from the host.

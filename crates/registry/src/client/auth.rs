@@ -122,9 +122,10 @@ impl Grants {
             return Ok(Some(header));
         }
         if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
-            let (token, lifetime) = fetch_token(endpoint, bearer, repository, credentials).await?;
-            let header = secret(&format!("Bearer {token}"))?;
-            let until = Instant::now() + lifetime.saturating_sub(TOKEN_LIFETIME_MARGIN);
+            let wanted = format!("repository:{repository}:pull");
+            let token = fetch_token(endpoint, bearer, &wanted, credentials, false).await?;
+            let header = secret(&format!("Bearer {}", token.access))?;
+            let until = Instant::now() + token.lifetime.saturating_sub(TOKEN_LIFETIME_MARGIN);
             self.put(key, header.clone(), Some(until));
             return Ok(Some(header));
         }
@@ -139,7 +140,7 @@ impl Grants {
     }
 }
 
-fn secret(text: &str) -> Result<HeaderValue> {
+pub(super) fn secret(text: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| Error::Option {
         option: "credentials".into(),
         why: "they hold characters that cannot be sent".into(),
@@ -148,7 +149,7 @@ fn secret(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-fn basic(username: &str, password: &str) -> Result<HeaderValue> {
+pub(super) fn basic(username: &str, password: &str) -> Result<HeaderValue> {
     let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
     secret(&format!("Basic {pair}"))
 }
@@ -160,18 +161,31 @@ struct TokenAnswer {
     token: String,
     #[serde(default)]
     access_token: String,
+    #[serde(default)]
+    refresh_token: String,
     expires_in: Option<u64>,
 }
 
-async fn fetch_token(
+/// What a token server gives.
+pub(super) struct Token {
+    /// Shown to the registry.
+    pub(super) access: String,
+    /// Kept in place of the password, if there is one.
+    pub(super) refresh: Option<String>,
+    lifetime: Duration,
+}
+
+/// Asks for a token for the scope that the registry names, else for `wanted`, which may be nothing. `offline` asks for one to
+/// be kept, too.
+pub(super) async fn fetch_token(
     endpoint: &Endpoint,
     challenge: &Challenge,
-    repository: &str,
+    wanted: &str,
     credentials: &Credentials,
-) -> Result<(String, Duration)> {
+    offline: bool,
+) -> Result<Token> {
     let realm = realm(endpoint, challenge)?;
-    let wanted = format!("repository:{repository}:pull");
-    let scope = challenge.get("scope").filter(|scope| !scope.is_empty()).unwrap_or(&wanted);
+    let scope = challenge.get("scope").filter(|scope| !scope.is_empty()).unwrap_or(wanted);
     let service = challenge.get("service").unwrap_or_default();
     let mut headers = HeaderMap::new();
     let request = match credentials {
@@ -195,6 +209,9 @@ async fn fetch_token(
                 }
                 for part in scope.split(' ').filter(|part| !part.is_empty()) {
                     query.append_pair("scope", part);
+                }
+                if offline {
+                    query.append_pair("offline_token", "true");
                 }
                 if let Credentials::Basic { username, .. } = credentials {
                     query.append_pair("account", username).append_pair("client_id", CLIENT_ID);
@@ -227,7 +244,11 @@ async fn fetch_token(
         return Err(protocol("authorization server did not include a token in the response".into()));
     }
     let lifetime = parsed.expires_in.map_or(TOKEN_LIFETIME_DEFAULT, Duration::from_secs);
-    Ok((token, lifetime.clamp(TOKEN_LIFETIME_DEFAULT, Duration::from_secs(24 * 3600))))
+    Ok(Token {
+        access: token,
+        refresh: Some(parsed.refresh_token).filter(|token| !token.is_empty()),
+        lifetime: lifetime.clamp(TOKEN_LIFETIME_DEFAULT, Duration::from_secs(24 * 3600)),
+    })
 }
 
 /// Where the token is to be had. A registry spoken to over TLS cannot make us send a password in the clear.
