@@ -51,6 +51,25 @@ record! {
         pub variant: String,
     }
 
+    /// One line of `GET /images/search`.
+    pub struct SearchResult {
+        /// How many users like it.
+        #[serde(rename = "star_count")]
+        pub star_count: i64,
+        /// Whether the registry's owner vouches for it.
+        #[serde(rename = "is_official")]
+        pub is_official: bool,
+        /// Its name, as it is pulled.
+        #[serde(rename = "name")]
+        pub name: String,
+        /// Whether the registry has built it.
+        #[serde(rename = "is_automated")]
+        pub is_automated: bool,
+        /// What it says of itself.
+        #[serde(rename = "description")]
+        pub description: String,
+    }
+
     /// One line of `GET /images/json`.
     pub struct Summary {
         /// How many containers use it; −1 where not counted.

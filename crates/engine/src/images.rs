@@ -9,6 +9,7 @@ pub(crate) mod find;
 mod hello;
 mod inspect;
 mod list;
+mod login;
 mod pattern;
 mod prune;
 mod pull;
@@ -53,6 +54,7 @@ pub type Uses = Arc<dyn Fn() -> Vec<Use> + Send + Sync>;
 /// The images of an engine.
 pub struct Images {
     shared: Arc<Shared>,
+    client: Client,
     puller: Puller,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -94,9 +96,10 @@ impl Images {
         uses: Uses,
         (tasks, closing): (TaskTracker, CancellationToken),
     ) -> Self {
-        let puller = Puller::new(client, store.clone(), downloads);
+        let puller = Puller::new(client.clone(), store.clone(), downloads);
         Self {
             shared: Arc::new(Shared { store, events, configs: Configs::default(), uses }),
+            client,
             puller,
             tasks,
             closing,

@@ -18,7 +18,6 @@ pub(crate) fn not_a_manager() -> Failure {
 pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
     let absent = |what| Err(Failure::absent(what));
     match (method.as_str(), segments) {
-        ("POST", ["auth"]) => absent("registry login (auth)"),
         ("POST", ["build"]) => absent("image build"),
         // There is no build cache, so there is nothing to prune.
         ("POST", ["build", "prune"]) => Reply::json(&json!({"CachesDeleted": null, "SpaceReclaimed": 0})),

@@ -93,6 +93,28 @@ pub(crate) async fn prune(call: Call) -> Answer {
     Reply::json(&call.keep(async move { engine.images().prune(filters).await }).await?)
 }
 
+/// Shows credentials to a registry.
+pub(crate) async fn login(mut call: Call) -> Answer {
+    let auth: api::system::AuthConfig = call.json_required().await?;
+    let server = auth.server_address.clone();
+    let credentials = credentials::of(auth).map_err(Failure::invalid)?;
+    Reply::json(&call.engine.images().login(&server, &credentials).await?)
+}
+
+/// Looks for images in a registry.
+pub(crate) async fn search(call: Call) -> Answer {
+    let limit = match call.query.get("limit") {
+        "" => None,
+        text => Some(
+            text.parse().map_err(|_| Failure::invalid(format!("invalid limit {text:?}: not a number")))?,
+        ),
+    };
+    let filters = call.query.filters()?;
+    let credentials = credentials::read(call.header(AUTH_HEADER))?;
+    let term = call.query.get("term").to_owned();
+    Reply::json(&call.engine.images().search(&term, limit, &filters, &credentials).await?)
+}
+
 /// Pulls. A client that goes away ends it.
 pub(crate) async fn create(call: Call) -> Answer {
     let Some(from) = call.query.text("fromImage") else {

@@ -24,7 +24,11 @@ pub(super) fn read(header: &str) -> Result<Credentials, Failure> {
         .or_else(|_| STANDARD.decode(header))
         .map_err(|_| wrong("must be a valid base64url-encoded string"))?;
     let auth: Option<AuthConfig> = serde_json::from_slice(&json).map_err(|_| wrong("must be valid JSON"))?;
-    let auth = auth.unwrap_or_default();
+    of(auth.unwrap_or_default()).map_err(wrong)
+}
+
+/// What a client says of itself; what is wrong with it.
+pub(super) fn of(auth: AuthConfig) -> Result<Credentials, &'static str> {
     if !auth.registry_token.is_empty() {
         return Ok(Credentials::Bearer { token: auth.registry_token });
     }
@@ -43,7 +47,7 @@ pub(super) fn read(header: &str) -> Result<Credentials, Failure> {
             let password = password.trim_end_matches('\0');
             Ok(Credentials::Basic { username: username.to_owned(), password: password.to_owned() })
         }
-        None => Err(wrong("auth must be username:password in base64")),
+        None => Err("auth must be username:password in base64"),
     }
 }
 
