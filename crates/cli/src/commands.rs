@@ -5,7 +5,9 @@ pub mod container;
 pub mod context;
 pub mod image;
 pub mod inspect;
+pub mod login;
 pub mod network;
+pub mod search;
 pub mod system;
 pub mod volume;
 
@@ -24,14 +26,11 @@ pub const NOT_YET: &[&str] = &[
     "export",
     "import",
     "load",
-    "login",
-    "logout",
     "manifest",
     "node",
     "plugin",
     "push",
     "save",
-    "search",
     "secret",
     "service",
     "stack",
@@ -77,6 +76,9 @@ static ROOT: Command = Command {
             &container::rename::COMMAND,
             &container::update::COMMAND,
             &inspect::COMMAND,
+            &login::LOGIN,
+            &login::LOGOUT,
+            &search::COMMAND,
             &system::events::COMMAND,
             &IMAGES,
             &image::pull::COMMAND,

@@ -38,6 +38,8 @@ use command::{Action, Command};
 use error::{Error, told};
 use session::Session;
 
+pub use commands::login::helper as credential_helper;
+
 /// Runs the program: `args` begins with the name it was invoked by. Returns the exit code.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> i32 {

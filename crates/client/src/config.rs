@@ -91,6 +91,23 @@ impl ConfigFile {
         }
     }
 
+    /// Sets an entry of the object at a key, or takes it out; an object that is empty then goes too.
+    pub fn set_entry(&mut self, key: &str, entry: &str, value: Option<Value>) {
+        let mut object = match self.values.get_mut(key).map(Value::take) {
+            Some(Value::Object(object)) => object,
+            _ => Map::new(),
+        };
+        match value {
+            Some(value) => object.insert(entry.to_owned(), value),
+            None => object.shift_remove(entry),
+        };
+        if object.is_empty() {
+            self.values.shift_remove(key);
+        } else {
+            self.values.insert(key.to_owned(), Value::Object(object));
+        }
+    }
+
     /// Writes the file back: a new file beside it, then a rename, so that no reader sees a half.
     pub fn save(&self) -> Result<()> {
         let path = self.folder.join("config.json");

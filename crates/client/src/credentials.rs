@@ -1,17 +1,30 @@
-//! Credentials for registries, from `auths` and from helper programs.
+//! Credentials for registries: in `auths` of the configuration, by helper programs, and encrypted by ourselves.
+//!
+//! ```text
+//! credHelpers[registry], credsStore  ->  docker-credential-<name> get|store|erase
+//!                     "corten"       ->  the vault; other tools ask it by docker-credential-corten, which is this program
+//! auths[registry]                    ->  {"auth": base64 of user:password}, {"identitytoken": …}
+//! ```
+
+mod helper;
+mod vault;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub use vault::{Secret, Vault};
 
 use crate::config::ConfigFile;
 use crate::error::{Error, Result};
 
 /// The name under which Docker Hub's credentials are kept.
 const HUB: &str = "https://index.docker.io/v1/";
+/// Our own helper, `docker-credential-corten`.
+pub const OWN: &str = "corten";
+/// The user's name in place of which a token is kept.
+const TOKEN_USER: &str = "<token>";
 
 /// What a registry is told, through the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -41,23 +54,54 @@ impl Auth {
     }
 }
 
-/// The credentials for `registry` (a host with its port, or `docker.io`).
-pub fn find(config: &ConfigFile, registry: &str) -> Result<Auth> {
-    let server = if matches!(registry, "docker.io" | "index.docker.io") { HUB } else { registry };
-    let helper = config
+/// The name under which a registry's credentials are kept: its host, or Docker Hub's old address.
+#[must_use]
+pub fn key_of(registry: &str) -> &str {
+    match host_of(registry) {
+        "" | "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB,
+        host => host,
+    }
+}
+
+/// The helper that has the credentials for a registry.
+fn helper_for<'a>(config: &'a ConfigFile, server: &str) -> Option<&'a str> {
+    config
         .object("credHelpers")
         .and_then(|helpers| helpers.get(server)?.as_str())
         .or_else(|| config.text("credsStore"))
-        .filter(|name| !name.is_empty());
-    if let Some(helper) = helper {
-        return ask(helper, server);
+        .filter(|name| !name.is_empty())
+}
+
+/// The credentials for `registry` (a host with its port, or `docker.io`).
+pub fn find(config: &ConfigFile, registry: &str) -> Result<Auth> {
+    let server = key_of(registry);
+    let found = match helper_for(config, server) {
+        Some(helper) if helper != OWN => return Ok(told(helper::get(helper, server)?, server)),
+        Some(_) => None,
+        None => config.object("auths").and_then(|auths| {
+            auths.get(server).or_else(|| {
+                let wanted = host_of(server);
+                auths.iter().find(|(key, _)| host_of(key) == wanted).map(|(_, entry)| entry)
+            })
+        }),
+    };
+    let auth = found.map_or_else(|| Ok(Auth::default()), |entry| decode(entry, server))?;
+    let nothing = Auth { serveraddress: String::new(), ..auth.clone() } == Auth::default();
+    // What this engine has kept where no helper was to be had.
+    if nothing { Ok(told(Vault::of_user()?.get(server)?, server)) } else { Ok(auth) }
+}
+
+fn told(secret: Option<Secret>, server: &str) -> Auth {
+    let serveraddress = server.to_owned();
+    match secret {
+        None => Auth::default(),
+        Some(Secret { username, secret }) if username == TOKEN_USER => {
+            Auth { identitytoken: secret, serveraddress, ..Auth::default() }
+        }
+        Some(Secret { username, secret }) => {
+            Auth { username, password: secret, serveraddress, ..Auth::default() }
+        }
     }
-    let Some(auths) = config.object("auths") else { return Ok(Auth::default()) };
-    let entry = auths.get(server).or_else(|| {
-        let wanted = host_of(server);
-        auths.iter().find(|(key, _)| host_of(key) == wanted).map(|(_, entry)| entry)
-    });
-    entry.map_or_else(|| Ok(Auth::default()), |entry| decode(entry, server))
 }
 
 /// The host of a key such as `https://host/v1/`.
@@ -87,45 +131,101 @@ fn decode(entry: &Value, server: &str) -> Result<Auth> {
     Ok(auth)
 }
 
-/// What a helper prints.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "Username", default)]
-    username: String,
-    #[serde(rename = "Secret", default)]
-    secret: String,
+/// What a registry gave us to know us by, or what the user typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// By a helper program, called so.
+    Helper(String),
+    /// Encrypted, in a file that only this engine knows of: the helper through which other tools find it is not there.
+    Vault,
+    /// As text that everybody can read who can read the file.
+    Plain,
 }
 
-/// Asks `docker-credential-<helper> get`.
-fn ask(helper: &str, server: &str) -> Result<Auth> {
-    let program = format!("docker-credential-{helper}");
-    let failed = |err: &dyn std::fmt::Display| Error::Credentials(format!("exec: \"{program}\": {err}"));
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|err| failed(&err))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its input says why by its exit.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|err| failed(&err))?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() {
-        if said.contains("credentials not found") {
-            return Ok(Auth::default());
+/// Keeps credentials where the configuration says, else encrypted; `plain` asks for neither. Says where.
+pub fn keep(config: &mut ConfigFile, auth: &Auth, plain: bool) -> Result<Kept> {
+    let server = key_of(&auth.serveraddress);
+    let secret = match auth.identitytoken.as_str() {
+        "" => Secret { username: auth.username.clone(), secret: auth.password.clone() },
+        token => Secret { username: TOKEN_USER.to_owned(), secret: token.to_owned() },
+    };
+    let kept = match helper_for(config, server) {
+        Some(helper) => Kept::Helper(helper.to_owned()),
+        None if plain => Kept::Plain,
+        None if !helper::exists(OWN) => Kept::Vault,
+        None => {
+            // Whatever else stands there as text would not be found any more behind a store for all.
+            if !has_plain(config) {
+                config.set("credsStore", Some(OWN));
+            }
+            Kept::Helper(OWN.to_owned())
         }
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::Credentials(format!("{}, out: `{said}`{stderr}", output.status)));
+    };
+    if kept == Kept::Helper(OWN.to_owned()) {
+        // Podman and skopeo of before 2024 look here alone, and call Docker Hub by its name.
+        let name = if server == HUB { "docker.io" } else { server };
+        for name in [server, name] {
+            config.set_entry("credHelpers", name, Some(Value::String(OWN.to_owned())));
+        }
     }
-    let answer: Answer = serde_json::from_str(&said).map_err(|err| failed(&err))?;
-    let serveraddress = server.to_owned();
-    if answer.username == "<token>" {
-        return Ok(Auth { identitytoken: answer.secret, serveraddress, ..Auth::default() });
+    let mut entry = Map::new();
+    match &kept {
+        Kept::Helper(name) if name != OWN => helper::store(name, server, &secret)?,
+        Kept::Helper(_) | Kept::Vault => Vault::of_user()?.put(server, &secret)?,
+        Kept::Plain if secret.username == TOKEN_USER => {
+            entry.insert("auth".into(), STANDARD.encode(format!("{}:", auth.username)).into());
+            entry.insert("identitytoken".into(), secret.secret.into());
+        }
+        Kept::Plain => {
+            let pair = STANDARD.encode(format!("{}:{}", secret.username, secret.secret));
+            entry.insert("auth".into(), pair.into());
+        }
     }
-    Ok(Auth { username: answer.username, password: answer.secret, serveraddress, ..Auth::default() })
+    // An empty entry says that there is one, as Docker's command line writes it.
+    config.set_entry("auths", server, Some(Value::Object(entry)));
+    config.save()?;
+    Ok(kept)
+}
+
+/// Forgets the credentials for a registry, wherever they are; whether there were any.
+pub fn forget(config: &mut ConfigFile, registry: &str) -> Result<bool> {
+    let server = key_of(registry);
+    let (mut known, mut stale) = (false, false);
+    // As others may have written it.
+    for name in [server.to_owned(), format!("https://{server}"), format!("http://{server}")] {
+        if config.object("auths").is_some_and(|auths| auths.contains_key(&name)) {
+            config.set_entry("auths", &name, None);
+            known = true;
+        }
+    }
+    match helper_for(config, server) {
+        Some(helper) if helper != OWN => {
+            known |= helper::get(helper, server)?.is_some();
+            helper::erase(helper, server)?;
+        }
+        _ => known |= Vault::of_user()?.remove(server)?,
+    }
+    for name in [server, host_of(registry)] {
+        if config.object("credHelpers").and_then(|helpers| helpers.get(name)?.as_str()) == Some(OWN) {
+            // Docker's own logout leaves this standing.
+            config.set_entry("credHelpers", name, None);
+            stale = true;
+        }
+    }
+    if known || stale {
+        config.save()?;
+    }
+    Ok(known)
+}
+
+/// Whether secrets stand in the file as text.
+fn has_plain(config: &ConfigFile) -> bool {
+    let secret = |entry: &Value| {
+        ["auth", "password", "identitytoken", "registrytoken"]
+            .iter()
+            .any(|key| entry.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()))
+    };
+    config.object("auths").is_some_and(|auths| auths.values().any(secret))
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ const SMALL: Small = Small { content: SUPERVISOR, name: env!("CORTEN_SUPERVISOR_
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let name = args.first().and_then(|arg| Path::new(arg).file_name()).unwrap_or(OsStr::new("corten"));
+    if name == "docker-credential-corten" {
+        return cli::credential_helper(args.into_iter().skip(1));
+    }
     let code = match (name.to_str(), args.get(1).and_then(|arg| arg.to_str())) {
         (Some("dockerd"), _) => server::daemon::main(&args, SUPERVISOR),
         (Some("docker"), _) => cli::main(args),

@@ -84,7 +84,11 @@ impl Signer {
                 access.push(json!({"type": kind, "name": name, "actions": granted}));
             }
         }
-        Answer::json(200, &json!({"token": self.sign(&access), "expires_in": 300}))
+        let mut answer = json!({"token": self.sign(&access), "expires_in": 300});
+        if known && parameters.get("offline_token").is_some_and(|wanted| wanted == "true") {
+            answer["refresh_token"] = REFRESH_TOKEN.into();
+        }
+        Answer::json(200, &answer)
     }
 
     fn sign(&self, access: &[serde_json::Value]) -> String {
