@@ -44,6 +44,10 @@ pub struct Totals {
     pub layer_bytes: u64,
     /// Snapshots.
     pub snapshots: u64,
+    /// Images.
+    pub images: u64,
+    /// Bytes of the blobs and the unpacked layers that images have, each counted once.
+    pub image_bytes: u64,
 }
 
 impl Store {
@@ -62,15 +66,12 @@ impl Store {
     /// What the store holds.
     pub fn totals(&self) -> Result<Totals> {
         self.transaction(|tx| {
-            let count = |sql: &str| -> Result<(u64, u64)> {
-                let (count, sum): (i64, i64) =
-                    tx.sql.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                Ok((u64::try_from(count).unwrap_or(0), u64::try_from(sum).unwrap_or(0)))
-            };
-            let (blobs, blob_bytes) = count("SELECT count(*), coalesce(sum(size), 0) FROM blobs")?;
-            let (layers, layer_bytes) = count("SELECT count(*), coalesce(sum(disk_bytes), 0) FROM layers")?;
-            let (snapshots, _) = count("SELECT count(*), 0 FROM snapshots")?;
-            Ok(Totals { blobs, blob_bytes, layers, layer_bytes, snapshots })
+            let (blobs, blob_bytes) = tx.total("blobs")?;
+            let (layers, layer_bytes) = tx.total("layers")?;
+            let (snapshots, _) = tx.total("snapshots")?;
+            let (images, _) = tx.total("images")?;
+            let image_bytes = tx.total("image blobs")?.1 + tx.total("image layers")?.1;
+            Ok(Totals { blobs, blob_bytes, layers, layer_bytes, snapshots, images, image_bytes })
         })
     }
 
@@ -172,30 +173,33 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Mark and sweep in the tables. References of dead owners count as none; a snapshot keeps its layers.
+    /// A counter: how many, and how many bytes.
+    pub(crate) fn total(&self, what: &str) -> Result<(u64, u64)> {
+        let (count, bytes): (i64, i64) = self
+            .sql
+            .prepare_cached("SELECT count, bytes FROM totals WHERE what = ?")?
+            .query_row([what], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((u64::try_from(count).unwrap_or(0), u64::try_from(bytes).unwrap_or(0)))
+    }
+
+    /// Sweeps what nothing refers to. Only what came or was let go since the last time is looked at (the table `loose`), so that
+    /// this takes as long as there is garbage, however large the store is. A snapshot keeps its layers.
     fn sweep(&self) -> Result<Collected> {
         let mut collected = Collected::default();
-        let snapshots: Vec<String> = self
-            .sql
-            .prepare_cached(
-                "SELECT id FROM snapshots WHERE id NOT IN (SELECT target FROM refs WHERE kind = 'snapshot')",
-            )?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for id in snapshots {
+        for id in self.garbage(
+            "SELECT id FROM loose JOIN snapshots ON id = target WHERE loose.kind = 'snapshot'
+             AND NOT EXISTS (SELECT 1 FROM refs WHERE kind = 'snapshot' AND target = loose.target)",
+            |row| row.get::<_, String>(0),
+        )? {
             self.remove_snapshot(&id)?;
             collected.snapshots += 1;
         }
-        let layers: Vec<(i64, String, i64)> = self
-            .sql
-            .prepare_cached(
-                "SELECT id, diff_id, disk_bytes FROM layers
-                 WHERE diff_id NOT IN (SELECT target FROM refs WHERE kind = 'layer')
-                 AND id NOT IN (SELECT layer FROM snapshot_layers)",
-            )?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-            .collect::<Result<_, _>>()?;
-        for (id, diff_id, bytes) in layers {
+        for (id, diff_id, bytes) in self.garbage(
+            "SELECT id, diff_id, disk_bytes FROM loose JOIN layers ON diff_id = target WHERE loose.kind = 'layer'
+             AND NOT EXISTS (SELECT 1 FROM refs WHERE kind = 'layer' AND target = loose.target)
+             AND NOT EXISTS (SELECT 1 FROM snapshot_layers WHERE layer = layers.id)",
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)),
+        )? {
             self.sql.prepare_cached("DELETE FROM layers WHERE id = ?")?.execute([id])?;
             self.discard_after(self.store.layer_path(id));
             if !fix::is_fix(&diff_id) {
@@ -203,12 +207,11 @@ impl Tx<'_> {
                 collected.bytes += u64::try_from(bytes).unwrap_or(0);
             }
         }
-        let blobs: Vec<(String, i64)> = self
-            .sql
-            .prepare_cached("SELECT digest, size FROM blobs WHERE digest NOT IN (SELECT target FROM refs WHERE kind = 'blob')")?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
-        for (digest, size) in blobs {
+        for (digest, size) in self.garbage(
+            "SELECT digest, size FROM loose JOIN blobs ON digest = target WHERE loose.kind = 'blob'
+             AND NOT EXISTS (SELECT 1 FROM refs WHERE kind = 'blob' AND target = loose.target)",
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
+        )? {
             self.sql.prepare_cached("DELETE FROM blobs WHERE digest = ?")?.execute([&digest])?;
             if let Ok(digest) = Digest::parse(&digest) {
                 self.discard_after(self.store.blob_path(&digest));
@@ -216,7 +219,17 @@ impl Tx<'_> {
             collected.blobs += 1;
             collected.bytes += u64::try_from(size).unwrap_or(0);
         }
+        // All of them were looked at: what stays will be loose again when it loses one that keeps it.
+        self.sql.prepare_cached("DELETE FROM loose")?.execute([])?;
         Ok(collected)
+    }
+
+    fn garbage<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        Ok(self.sql.prepare_cached(sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
     }
 
     /// Files and directories that no row speaks of. Only while nobody else uses the store: work in progress has no rows.

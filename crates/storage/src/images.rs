@@ -3,7 +3,7 @@
 //! An image is called by the digest of its index or manifest exactly as it came. Sizes are kept with it, so that listing
 //! looks at no file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use oci::Digest;
 use rusqlite::{OptionalExtension, params};
@@ -95,7 +95,9 @@ pub struct Image {
     pub created_ns: i64,
     /// When it or a name of it last changed, in nanoseconds since 1970.
     pub updated_ns: i64,
-    /// Bytes that its unpacked layers occupy.
+    /// Bytes of everything it consists of as blobs, each counted once.
+    pub content_bytes: u64,
+    /// Bytes that its unpacked layers occupy, each counted once.
     pub unpacked_bytes: u64,
 }
 
@@ -231,13 +233,21 @@ impl Tx<'_> {
 
     /// The image with this identifier.
     pub fn image(&self, id: &Digest) -> Result<Option<Image>> {
-        let row: Option<(String, i64, i64)> = self
+        let row = self
             .sql
-            .prepare_cached("SELECT json, created_ns, updated_ns FROM images WHERE id = ?")?
-            .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .prepare_cached("SELECT id, json, created_ns, updated_ns, content_bytes, unpacked_bytes FROM images WHERE id = ?")?
+            .query_row([id.as_str()], Row::read)
             .optional()?;
-        row.map(|(json, created_ns, updated_ns)| self.read_image(id.as_str(), &json, created_ns, updated_ns))
-            .transpose()
+        let Some(row) = row else { return Ok(None) };
+        let mut statement =
+            self.sql.prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
+        let names = statement.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        row.image(names).map(Some)
+    }
+
+    /// How many images there are.
+    pub fn image_count(&self) -> Result<u64> {
+        Ok(self.total("images")?.0)
     }
 
     /// The image whose identifier begins with these hexadecimal digits (`sha256:` may stand before them). The identifiers of its
@@ -251,85 +261,138 @@ impl Tx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT id FROM images WHERE id >= 'sha256:' || ?1 AND id < 'sha256:' || ?1 || 'g' LIMIT 2",
         )?;
-        let ids = statement.query_map([digits], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        let mut ids = statement.query_map([digits], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        if ids.is_empty() {
+            let mut statement = self.sql.prepare_cached(
+                "SELECT DISTINCT image FROM parts
+                 WHERE digest >= 'sha256:' || ?1 AND digest < 'sha256:' || ?1 || 'g' LIMIT 2",
+            )?;
+            ids = statement.query_map([digits], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        }
         match ids.as_slice() {
-            [] => self.image_by_part(digits, prefix),
+            [] => Ok(None),
             [id] => Digest::parse(id).map_or(Ok(None), |id| self.image(&id)),
             _ => Err(Error::Ambiguous { what: "image", id: prefix.to_owned() }),
         }
     }
 
-    fn image_by_part(&self, digits: &str, prefix: &str) -> Result<Option<Image>> {
-        let begins = |digest: &Digest| digest.hex().starts_with(digits);
-        let mut found = self.images()?.into_iter().filter(|image| {
-            image.image.manifests.iter().any(|manifest| begins(&manifest.digest) || begins(&manifest.config))
-        });
-        match (found.next(), found.next()) {
-            (Some(_), Some(_)) => Err(Error::Ambiguous { what: "image", id: prefix.to_owned() }),
-            (found, _) => Ok(found),
-        }
-    }
-
     /// All images, the newest first.
     pub fn images(&self) -> Result<Vec<Image>> {
-        let mut statement = self.sql.prepare_cached(
-            "SELECT id, json, created_ns, updated_ns FROM images ORDER BY created_ns DESC, id",
-        )?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.iter()
-            .map(|(id, json, created, updated)| self.read_image(id, json, *created, *updated))
-            .collect()
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        let mut statement = self.sql.prepare_cached("SELECT image, name FROM names ORDER BY name")?;
+        for row in statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))? {
+            let (image, name) = row?;
+            names.entry(image).or_default().push(name);
+        }
+        self.images_of(
+            "SELECT id, json, created_ns, updated_ns, content_bytes, unpacked_bytes FROM images
+             ORDER BY created_ns DESC, id",
+            |id| names.remove(id).unwrap_or_default(),
+        )
     }
 
     /// Images without a name.
     pub fn dangling_images(&self) -> Result<Vec<Image>> {
-        Ok(self.images()?.into_iter().filter(|image| image.names.is_empty()).collect())
+        self.images_of(
+            "SELECT id, json, created_ns, updated_ns, content_bytes, unpacked_bytes FROM images
+             WHERE NOT EXISTS (SELECT 1 FROM names WHERE image = images.id) ORDER BY created_ns DESC, id",
+            |_| Vec::new(),
+        )
     }
 
-    /// Images that were made of this one: built on it, or with its layers below their own.
-    pub fn image_children(&self, id: &Digest) -> Result<Vec<Digest>> {
-        let Some(parent) = self.image(id)? else { return Ok(Vec::new()) };
-        let stacks: Vec<Vec<Digest>> =
-            parent.image.manifests.iter().map(PlatformManifest::diff_ids).collect();
-        let on_top = |child: &NewImage| {
-            child.manifests.iter().any(|manifest| {
-                let own = manifest.diff_ids();
-                stacks
-                    .iter()
-                    .any(|stack| !stack.is_empty() && own.len() > stack.len() && own.starts_with(stack))
-            })
-        };
-        let children = self.images()?.into_iter().filter(|child| child.id() != id);
-        Ok(children
-            .filter(|child| child.image.parent.as_ref() == Some(id) || on_top(&child.image))
-            .map(|child| child.image.id)
-            .collect())
+    /// What a query of images' rows finds, with the names that `names` knows.
+    fn images_of(&self, sql: &str, mut names: impl FnMut(&str) -> Vec<String>) -> Result<Vec<Image>> {
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let rows = statement.query_map([], Row::read)?;
+        rows.map(|row| {
+            let row = row?;
+            let names = names(&row.id);
+            row.image(names)
+        })
+        .collect()
     }
 
-    fn read_image(&self, id: &str, json: &str, created_ns: i64, updated_ns: i64) -> Result<Image> {
-        let image: NewImage = serde_json::from_str(json).map_err(|source| Error::CorruptRecord {
+    /// Bytes of what each image has in common with others, blobs and unpacked layers; those that share nothing are left out.
+    pub fn shared_bytes(&self) -> Result<HashMap<Digest, u64>> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT owner, sum(bytes) FROM (
+                 SELECT owner, size AS bytes FROM blobs JOIN refs ON kind = 'blob' AND target = digest
+                 WHERE owner_kind = 'image' AND images > 1
+                 UNION ALL
+                 SELECT owner, disk_bytes AS bytes FROM layers JOIN refs ON kind = 'layer' AND target = diff_id
+                 WHERE owner_kind = 'image' AND images > 1
+             ) GROUP BY owner",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let mut shared = HashMap::new();
+        for row in rows {
+            let (id, bytes) = row?;
+            if let Ok(id) = Digest::parse(&id) {
+                shared.insert(id, u64::try_from(bytes).unwrap_or(0));
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Bytes of what these images consist of, blobs and unpacked layers, each counted once.
+    pub fn bytes_of_images<'d>(&self, ids: impl IntoIterator<Item = &'d Digest>) -> Result<u64> {
+        let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut bytes = 0i64;
+        let mut statement = self.sql.prepare_cached(
+            "SELECT kind, target, coalesce(size, disk_bytes, 0) FROM refs
+             LEFT JOIN blobs ON kind = 'blob' AND digest = target
+             LEFT JOIN layers ON kind = 'layer' AND layers.diff_id = target
+             WHERE owner_kind = 'image' AND owner = ?",
+        )?;
+        for id in ids {
+            let rows = statement
+                .query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
+            for row in rows {
+                let (kind, target, size) = row?;
+                if seen.insert((kind, target)) {
+                    bytes = bytes.saturating_add(size);
+                }
+            }
+        }
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+}
+
+/// A row of the table.
+struct Row {
+    id: String,
+    json: String,
+    created_ns: i64,
+    updated_ns: i64,
+    content_bytes: i64,
+    unpacked_bytes: i64,
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            json: row.get(1)?,
+            created_ns: row.get(2)?,
+            updated_ns: row.get(3)?,
+            content_bytes: row.get(4)?,
+            unpacked_bytes: row.get(5)?,
+        })
+    }
+
+    fn image(self, names: Vec<String>) -> Result<Image> {
+        let image = serde_json::from_str(&self.json).map_err(|source| Error::CorruptRecord {
             what: "image",
-            id: id.to_owned(),
+            id: self.id,
             source,
         })?;
-        let mut statement =
-            self.sql.prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
-        let names = statement.query_map([id], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
-        let mut statement = self.sql.prepare_cached(
-            "SELECT coalesce(sum(disk_bytes), 0) FROM layers WHERE diff_id IN
-             (SELECT target FROM refs WHERE owner_kind = 'image' AND owner = ? AND kind = 'layer')",
-        )?;
-        let unpacked: i64 = statement.query_row([id], |row| row.get(0))?;
         Ok(Image {
             image,
             names,
-            created_ns,
-            updated_ns,
-            unpacked_bytes: u64::try_from(unpacked).unwrap_or(0),
+            created_ns: self.created_ns,
+            updated_ns: self.updated_ns,
+            content_bytes: u64::try_from(self.content_bytes).unwrap_or(0),
+            unpacked_bytes: u64::try_from(self.unpacked_bytes).unwrap_or(0),
         })
     }
 }

@@ -10,8 +10,12 @@
 //! records          the engine's own documents          (kind, id) -> name, json
 //! leases           work in progress                    until when
 //! refs             what keeps what alive               (image | record | lease) -> (blob | layer | snapshot)
+//! parts            which image a manifest or a configuration belongs to
+//! totals           counters of all these, and of what images have
+//! loose            what may be garbage: what came, or lost one that kept it, since the last collection
 //! ```
-//! Garbage is what no row of `refs` leads to: see [`crate::gc`].
+//! Garbage is what no row of `refs` leads to: see [`crate::gc`]. Counters, `parts` and `loose` are kept by triggers, whoever writes: so they
+//! are right in every transaction, and nobody can forget them.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -35,7 +39,8 @@ const WAL_PAGES: i64 = 256;
 const STATEMENTS: usize = 256;
 
 /// Every step of the schema. A step that was released is never changed; a new one is added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE blobs (
         digest TEXT PRIMARY KEY, size INTEGER NOT NULL, class TEXT NOT NULL,
         diff_id TEXT, created_ns INTEGER NOT NULL, unsynced_boot TEXT
@@ -71,7 +76,9 @@ const STEPS: &[&str] = &["
         PRIMARY KEY (owner_kind, owner, kind, target)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX refs_target ON refs (kind, target);
-"];
+",
+    include_str!("schema/counters.sql"),
+];
 
 /// Opens the database and brings it up to date.
 pub fn open(path: &Path) -> Result<Connection> {
