@@ -22,6 +22,7 @@ mod names;
 mod options;
 mod search;
 mod tls;
+mod upload;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -31,7 +32,9 @@ use std::time::SystemTime;
 
 use oci::image::{Descriptor, Document, media_type};
 use oci::{Algorithm, Digest, Reference};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response};
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -47,6 +50,7 @@ use hosts::{Base, Hosts, Place};
 use names::Names;
 pub use options::{Limits, Options};
 pub use search::Found;
+pub use upload::{Content, Session, Started};
 
 use crate::error::{Error, Result};
 
@@ -129,6 +133,7 @@ impl Client {
             client: self.clone(),
             host: host.to_owned(),
             name: reference.familiar_name(),
+            writes: false,
             endpoints,
             chosen: AtomicUsize::new(0),
             credentials,
@@ -257,6 +262,8 @@ pub struct Repository {
     client: Client,
     host: String,
     name: String,
+    /// Whether tokens are asked for that allow to write.
+    writes: bool,
     endpoints: Vec<Endpoint>,
     /// The endpoint that answered last; others are asked only when it fails.
     chosen: AtomicUsize,
@@ -450,8 +457,26 @@ impl Repository {
         path: &str,
         range: Option<u64>,
     ) -> Result<Response> {
+        self.ask_for(&self.scope(endpoint), endpoint, method, path, range).await
+    }
+
+    /// What tokens are asked for.
+    fn scope(&self, endpoint: &Endpoint) -> String {
+        let actions = if self.writes { "pull,push" } else { "pull" };
+        format!("repository:{}:{actions}", endpoint.repository)
+    }
+
+    /// The same with a token for another scope than the repository's own.
+    async fn ask_for(
+        &self,
+        scope: &str,
+        endpoint: &Endpoint,
+        method: Method,
+        path: &str,
+        range: Option<u64>,
+    ) -> Result<Response> {
         let credentials = if endpoint.mirror { Credentials::Anonymous } else { self.credentials.clone() };
-        let key = (endpoint.base.to_string(), endpoint.repository.clone(), credentials);
+        let key = (endpoint.base.to_string(), scope.to_owned(), credentials);
         let grants = &self.client.inner.grants;
         let mut grant = grants.get(&key);
         let mut answered = false;
@@ -459,6 +484,10 @@ impl Repository {
             let mut headers = endpoint.headers.clone();
             if range.is_none() {
                 headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES));
+            }
+            if !matches!(method, Method::GET | Method::HEAD) {
+                // Some servers want to be told that nothing comes.
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             if let Some(offset) = range.filter(|offset| *offset > 0)
                 && let Ok(value) = HeaderValue::from_str(&format!("bytes={offset}-"))

@@ -36,10 +36,24 @@ pub enum Error {
         /// The registry's own words.
         detail: String,
     },
+    /// The registry does not let this user write there.
+    #[error("{detail}")]
+    PushDenied {
+        /// The repository as a user writes it.
+        repository: String,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// Of an image that is to be pushed not everything is here, and the registry does not have it either.
+    #[error("missing content: content digest {digest}: not found")]
+    Missing {
+        /// What is not here.
+        digest: oci::Digest,
+    },
     /// The credentials were refused, or there were none.
     #[error("{method} \"{url}\": {detail}")]
     Unauthorized {
-        /// `Get` or `Head`.
+        /// `Get`, `Head`, `Post` …
         method: &'static str,
         /// What was asked for.
         url: String,
@@ -52,7 +66,7 @@ pub enum Error {
     /// No conversation took place: name, route, port or certificate.
     #[error("{method} \"{url}\": {detail}")]
     Unreachable {
-        /// `Get` or `Head`.
+        /// `Get`, `Head`, `Post` …
         method: &'static str,
         /// What was asked for.
         url: String,
@@ -62,7 +76,7 @@ pub enum Error {
     /// The conversation broke off, more often than we are willing to try.
     #[error("{method} \"{url}\": connection lost after {tries} attempts: {detail}")]
     Broken {
-        /// `Get` or `Head`.
+        /// `Get`, `Head`, `Post` …
         method: &'static str,
         /// What was asked for.
         url: String,
@@ -80,7 +94,7 @@ pub enum Error {
     /// The registry answered with a status that ends the matter.
     #[error("received unexpected HTTP status for {method} \"{url}\": {status}: {detail}")]
     Status {
-        /// `Get` or `Head`.
+        /// `Get`, `Head`, `Post` …
         method: &'static str,
         /// What was asked for.
         url: String,
@@ -160,7 +174,7 @@ pub enum Error {
         why: String,
     },
     /// Nobody waits for the result any more.
-    #[error("pull cancelled")]
+    #[error("cancelled")]
     Cancelled,
 }
 

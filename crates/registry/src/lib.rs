@@ -1,11 +1,14 @@
 //! Speaks the OCI distribution protocol.
 //!
-//! [`client`] asks one registry; [`pull`] takes an image from there into the store.
+//! [`client`] asks one registry; [`pull`] takes an image from there into the store,
+//! [`push`] gives one to it.
 
 pub mod client;
 mod error;
 pub mod pull;
+pub mod push;
 
 pub use client::{Client, Credentials, Limits, Options};
 pub use error::{Error, Result};
 pub use pull::{Puller, Request};
+pub use push::Pusher;

@@ -119,7 +119,7 @@ struct Inner {
 }
 
 /// Runs blocking work of the store.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, storage::Error> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -129,7 +129,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// A lease that is given up where it may block, also when a pull is dropped.
-struct Held(Option<Arc<Lease>>);
+pub(crate) struct Held(pub(crate) Option<Arc<Lease>>);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -142,7 +142,7 @@ impl Drop for Held {
 }
 
 impl Held {
-    fn lease(&self) -> Result<Arc<Lease>> {
+    pub(crate) fn lease(&self) -> Result<Arc<Lease>> {
         self.0.clone().ok_or(Error::Cancelled)
     }
 }

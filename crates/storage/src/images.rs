@@ -291,6 +291,15 @@ impl Tx<'_> {
         )
     }
 
+    /// The names of images that have this blob, sorted.
+    pub fn names_with_blob(&self, digest: &Digest) -> Result<Vec<String>> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT DISTINCT name FROM names JOIN refs ON owner_kind = 'image' AND owner = image
+             WHERE kind = 'blob' AND target = ? ORDER BY name",
+        )?;
+        Ok(statement.query_map([digest.as_str()], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?)
+    }
+
     /// Images without a name.
     pub fn dangling_images(&self) -> Result<Vec<Image>> {
         self.images_of(

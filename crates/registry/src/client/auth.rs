@@ -63,7 +63,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// For whom a header was granted: endpoint, repository, credentials.
+/// For whom a header was granted: endpoint, scope, credentials.
 type GrantKey = (String, String, Credentials);
 
 /// The `Authorization` headers that were accepted, until they expire.
@@ -115,15 +115,14 @@ impl Grants {
         key: GrantKey,
         challenges: &[Challenge],
     ) -> Result<Option<HeaderValue>> {
-        let (_, repository, credentials) = &key;
+        let (_, scope, credentials) = &key;
         if let Credentials::Bearer { token } = credentials {
             let header = secret(&format!("Bearer {token}"))?;
             self.put(key, header.clone(), None);
             return Ok(Some(header));
         }
         if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
-            let wanted = format!("repository:{repository}:pull");
-            let token = fetch_token(endpoint, bearer, &wanted, credentials, false).await?;
+            let token = fetch_token(endpoint, bearer, scope, credentials, false).await?;
             let header = secret(&format!("Bearer {}", token.access))?;
             let until = Instant::now() + token.lifetime.saturating_sub(TOKEN_LIFETIME_MARGIN);
             self.put(key, header.clone(), Some(until));
@@ -185,7 +184,7 @@ pub(super) async fn fetch_token(
     offline: bool,
 ) -> Result<Token> {
     let realm = realm(endpoint, challenge)?;
-    let scope = challenge.get("scope").filter(|scope| !scope.is_empty()).unwrap_or(wanted);
+    let scope = &scopes(wanted, challenge.get("scope").unwrap_or_default());
     let service = challenge.get("service").unwrap_or_default();
     let mut headers = HeaderMap::new();
     let request = match credentials {
@@ -251,6 +250,21 @@ pub(super) async fn fetch_token(
     })
 }
 
+/// What a token is asked for: what we are about to do, and what the registry says it wants besides. For a mere pull
+/// it is the registry who knows.
+fn scopes(wanted: &str, challenged: &str) -> String {
+    if challenged.is_empty() {
+        return wanted.to_owned();
+    }
+    if !wanted.contains("push") {
+        return challenged.to_owned();
+    }
+    let resource = |scope: &str| scope.rsplit_once(':').map(|(resource, _)| resource.to_owned());
+    let known: Vec<_> = wanted.split(' ').map(resource).collect();
+    let more = challenged.split(' ').filter(|scope| !scope.is_empty() && !known.contains(&resource(scope)));
+    more.fold(wanted.to_owned(), |all, scope| format!("{all} {scope}"))
+}
+
 /// Where the token is to be had. A registry spoken to over TLS cannot make us send a password in the clear.
 fn realm(endpoint: &Endpoint, challenge: &Challenge) -> Result<Url> {
     let protocol = |what: String| Error::Protocol { host: endpoint.host().to_owned(), what };
@@ -268,4 +282,21 @@ fn realm(endpoint: &Endpoint, challenge: &Challenge) -> Result<Url> {
         return Err(protocol("the realm of the bearer challenge is not a plain URL".into()));
     }
     Ok(realm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scopes;
+
+    #[test]
+    fn what_is_wanted_and_what_is_asked_for_are_one_scope() {
+        let push = "repository:a/b:pull,push";
+        assert_eq!(scopes("repository:a/b:pull", ""), "repository:a/b:pull");
+        assert_eq!(scopes("repository:a/b:pull", "repository:x/a/b:pull"), "repository:x/a/b:pull");
+        assert_eq!(scopes(push, "repository:a/b:pull"), push);
+        assert_eq!(scopes(push, ""), push);
+        assert_eq!(scopes(push, "repository:c:pull"), format!("{push} repository:c:pull"));
+        let mount = format!("{push} repository:c:pull");
+        assert_eq!(scopes(&mount, "repository:c:pull repository:a/b:pull,push"), mount);
+    }
 }

@@ -29,11 +29,14 @@ pub(crate) struct Request {
     pub(crate) body: Option<String>,
 }
 
-/// `Get`, `Head` or `Post`, as Go's client begins its errors.
+/// `Get`, `Head`, `Post` …, as Go's client begins its errors.
 pub(crate) fn verb(method: &Method) -> &'static str {
     match method.as_str() {
         "HEAD" => "Head",
         "POST" => "Post",
+        "PUT" => "Put",
+        "PATCH" => "Patch",
+        "DELETE" => "Delete",
         _ => "Get",
     }
 }
@@ -149,7 +152,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn fatal(words: &str) -> Self {
+    pub(crate) fn fatal(words: &str) -> Self {
         Self { words: words.to_owned(), transient: false }
     }
 
