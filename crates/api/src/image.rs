@@ -70,6 +70,15 @@ record! {
         pub description: String,
     }
 
+    /// What a name leads to at its registry: `GET /distribution/{name}/json`.
+    pub struct DistributionInspect {
+        /// The index or manifest.
+        pub descriptor: Descriptor,
+        /// The platforms it is for.
+        #[serde(serialize_with = "crate::null::if_empty")]
+        pub platforms: Vec<Platform>,
+    }
+
     /// One line of `GET /images/json`.
     pub struct Summary {
         /// How many containers use it; −1 where not counted.

@@ -1,4 +1,4 @@
-//! Progress of a pull: a line per layer that is written over on a terminal, plain lines elsewhere.
+//! Progress of a pull or a push: a line per layer that is written over on a terminal, plain lines elsewhere.
 
 use api::stream::Progress;
 use client::Json;
@@ -34,7 +34,16 @@ struct Screen {
 }
 
 /// Shows a stream of progress to its end. An error in it is the command's error.
-pub async fn show(mut stream: Json<Progress>, to: To) -> Result<()> {
+pub async fn show(stream: Json<Progress>, to: To) -> Result<()> {
+    show_all(stream, to, &mut |_| ()).await
+}
+
+/// The same; what is told besides goes to `aside`.
+pub async fn show_all(
+    mut stream: Json<Progress>,
+    to: To,
+    aside: &mut dyn FnMut(&serde_json::Value),
+) -> Result<()> {
     let terminal = match to {
         To::Stdout => crate::terminal::stdout_is_terminal(),
         To::Stderr => crate::terminal::stderr_is_terminal(),
@@ -45,6 +54,10 @@ pub async fn show(mut stream: Json<Progress>, to: To) -> Result<()> {
     while let Some(message) = stream.next().await? {
         if let Some(failure) = failure(&message) {
             return Err(Error::Message(failure));
+        }
+        if let Some(aux) = &message.aux {
+            aside(aux);
+            continue;
         }
         let text = screen.text(&message);
         screen.write(&text)?;

@@ -19,6 +19,8 @@ pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Layers downloaded at once.
     pub max_concurrent_downloads: usize,
+    /// Layers uploaded at a time.
+    pub max_concurrent_uploads: usize,
     /// The cgroup that containers' cgroups are made in; `None` for the engine's own default.
     pub cgroup_parent: Option<String>,
     /// The size of `/dev/shm` where a container does not say.

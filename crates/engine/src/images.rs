@@ -4,6 +4,7 @@
 //! what is shown is read from them. Who uses an image is asked of a function, so that nothing here knows containers.
 
 mod configs;
+mod distribution;
 mod error;
 pub(crate) mod find;
 mod hello;
@@ -13,6 +14,7 @@ mod login;
 mod pattern;
 mod prune;
 mod pull;
+mod push;
 mod remove;
 mod show;
 mod tag;
@@ -22,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use oci::{Digest, Platform, Reference};
-use registry::{Client, Puller};
+use registry::{Client, Puller, Pusher};
 use storage::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +35,7 @@ use crate::events::Events;
 use configs::Configs;
 pub use list::ListOptions;
 pub use pull::{PullOptions, Pulling};
+pub use push::PushOptions;
 pub use registry::Credentials;
 
 /// A container that was made of an image.
@@ -56,6 +59,7 @@ pub struct Images {
     shared: Arc<Shared>,
     client: Client,
     puller: Puller,
+    pusher: Pusher,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -86,21 +90,23 @@ pub struct Resolved {
 }
 
 impl Images {
-    /// The images in `store`, pulled through `client` with at most `downloads` layers at a time. What goes on in the
+    /// The images in `store`, pulled and pushed through `client` with at most `downloads` and `uploads` layers at a time. What goes on in the
     /// background is tracked by `tasks`; pulls are given up when `closing` is cancelled.
     pub fn new(
         store: Store,
         client: Client,
-        downloads: usize,
+        (downloads, uploads): (usize, usize),
         events: Arc<Events>,
         uses: Uses,
         (tasks, closing): (TaskTracker, CancellationToken),
     ) -> Self {
         let puller = Puller::new(client.clone(), store.clone(), downloads);
+        let pusher = Pusher::new(client.clone(), store.clone(), uploads);
         Self {
             shared: Arc::new(Shared { store, events, configs: Configs::default(), uses }),
             client,
             puller,
+            pusher,
             tasks,
             closing,
         }

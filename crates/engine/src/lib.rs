@@ -151,7 +151,7 @@ fn open(config: Config) -> Result<(Context, String)> {
         images: images::Images::new(
             store.clone(),
             client,
-            config.max_concurrent_downloads.max(1),
+            (config.max_concurrent_downloads.max(1), config.max_concurrent_uploads.max(1)),
             Arc::clone(&events),
             uses(Arc::clone(&index)),
             (tasks.clone(), closing.clone()),

@@ -232,6 +232,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
         max_concurrent_downloads: settings.max_concurrent_downloads,
+        max_concurrent_uploads: settings.max_concurrent_uploads,
         cgroup_parent: settings.cgroup_parent.clone(),
         selinux: settings.selinux,
         no_bridge: settings.no_bridge,

@@ -29,6 +29,7 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => system::events(call).await,
         ("POST", ["auth"]) => images::login(call).await,
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
+        ("GET", ["distribution", name @ .., "json"]) => images::distribution(call, &name.join("/")).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
         (_, _) => absent::route(method, segments),
     }
@@ -85,7 +86,7 @@ async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", [name @ .., "json"]) => images::inspect(call, &name.join("/")).await,
         ("GET", [name @ .., "history"]) => images::history(call, &name.join("/")).await,
         ("POST", [name @ .., "tag"]) => images::tag(call, &name.join("/")).await,
-        ("POST", [_, .., "push"]) => Err(Failure::absent("image push")),
+        ("POST", [name @ .., "push"]) => images::push(call, &name.join("/")).await,
         ("GET", [_, .., "attestations"]) => Err(Failure::absent("image attestations")),
         ("DELETE", name) => images::remove(call, &name.join("/")).await,
         _ => Err(Failure::page_not_found()),

@@ -4,6 +4,7 @@ pub mod history;
 pub mod list;
 pub mod prune;
 pub mod pull;
+pub mod push;
 pub mod remove;
 pub mod tag;
 
@@ -19,6 +20,7 @@ pub static GROUP: Command = Command::group(
         &list::COMMAND,
         &prune::COMMAND,
         &pull::COMMAND,
+        &push::COMMAND,
         &remove::COMMAND,
         &tag::COMMAND,
     ],

@@ -31,6 +31,8 @@ impl From<registry::Error> for Error {
                 oci::Error::NoMatchingPlatform { .. } => Kind::NotFound,
                 _ => Kind::InvalidParameter,
             },
+            E::PushDenied { .. } => Kind::Forbidden,
+            E::Missing { .. } => Kind::NotFound,
             E::Unsupported { .. } | E::Option { .. } => Kind::InvalidParameter,
             E::Cancelled => Kind::Cancelled,
             // `Unauthorized` among them: told as such, Docker's command line asks for a password and waits.
@@ -43,7 +45,12 @@ impl From<registry::Error> for Error {
             E::Unreachable { detail, .. } if detail.contains("unknown authority") => {
                 Some("put the registry's CA certificate into /etc/corten/certs.d/<host>/ca.crt")
             }
-            E::AccessDenied { .. } | E::Unauthorized { .. } => Some("log in to the registry"),
+            E::Missing { .. } => Some(
+                "not all of the index's manifests are here: pull the others, or push one with --platform",
+            ),
+            E::AccessDenied { .. } | E::PushDenied { .. } | E::Unauthorized { .. } => {
+                Some("log in to the registry")
+            }
             _ => None,
         };
         let error = Self::new(kind, source.to_string());

@@ -22,7 +22,7 @@ use crate::events::Subject;
 
 /// Lines on their way to a client: what the steps of the most layers an image may have need. Counts of bytes are left out
 /// when the queue is half full, steps never.
-const LINES: usize = 8192;
+pub(super) const LINES: usize = 8192;
 
 /// What to pull.
 #[derive(Debug, Clone)]
@@ -35,11 +35,11 @@ pub struct PullOptions {
     pub credentials: Credentials,
 }
 
-/// A pull that goes on while this is held. Its lines come as a stream; an error is the last of it.
+/// A pull or a push that goes on while this is held. Its lines come as a stream; an error is the last of it.
 #[derive(Debug)]
 pub struct Pulling {
-    lines: mpsc::Receiver<Result<Progress>>,
-    task: JoinHandle<()>,
+    pub(super) lines: mpsc::Receiver<Result<Progress>>,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl Pulling {
@@ -280,7 +280,7 @@ mod tests {
         let images = Images::new(
             store.clone(),
             client,
-            1,
+            (1, 1),
             Arc::new(Events::default()),
             Arc::new(Vec::new),
             background,

@@ -51,7 +51,7 @@ pub(super) fn descriptor(image: &Image) -> Descriptor {
     }
 }
 
-fn full_descriptor(from: &oci::image::Descriptor) -> Descriptor {
+pub(super) fn full_descriptor(from: &oci::image::Descriptor) -> Descriptor {
     Descriptor {
         media_type: from.media_type.clone(),
         digest: from.digest.to_string(),
@@ -64,7 +64,7 @@ fn full_descriptor(from: &oci::image::Descriptor) -> Descriptor {
     }
 }
 
-fn platform(from: &oci::Platform) -> Platform {
+pub(super) fn platform(from: &oci::Platform) -> Platform {
     Platform {
         architecture: from.architecture.clone(),
         os: from.os.clone(),

@@ -142,6 +142,9 @@ pub struct Flags {
     /// Layers that one pull downloads at a time
     #[arg(long, value_name = "N")]
     pub max_concurrent_downloads: Option<usize>,
+    /// Layers that one push uploads at a time
+    #[arg(long, value_name = "N")]
+    pub max_concurrent_uploads: Option<usize>,
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
@@ -186,6 +189,7 @@ struct File {
     insecure_registries: Vec<String>,
     registry_mirrors: Vec<String>,
     max_concurrent_downloads: Option<usize>,
+    max_concurrent_uploads: Option<usize>,
     cgroup_parent: Option<String>,
     #[serde(flatten)]
     network: NetworkFile,
@@ -214,6 +218,7 @@ const FILE_KEYS: &[&str] = &[
     "insecure-registries",
     "registry-mirrors",
     "max-concurrent-downloads",
+    "max-concurrent-uploads",
     "cgroup-parent",
     "default-shm-size",
     "selinux-enabled",
@@ -259,6 +264,8 @@ pub struct Settings {
     pub registry_mirrors: Vec<String>,
     /// Layers downloaded at a time.
     pub max_concurrent_downloads: usize,
+    /// Layers uploaded at a time.
+    pub max_concurrent_uploads: usize,
     /// Parent cgroup of all containers.
     pub cgroup_parent: Option<String>,
     /// Whether there is no default bridge network.
@@ -429,6 +436,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("insecure-registries", list(&flags.insecure_registries)),
         ("registry-mirrors", list(&flags.registry_mirrors)),
         ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
+        ("max-concurrent-uploads", one(flags.max_concurrent_uploads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
@@ -456,6 +464,10 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3);
     if max_concurrent_downloads == 0 {
         return Err(Error::Usage("invalid max concurrent downloads: 0".to_owned()));
+    }
+    let max_concurrent_uploads = flags.max_concurrent_uploads.or(file.max_concurrent_uploads).unwrap_or(5);
+    if max_concurrent_uploads == 0 {
+        return Err(Error::Usage("invalid max concurrent uploads: 0".to_owned()));
     }
     let exec_root =
         flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| {
@@ -490,6 +502,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         insecure_registries: lists(flags.insecure_registries, file.insecure_registries),
         registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
         max_concurrent_downloads,
+        max_concurrent_uploads,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
         respect_firewall,
         no_bridge,
@@ -618,6 +631,7 @@ mod tests {
             insecure_registries: vec!["a".into()],
             registry_mirrors: vec!["a".into()],
             max_concurrent_downloads: Some(1),
+            max_concurrent_uploads: Some(1),
             cgroup_parent: Some("/".into()),
             network: NetworkFlags {
                 bridge: Some("none".into()),

@@ -24,7 +24,6 @@ pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
         ("POST", ["build", "cancel"]) => absent("image build"),
         ("POST", ["commit"]) => absent("container commit"),
         ("POST", ["session"] | ["grpc"]) => absent("BuildKit sessions"),
-        ("GET", ["distribution", _, .., "json"]) => absent("distribution inspect"),
         ("GET", ["plugins"]) => Reply::json(&json!([])),
         ("GET", ["plugins", name, "json"]) => {
             Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {name:?} not found")))

@@ -1,6 +1,7 @@
 //! Images.
 
 mod credentials;
+mod push;
 
 use crate::call::Call;
 use crate::failure::Failure;
@@ -10,6 +11,7 @@ use api::stream::Progress;
 use bytes::Bytes;
 use engine::images::{ListOptions, PullOptions, Pulling, parse_platform, parse_reference};
 use hyper::StatusCode;
+pub(crate) use push::{distribution, push};
 use std::sync::Arc;
 
 /// What `auth` clients send it in.
@@ -125,7 +127,12 @@ pub(crate) async fn create(call: Call) -> Answer {
         platform: parse_platform(call.query.get("platform"))?,
         credentials: credentials::read(call.header(AUTH_HEADER))?,
     };
-    let mut pulling = call.engine.images().pull(options);
+    let pulling = call.engine.images().pull(options);
+    told(call, pulling).await
+}
+
+/// Tells what a pull or a push tells, as long as the client listens.
+async fn told(call: Call, mut pulling: Pulling) -> Answer {
     // What fails before anything was told is told by the status.
     let first = match pulling.next().await {
         None => return Reply::ok(),
@@ -142,7 +149,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     )
 }
 
-/// A pull that is being told of.
+/// A pull or a push that is being told of.
 struct State {
     pulling: Pulling,
     first: Option<Progress>,
