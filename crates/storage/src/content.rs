@@ -260,6 +260,12 @@ impl Tx<'_> {
         from: &Path,
         lease_owner: &str,
     ) -> Result<()> {
+        self.take_blob(expected, diff_id, from)?;
+        self.add_ref(crate::leases::OWNER, lease_owner, &Resource::Blob(expected.digest.clone()))
+    }
+
+    /// As [`Tx::add_blob`], for a keeper that the caller names in the same transaction.
+    pub(crate) fn take_blob(&self, expected: &Expected, diff_id: Option<&Digest>, from: &Path) -> Result<()> {
         let class = Class::of(&expected.media_type);
         self.check_class(&expected.digest, class)?;
         let path = self.store.blob_path(&expected.digest);
@@ -278,7 +284,6 @@ impl Tx<'_> {
                 now_ns(),
                 self.store.boot()
             ])?;
-        self.add_ref(crate::leases::OWNER, lease_owner, &Resource::Blob(expected.digest.clone()))?;
         if known {
             // The same bytes: the row that was there before has its file also if this transaction fails.
             fs::rename(from, &path).at("make", &path)

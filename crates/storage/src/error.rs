@@ -117,6 +117,14 @@ pub enum Error {
         /// What is being written.
         digest: Digest,
     },
+    /// Somebody else uses it at this moment, and only one may.
+    #[error("{what} {id} is in use")]
+    InUse {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which one.
+        id: String,
+    },
     /// The content is not what its name says.
     #[error("unexpected digest of content: expected {expected}, got {actual}")]
     DigestMismatch {

@@ -116,6 +116,7 @@ impl Store {
     /// Puts right what an earlier process has left.
     pub(crate) fn recover(&self) -> Result<()> {
         self.discard_new()?;
+        self.recover_uploads()?;
         self.check_unsynced()?;
         let orphans = self.transaction(|tx| tx.orphans(self))?;
         for path in orphans {

@@ -6,6 +6,7 @@
 //!   meta.db                                what there is, and what refers to what
 //!   content/blobs/<function>/<digits>      blobs, byte for byte as they came
 //!   content/ingest/<function>-<digits>/    blobs on their way; a later try goes on where an earlier one stopped
+//!   content/uploads/<id>                   blobs on their way into the registry, whose names come last
 //!   layers/<number>/                       unpacked layers, each by itself, called by diff id
 //!   snapshots/<id>/{fs,work}               what containers write
 //!   trash/                                 what is being removed
@@ -52,12 +53,14 @@ mod leases;
 mod reaper;
 mod records;
 mod repack;
+mod repositories;
 mod restore;
 mod schema;
 mod snapshots;
 mod store;
 mod transaction;
 mod unpack;
+mod uploads;
 
 pub use apply::Limits;
 pub use content::{BlobInfo, Class, Expected, Ingest};
@@ -68,6 +71,8 @@ pub use layers::{IMAGE_LAYERS_MAX, Layer, LayerWriter};
 pub use leases::Lease;
 pub use records::{NewRecord, Record};
 pub use repack::{Packing, Repacked};
+pub use repositories::{Content, KeptManifest, NewManifest, Pruned, Pruning, Referrer};
 pub use snapshots::{Mounts, PreparedSnapshot};
 pub use store::Store;
 pub use transaction::{Durability, Resource, Tx};
+pub use uploads::{UPLOADS_MAX, Upload};

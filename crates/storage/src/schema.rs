@@ -13,9 +13,15 @@
 //! parts            which image a manifest or a configuration belongs to
 //! totals           counters of all these, and of what images have
 //! loose            what may be garbage: what came, or lost one that kept it, since the last collection
+//! repositories     what the registry serves            name -> when
+//!   repository_blobs                                   (repository, digest) -> when a client last made sure of it
+//!   repository_manifests                               (repository, digest) -> what it is, and about what
+//!   repository_contents                                (repository, manifest) -> what the manifest needs
+//!   repository_tags                                    (repository, tag) -> manifest
+//!   repository_uploads                                 what is in content/uploads/<id>
 //! ```
-//! Garbage is what no row of `refs` leads to: see [`crate::gc`]. Counters, `parts` and `loose` are kept by triggers, whoever writes: so they
-//! are right in every transaction, and nobody can forget them.
+//! `refs` has the repositories among its owners. Garbage is what no row of `refs` leads to: see [`crate::gc`]. Counters, `parts` and `loose` are
+//! kept by triggers, whoever writes: so they are right in every transaction, and nobody can forget them.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -78,6 +84,7 @@ const STEPS: &[&str] = &[
     CREATE INDEX refs_target ON refs (kind, target);
 ",
     include_str!("schema/counters.sql"),
+    include_str!("schema/repositories.sql"),
 ];
 
 /// Opens the database and brings it up to date.

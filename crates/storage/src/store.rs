@@ -69,7 +69,7 @@ impl Store {
         let lock = lock(&lock_path)?.ok_or_else(|| Error::Locked { path: root.clone() })?;
         let blobs = Path::new("content/blobs");
         let mut directories: Vec<PathBuf> =
-            ["content", "content/ingest", "content/new", "layers", "snapshots", "trash"]
+            ["content", "content/ingest", "content/new", "content/uploads", "layers", "snapshots", "trash"]
                 .map(PathBuf::from)
                 .into();
         directories.push(blobs.to_owned());

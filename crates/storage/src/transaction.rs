@@ -182,6 +182,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Makes `owner` the keeper of one less.
+    pub(crate) fn remove_ref(&self, owner_kind: &str, owner: &str, resource: &Resource) -> Result<()> {
+        let (kind, target) = resource.columns();
+        self.sql
+            .prepare_cached(
+                "DELETE FROM refs WHERE owner_kind = ? AND owner = ? AND kind = ? AND target = ?",
+            )?
+            .execute(params![owner_kind, owner, kind, target])?;
+        Ok(())
+    }
+
     /// Makes `owner` the keeper of nothing.
     pub(crate) fn clear_refs(&self, owner_kind: &str, owner: &str) -> Result<()> {
         self.sql
