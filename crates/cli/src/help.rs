@@ -15,8 +15,9 @@ const TEXT_MIN: usize = 24;
 /// What a newcomer needs first.
 const COMMON: &[&str] = &["exec", "images", "info", "logs", "ps", "pull", "rm", "run", "stop", "version"];
 /// What is in the same file, beside the command line.
-const OTHER_PROGRAMS: [(&str, &str); 2] = [
+const OTHER_PROGRAMS: [(&str, &str); 3] = [
     ("daemon", "Run the engine in the foreground"),
+    ("registry", "Serve and look after a registry of one's own"),
     ("runtime", "Run containers as an OCI runtime, without the engine"),
 ];
 /// The least width of the column of commands.

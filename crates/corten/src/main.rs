@@ -25,6 +25,11 @@ fn main() -> ExitCode {
             daemon_args.extend(args.into_iter().skip(2));
             server::daemon::main(&daemon_args, SUPERVISOR)
         }
+        (_, Some("registry")) => {
+            let mut registry_args = vec![OsString::from("corten registry")];
+            registry_args.extend(args.into_iter().skip(2));
+            server::registry::main(&registry_args)
+        }
         // One path that is a whole OCI runtime, for engines that are told one, or look for runc.
         (Some("corten-runtime" | "runc"), _) => {
             runtime::command::main_through(args.into_iter().skip(1), Some(SMALL))

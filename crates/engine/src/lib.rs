@@ -70,6 +70,11 @@ impl Engine {
         }))
     }
 
+    /// The store, for what else is served from it.
+    pub fn store(&self) -> &Store {
+        &self.context.store
+    }
+
     /// Ends what the engine itself does; containers stay as they are, and the next engine finds them.
     pub async fn close(&self) {
         self.context.closing.cancel();

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use storage::Store;
+pub use storage::Store;
 use tokio::sync::Notify;
 
 pub use access::Access;
@@ -112,6 +112,17 @@ impl Server {
     pub fn new(store: Store, access: Access, upstream: Option<Upstream>, options: Options) -> Self {
         let (idle, deleted) = (Mutex::default(), Notify::new());
         Self { inner: Arc::new(Inner { store, access, options, upstream, idle, deleted }) }
+    }
+
+    /// Opens the store of a registry that has a data root of its own.
+    pub fn open_store(root: &std::path::Path) -> crate::Result<Store> {
+        Ok(Store::open(root)?)
+    }
+
+    /// Writes everything to the disk; worth it when the registry ends.
+    pub async fn flush(&self) -> crate::Result<()> {
+        self.inner.idle().clear();
+        Ok(self.inner.blocking(Store::flush).await?)
     }
 
     /// Answers one request, whatever it is.
@@ -227,7 +238,7 @@ impl Call<'_> {
     }
 
     fn check_writable(&self, route: &Route, trusted: bool) -> Result<(), Refusal> {
-        if matches!(self.method, Method::GET | Method::HEAD) || (trusted && self.method == Method::DELETE) {
+        if trusted || matches!(self.method, Method::GET | Method::HEAD) {
             return Ok(());
         }
         let options = &self.server.options;
@@ -235,7 +246,7 @@ impl Call<'_> {
         if options.read_only {
             return Err(Refusal::unsupported("this registry is read-only"));
         }
-        if self.server.upstream.is_some() && !matches!(route, Route::Prune) {
+        if self.server.upstream.is_some() {
             return Err(Refusal::unsupported("this registry is a cache of another: push there"));
         }
         if self.method == Method::DELETE && !options.delete && !giving_up {

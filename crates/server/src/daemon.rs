@@ -4,7 +4,7 @@
 
 pub mod listen;
 mod rest;
-mod rootless;
+pub(crate) mod rootless;
 pub mod settings;
 
 use std::ffi::OsString;
@@ -37,6 +37,8 @@ enum Error {
     Listen(#[from] listen::Error),
     #[error(transparent)]
     Rootless(#[from] rootless::Error),
+    #[error("cannot serve the registry")]
+    Registry(#[from] crate::registry::Error),
     #[error("cannot start the engine")]
     Engine(#[source] engine::Error),
     #[error("{doing}")]
@@ -119,7 +121,7 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
 }
 
 /// The error with all its sources, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
@@ -160,6 +162,8 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     // The engine first: its lock decides who is the daemon, and nobody may connect before it is ready.
     let engine = Engine::open(engine_config(&settings, supervisor)).await.map_err(Error::Engine)?;
     let listeners = listen::bind(&settings)?;
+    let registry =
+        settings.registry.as_ref().map(|wanted| registry(wanted, &engine, &settings)).transpose()?;
 
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -174,6 +178,9 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     for listener in listeners {
         let (engine, visitors) = (Arc::clone(&engine), visitors.clone());
         tasks.spawn(accept(listener, engine, visitors, tasks.clone(), shutdown.clone()));
+    }
+    if let Some(registry) = registry {
+        tasks.spawn(registry.serve(tasks.clone(), shutdown.clone()));
     }
     let resting = tokio::spawn(visitors.rest_between());
     tracing::info!(data_root = %settings.data_root.display(), "ready");
@@ -204,12 +211,28 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
     Ok(())
 }
 
+/// Listens for a registry over the engine's own store. It serves what was pushed to it; images of the engine are not among that.
+fn registry(
+    wanted: &crate::registry::InDaemon,
+    engine: &Engine,
+    settings: &Settings,
+) -> Result<crate::registry::Listening, crate::registry::Error> {
+    let server = crate::registry::parts(&wanted.features)?.over(engine.store().clone());
+    crate::registry::Listening::bind(server, &wanted.addr, &wanted.features, &settings.data_root)
+}
+
 /// Becomes root in the user's own namespaces.
 fn enter(settings: &Settings) -> Result<(), Error> {
     if let Some(host) = settings.hosts.iter().find(|host| !host.starts_with("unix://")) {
         return Err(Error::Listen(listen::Error::Address(format!(
             "cannot listen on {host}: a daemon without root is in a network of its own, and listens on unix sockets only"
         ))));
+    }
+    if settings.registry.is_some() {
+        return Err(Error::Listen(listen::Error::Address(
+            "cannot serve a registry: a daemon without root is in a network of its own; use corten registry serve"
+                .to_owned(),
+        )));
     }
     make_exec_root(&settings.exec_root)?;
     Ok(rootless::enter(&settings.exec_root)?)

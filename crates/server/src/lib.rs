@@ -13,4 +13,5 @@ mod websocket;
 
 pub mod connection;
 pub mod daemon;
+pub mod registry;
 pub mod tls;

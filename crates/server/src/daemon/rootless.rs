@@ -76,12 +76,12 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Whether this process is an ordinary user's.
-pub(super) fn is_wanted() -> bool {
+pub(crate) fn is_wanted() -> bool {
     sys::process::effective_user() != 0
 }
 
 /// Where the user's own containers and images are kept (XDG Base Directory Specification).
-pub(super) fn data_root() -> PathBuf {
+pub(crate) fn data_root() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let base = absolute("XDG_DATA_HOME").or_else(home);
     base.unwrap_or_else(|| "/var/tmp".into()).join("corten")

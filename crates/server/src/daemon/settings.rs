@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::rootless;
+use crate::registry::InDaemon;
 use network::{NetworkFile, NetworkFlags};
 
 /// A configuration file is read whole; nobody writes one this large by hand.
@@ -160,6 +161,9 @@ pub struct Flags {
     /// Keep containers running while the daemon is not; always so, `false` is refused
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub live_restore: Option<bool>,
+    /// Serve a registry over the daemon's own store here, to everybody who reaches it; see "registry" in the file for more
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub registry: Option<String>,
     /// Seconds to wait for requests under way at shutdown
     #[arg(long, value_name = "SECONDS")]
     pub shutdown_timeout: Option<u64>,
@@ -196,6 +200,7 @@ struct File {
     default_shm_size: Option<String>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
+    registry: Option<InDaemon>,
     shutdown_timeout: Option<u64>,
 }
 
@@ -223,6 +228,7 @@ const FILE_KEYS: &[&str] = &[
     "default-shm-size",
     "selinux-enabled",
     "live-restore",
+    "registry",
     "shutdown-timeout",
 ];
 
@@ -278,6 +284,8 @@ pub struct Settings {
     pub default_shm_size_bytes: Option<i64>,
     /// Whether containers get labels of SELinux.
     pub selinux: bool,
+    /// A registry beside the API.
+    pub registry: Option<InDaemon>,
     /// Seconds to wait for requests under way at shutdown.
     pub shutdown_timeout_s: u64,
     /// Only check, do not run.
@@ -441,6 +449,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
         ("live-restore", one(flags.live_restore.as_ref())),
+        ("registry", one(flags.registry.as_ref())),
         ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
     ];
     let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -507,6 +516,12 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         respect_firewall,
         no_bridge,
         networks,
+        registry: match flags.registry.map(InDaemon::at).or(file.registry) {
+            Some(registry) if registry.addr.is_empty() => {
+                return Err(Error::Usage("registry: addr is missing: say ADDRESS:PORT".to_owned()));
+            }
+            registry => registry,
+        },
         selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
@@ -661,6 +676,7 @@ mod tests {
             default_shm_size: Some("1m".into()),
             selinux_enabled: Some(true),
             live_restore: Some(true),
+            registry: Some("a".into()),
             shutdown_timeout: Some(1),
             validate: false,
         };
@@ -680,6 +696,17 @@ mod tests {
         assert!(message(load(&["--tlscert", "c"], None)).contains("--tls"));
         let settings = load(&["--tls", "--tlscert", "c", "--tlskey", "k"], None).unwrap();
         assert_eq!(settings.tls.unwrap().client_authority, None);
+    }
+
+    #[test]
+    fn a_registry_in_the_daemon() {
+        let settings = load(&["--registry", "127.0.0.1:5000"], None).unwrap();
+        assert_eq!(settings.registry.unwrap().addr, "127.0.0.1:5000");
+        let file = r#"{"registry":{"addr":"[::1]:5000","read-only":true,"htpasswd":"/users"}}"#;
+        let registry = load(&[], Some(file)).unwrap().registry.unwrap();
+        assert!(registry.features.read_only && registry.addr == "[::1]:5000");
+        assert!(message(load(&[], Some(r#"{"registry":{}}"#))).contains("addr is missing"));
+        assert!(message(load(&[], Some(r#"{"registry":{"addr":"a","nonsense":1}}"#))).contains("nonsense"));
     }
 
     #[test]

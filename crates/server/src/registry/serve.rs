@@ -1,0 +1,189 @@
+//! The registry's listeners: tcp, with TLS or without, and a socket for the administrator of this machine.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use registry::server::{Body, Peer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::patience::Patient;
+use super::{Error, Features};
+use crate::connection::Transport;
+use crate::tls::{self, Acceptor};
+
+/// Connections at a time; others wait until one ends. Each may hold a megabyte.
+const CONNECTIONS_MAX: usize = 512;
+/// How long a client may take for a request's headers, and leave a connection idle.
+const HEADERS_TIME: Duration = Duration::from_secs(60);
+/// How long to leave a listener alone that has no descriptors left to accept with.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The administrator's socket, in the data root.
+pub const SOCKET: &str = "registry.sock";
+
+/// A registry that listens.
+pub struct Listening {
+    registry: registry::Server,
+    tcp: TcpListener,
+    acceptor: Option<Acceptor>,
+    local: UnixListener,
+    socket: PathBuf,
+}
+
+impl Listening {
+    /// Listens for a registry.
+    pub fn bind(
+        registry: registry::Server,
+        address: &str,
+        features: &Features,
+        data_root: &Path,
+    ) -> Result<Self, Error> {
+        let acceptor = match (&features.tls_cert, &features.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(tls::acceptor(certificate, key, features.tls_client_ca.as_deref()).map_err(Error::Tls)?)
+            }
+            (None, None) => None,
+            _ => return Err(Error::Usage("TLS needs a certificate and a key".to_owned())),
+        };
+        let fail = |source| Error::Bind { address: address.to_owned(), source };
+        let parsed: SocketAddr = parse(address)
+            .ok_or_else(|| Error::Usage(format!("invalid address {address:?}: want ADDRESS:PORT")))?;
+        let tcp = std::net::TcpListener::bind(parsed).map_err(fail)?;
+        tcp.set_nonblocking(true).map_err(fail)?;
+        let tcp = TcpListener::from_std(tcp).map_err(fail)?;
+        // Whoever had it before is gone: the data root's lock is ours.
+        let socket = data_root.join(SOCKET);
+        let fail = |source| Error::Bind { address: socket.display().to_string(), source };
+        let _ = std::fs::remove_file(&socket);
+        let local = UnixListener::bind(&socket).map_err(fail)?;
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        Ok(Self { registry, tcp, acceptor, local, socket })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until the shutdown; connections are among `tasks`.
+    pub async fn serve(self, tasks: TaskTracker, shutdown: CancellationToken) {
+        let upkeep = {
+            let registry = self.registry.clone();
+            tokio::spawn(async move { registry.keep_up().await })
+        };
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = tokio::select! {
+                () = shutdown.cancelled() => break,
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.tcp.accept() => accepted.map(Accepted::Tcp),
+                accepted = self.local.accept() => accepted.map(|(stream, _)| Accepted::Local(stream)),
+            };
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the registry");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (registry, shutdown, acceptor) =
+                (self.registry.clone(), shutdown.clone(), self.acceptor.clone());
+            tasks.spawn(async move {
+                accepted.serve(registry, acceptor, shutdown).await;
+                drop(place);
+            });
+        }
+        upkeep.abort();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// `ADDRESS:PORT`, `:PORT` for all addresses, `localhost:PORT`.
+fn parse(address: &str) -> Option<SocketAddr> {
+    match address.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}").parse().ok(),
+        None => address.replace("localhost", "127.0.0.1").parse().ok(),
+    }
+}
+
+enum Accepted {
+    Tcp((tokio::net::TcpStream, SocketAddr)),
+    Local(tokio::net::UnixStream),
+}
+
+impl Accepted {
+    async fn serve(
+        self,
+        registry: registry::Server,
+        acceptor: Option<Acceptor>,
+        shutdown: CancellationToken,
+    ) {
+        match self {
+            Self::Local(stream) => converse(stream, registry, "local".to_owned(), true, shutdown).await,
+            Self::Tcp((stream, from)) => {
+                if let Err(error) = stream.prepare() {
+                    tracing::debug!(%error, "the client's socket keeps its defaults");
+                }
+                match acceptor {
+                    None => converse(stream, registry, from.to_string(), false, shutdown).await,
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) => converse(stream, registry, from.to_string(), false, shutdown).await,
+                        Err(error) => tracing::debug!(%error, %from, "no TLS connection"),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Answers what comes by one connection, until the client leaves or, after `shutdown`, until its request is answered.
+pub async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: T,
+    registry: registry::Server,
+    peer: String,
+    trusted: bool,
+    shutdown: CancellationToken,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (registry, peer) = (registry.clone(), peer.clone());
+        let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>> =
+            Box::pin(async move { Ok(registry.answer(request, Peer { name: &peer, trusted }).await) });
+        answer
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIME)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection to the registry ended");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if !ending => {
+                ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    }
+}
