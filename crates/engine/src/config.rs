@@ -13,10 +13,8 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// The executable that is started beside every container.
     pub supervisor: &'static [u8],
-    /// Registries (hosts or networks) that are spoken to without TLS.
-    pub insecure_registries: Vec<String>,
-    /// Mirrors of Docker Hub, tried first.
-    pub registry_mirrors: Vec<String>,
+    /// What is said of registries.
+    pub registries: registry::Options,
     /// Layers downloaded at once.
     pub max_concurrent_downloads: usize,
     /// Layers uploaded at a time.

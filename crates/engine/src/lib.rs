@@ -147,11 +147,7 @@ fn open(config: Config) -> Result<(Context, String)> {
     let events = Arc::new(events::Events::default());
     let index = Arc::new(containers::index::Index::default());
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-    let client = registry::Client::new(registry::Options {
-        insecure: config.insecure_registries.clone(),
-        mirrors: config.registry_mirrors.clone(),
-        ..registry::Options::default()
-    })?;
+    let client = registry::Client::new(config.registries.clone())?;
     let context = Context {
         images: images::Images::new(
             store.clone(),

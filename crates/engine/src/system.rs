@@ -47,6 +47,7 @@ impl System {
         let counts = self.counts();
         let v1 = host.cgroup_version == 1;
         let cpu = host.can("cpu");
+        let proxies = self.context.config.registries.proxies.of_environment();
         Ok(Info {
             id: self.id.clone(),
             containers: counts.running + counts.paused + counts.stopped,
@@ -96,9 +97,9 @@ impl System {
             security_options: self.security_options(),
             containerd: None::<Containerd>,
             warnings: self.warnings(),
-            http_proxy: proxy("HTTP_PROXY"),
-            https_proxy: proxy("HTTPS_PROXY"),
-            no_proxy: proxy("NO_PROXY"),
+            http_proxy: masked(proxies.http),
+            https_proxy: masked(proxies.https),
+            no_proxy: proxies.except.unwrap_or_default(),
             ..Info::default()
         })
     }
@@ -123,7 +124,8 @@ impl System {
         let config = &self.context.config;
         RegistryConfig {
             insecure_registry_cidrs: config
-                .insecure_registries
+                .registries
+                .insecure
                 .iter()
                 .filter(|entry| entry.contains('/'))
                 .cloned()
@@ -131,7 +133,8 @@ impl System {
                 .collect(),
             // As Docker shows them: with a slash at the end.
             mirrors: config
-                .registry_mirrors
+                .registries
+                .mirrors
                 .iter()
                 .map(|url| format!("{}/", url.trim_end_matches('/')))
                 .collect(),
@@ -251,9 +254,14 @@ fn architecture() -> &'static str {
     }
 }
 
-fn proxy(name: &str) -> String {
-    let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
-    value.unwrap_or_default()
+/// A proxy's URL without the name and the password that it may hold, as Docker shows it.
+fn masked(url: Option<String>) -> String {
+    let url = url.unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url };
+    match rest.split_once('@') {
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => url,
+    }
 }
 
 fn open_descriptors() -> i64 {

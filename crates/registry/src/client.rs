@@ -48,7 +48,7 @@ use exchange::{Complaint, Request};
 pub use hosts::fuzz_settings;
 use hosts::{Base, Hosts, Place};
 use names::Names;
-pub use options::{Limits, Options};
+pub use options::{Limits, Options, Proxies};
 pub use search::Found;
 pub use upload::{Content, Session, Started};
 
@@ -215,6 +215,10 @@ impl Client {
         if names::is_localhost(host) || loopback(host.trim_matches(['[', ']'])) {
             // As Go does: a proxy cannot know what is on this machine.
             builder = builder.no_proxy();
+        } else {
+            for rule in options.proxies.rules()? {
+                builder = builder.proxy(rule);
+            }
         }
         let http = builder.build().map_err(|error| Error::Option {
             option: format!("settings for {registry}"),

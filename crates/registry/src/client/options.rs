@@ -10,7 +10,7 @@ use super::names::{Names, is_localhost};
 use crate::error::{Error, Result};
 
 /// What a client is told about registries.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Registries that may be spoken to without a known certificate or without TLS: `host`, `host:port`
     /// or a network as `192.0.2.0/24`. Loopback always may.
@@ -21,6 +21,10 @@ pub struct Options {
     pub certificates: Vec<PathBuf>,
     /// Files in the format of Podman's `registries.conf`, each with those in `<file>.d`; a later one counts more.
     pub registries: Vec<PathBuf>,
+    /// By way of whom registries are asked.
+    pub proxies: Proxies,
+    /// Who must have signed what is pulled, as containers-policy.json(5) says it; read anew for each pull.
+    pub policy: Option<PathBuf>,
     /// Who we say we are.
     pub user_agent: String,
     /// The limits.
@@ -36,14 +40,59 @@ impl Default for Options {
                 .map(|engine| format!("/etc/{engine}/certs.d").into())
                 .to_vec(),
             registries: vec!["/etc/containers/registries.conf".into()],
+            proxies: Proxies::default(),
+            policy: None,
             user_agent: concat!("corten/", env!("CARGO_PKG_VERSION")).into(),
             limits: Limits::default(),
         }
     }
 }
 
+/// Proxies, in place of those in the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`). What is on this machine is asked without.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proxies {
+    /// For registries by HTTP.
+    pub http: Option<String>,
+    /// For registries by HTTPS.
+    pub https: Option<String>,
+    /// Hosts, domains and networks that are asked without, separated by commas.
+    pub except: Option<String>,
+}
+
+impl Proxies {
+    /// Those that are said here, else the environment's.
+    pub fn of_environment(&self) -> Self {
+        let known = |said: &Option<String>, name: &str| {
+            let found = || std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).ok();
+            said.clone().or_else(found).filter(|text| !text.is_empty())
+        };
+        Self {
+            http: known(&self.http, "HTTP_PROXY"),
+            https: known(&self.https, "HTTPS_PROXY"),
+            except: known(&self.except, "NO_PROXY"),
+        }
+    }
+
+    /// As the HTTP client takes them.
+    pub(crate) fn rules(&self) -> Result<Vec<reqwest::Proxy>> {
+        let said = self.of_environment();
+        let except = said.except.as_deref().and_then(reqwest::NoProxy::from_string);
+        let rule = |url: &String, make: fn(String) -> reqwest::Result<reqwest::Proxy>| {
+            // As Go reads it: a host alone is spoken to by HTTP.
+            let whole = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+            let proxy = make(whole).map_err(|error| Error::Option {
+                option: "proxy".to_owned(),
+                why: crate::error::chain(&error),
+            })?;
+            Ok(proxy.no_proxy(except.clone()))
+        };
+        let http = said.http.iter().map(|url| rule(url, |url| reqwest::Proxy::http(url)));
+        http.chain(said.https.iter().map(|url| rule(url, |url| reqwest::Proxy::https(url)))).collect()
+    }
+}
+
 /// What a registry may use of this machine and of the user's patience.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Longest manifest or index, in bytes. Docker's own is 4 MiB.
     pub manifest_bytes_max: u64,

@@ -4,6 +4,7 @@
 //! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
 
 mod network;
+mod registries;
 mod tls;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use super::rootless;
 use crate::registry::InDaemon;
 use network::{NetworkFile, NetworkFlags};
+use registries::{Registries, RegistryFile, RegistryFlags};
 
 /// A configuration file is read whole; nobody writes one this large by hand.
 const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -49,8 +51,6 @@ const NOT_YET: &[&str] = &[
     "features",
     "firewall-backend",
     "host-gateway-ip",
-    "http-proxy",
-    "https-proxy",
     "init",
     "init-path",
     "ip-forward-no-drop",
@@ -59,15 +59,12 @@ const NOT_YET: &[&str] = &[
     "log-driver",
     "log-opt",
     "log-opts",
-    "max-download-attempts",
     "metrics-addr",
     "network-control-plane-mtu",
     "no-new-privileges",
-    "no-proxy",
     "node-generic-resource",
     "node-generic-resources",
     "oom-score-adjust",
-    "proxies",
     "raw-logs",
     "runtimes",
     "seccomp-profile",
@@ -134,18 +131,9 @@ pub struct Flags {
     /// Accept tcp connections from other machines without TLS: whoever reaches the port is root here
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_unauthenticated_tcp: Option<bool>,
-    /// Registry that may be spoken to without verified TLS; may be repeated
-    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|CIDR")]
-    pub insecure_registries: Vec<String>,
-    /// Mirror of docker.io to try first; may be repeated
-    #[arg(long = "registry-mirror", value_name = "URL")]
-    pub registry_mirrors: Vec<String>,
-    /// Layers that one pull downloads at a time
-    #[arg(long, value_name = "N")]
-    pub max_concurrent_downloads: Option<usize>,
-    /// Layers that one push uploads at a time
-    #[arg(long, value_name = "N")]
-    pub max_concurrent_uploads: Option<usize>,
+    /// What concerns registries
+    #[command(flatten)]
+    pub registries: RegistryFlags,
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
@@ -190,10 +178,8 @@ struct File {
     tlscert: Option<PathBuf>,
     tlskey: Option<PathBuf>,
     allow_unauthenticated_tcp: Option<bool>,
-    insecure_registries: Vec<String>,
-    registry_mirrors: Vec<String>,
-    max_concurrent_downloads: Option<usize>,
-    max_concurrent_uploads: Option<usize>,
+    #[serde(flatten)]
+    registries: RegistryFile,
     cgroup_parent: Option<String>,
     #[serde(flatten)]
     network: NetworkFile,
@@ -220,10 +206,6 @@ const FILE_KEYS: &[&str] = &[
     "tlscert",
     "tlskey",
     "allow-unauthenticated-tcp",
-    "insecure-registries",
-    "registry-mirrors",
-    "max-concurrent-downloads",
-    "max-concurrent-uploads",
     "cgroup-parent",
     "default-shm-size",
     "selinux-enabled",
@@ -264,14 +246,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Unauthenticated tcp beyond loopback was asked for.
     pub allow_unauthenticated_tcp: bool,
-    /// Registries without verified TLS.
-    pub insecure_registries: Vec<String>,
-    /// Mirrors of docker.io.
-    pub registry_mirrors: Vec<String>,
-    /// Layers downloaded at a time.
-    pub max_concurrent_downloads: usize,
-    /// Layers uploaded at a time.
-    pub max_concurrent_uploads: usize,
+    /// What is said of registries.
+    pub registries: Registries,
     /// Parent cgroup of all containers.
     pub cgroup_parent: Option<String>,
     /// Whether there is no default bridge network.
@@ -396,7 +372,7 @@ fn parse_file(path: &Path, text: &str, flags: &Flags) -> Result<File, Error> {
     let unknown: Vec<&str> = map
         .keys()
         .map(String::as_str)
-        .filter(|key| !FILE_KEYS.contains(key) && !network::KEYS.contains(key))
+        .filter(|key| ![FILE_KEYS, network::KEYS, registries::KEYS].iter().any(|known| known.contains(key)))
         .collect();
     if !unknown.is_empty() {
         return fail(format!(
@@ -441,10 +417,6 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("tlscert", one(flags.tlscert.as_ref())),
         ("tlskey", one(flags.tlskey.as_ref())),
         ("allow-unauthenticated-tcp", one(flags.allow_unauthenticated_tcp.as_ref())),
-        ("insecure-registries", list(&flags.insecure_registries)),
-        ("registry-mirrors", list(&flags.registry_mirrors)),
-        ("max-concurrent-downloads", one(flags.max_concurrent_downloads.as_ref())),
-        ("max-concurrent-uploads", one(flags.max_concurrent_uploads.as_ref())),
         ("cgroup-parent", one(flags.cgroup_parent.as_ref())),
         ("default-shm-size", one(flags.default_shm_size.as_ref())),
         ("selinux-enabled", one(flags.selinux_enabled.as_ref())),
@@ -453,7 +425,7 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
     ];
     let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    given.chain(flags.network.given()).collect()
+    given.chain(flags.network.given()).chain(flags.registries.given()).collect()
 }
 
 /// Takes each option from where it was given, fills in the defaults, and checks what can be checked here.
@@ -469,15 +441,6 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     let log_level = if debug { Some("debug".to_owned()) } else { level };
     let log_format = flags.log_format.clone().or(file.log_format.clone());
     let shm = flags.default_shm_size.clone().or(file.default_shm_size.clone());
-    let max_concurrent_downloads =
-        flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3);
-    if max_concurrent_downloads == 0 {
-        return Err(Error::Usage("invalid max concurrent downloads: 0".to_owned()));
-    }
-    let max_concurrent_uploads = flags.max_concurrent_uploads.or(file.max_concurrent_uploads).unwrap_or(5);
-    if max_concurrent_uploads == 0 {
-        return Err(Error::Usage("invalid max concurrent uploads: 0".to_owned()));
-    }
     let exec_root =
         flags.exec_root.clone().or(file.exec_root.clone()).unwrap_or_else(|| {
             if rootless::is_wanted() { rootless::exec_root() } else { "/run/corten".into() }
@@ -508,10 +471,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
             .allow_unauthenticated_tcp
             .or(file.allow_unauthenticated_tcp)
             .unwrap_or(false),
-        insecure_registries: lists(flags.insecure_registries, file.insecure_registries),
-        registry_mirrors: lists(flags.registry_mirrors, file.registry_mirrors),
-        max_concurrent_downloads,
-        max_concurrent_uploads,
+        registries: registries::merge(flags.registries, file.registries)?,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
         respect_firewall,
         no_bridge,
@@ -643,10 +603,19 @@ mod tests {
             tlscert: Some("/".into()),
             tlskey: Some("/".into()),
             allow_unauthenticated_tcp: Some(true),
-            insecure_registries: vec!["a".into()],
-            registry_mirrors: vec!["a".into()],
-            max_concurrent_downloads: Some(1),
-            max_concurrent_uploads: Some(1),
+            registries: RegistryFlags {
+                insecure_registries: vec!["a".into()],
+                registry_mirrors: vec!["a".into()],
+                max_concurrent_downloads: Some(1),
+                max_concurrent_uploads: Some(1),
+                max_download_attempts: Some(1),
+                http_proxy: Some("a".into()),
+                https_proxy: Some("a".into()),
+                no_proxy: Some("a".into()),
+                certs_dirs: vec!["/".into()],
+                registries_conf: vec!["/".into()],
+                signature_policy: Some("/".into()),
+            },
             cgroup_parent: Some("/".into()),
             network: NetworkFlags {
                 bridge: Some("none".into()),
@@ -681,7 +650,7 @@ mod tests {
             validate: false,
         };
         let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
-        let mut keys = [FILE_KEYS, network::KEYS].concat();
+        let mut keys = [FILE_KEYS, network::KEYS, registries::KEYS].concat();
         given.sort_unstable();
         keys.sort_unstable();
         assert_eq!(given, keys);
