@@ -48,11 +48,13 @@ use exchange::{Complaint, Request};
 pub use hosts::fuzz_settings;
 use hosts::{Base, Hosts, Place};
 use names::Names;
+pub(crate) use options::host_of;
 pub use options::{Limits, Options, Proxies};
 pub use search::Found;
 pub use upload::{Content, Session, Started};
 
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 
 /// What answers for names in `docker.io`.
 const HUB: &str = "registry-1.docker.io";
@@ -116,6 +118,11 @@ impl Client {
     /// The limits it was given.
     pub fn limits(&self) -> &Limits {
         &self.inner.options.limits
+    }
+
+    /// Who must have signed what is pulled, where the administrator cares.
+    pub(crate) fn policy(&self) -> Result<Option<Policy>> {
+        self.inner.options.policy.as_deref().map(Policy::load).transpose()
     }
 
     /// The repository of a reference, as one user sees it.
@@ -210,7 +217,7 @@ impl Client {
             .user_agent(&options.user_agent)
             .connect_timeout(place.dial_timeout.unwrap_or(options.limits.connect_timeout))
             .read_timeout(options.limits.idle_timeout);
-        let host = options::host_of(registry);
+        let host = host_of(registry);
         let loopback = |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if names::is_localhost(host) || loopback(host.trim_matches(['[', ']'])) {
             // As Go does: a proxy cannot know what is on this machine.

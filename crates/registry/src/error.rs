@@ -149,6 +149,16 @@ pub enum Error {
         /// The settings that say so.
         path: PathBuf,
     },
+    /// The administrator wants signatures that the image does not have.
+    #[error("{reference} may not be pulled by the policy {}: {why}", policy.display())]
+    Refused {
+        /// What was asked for.
+        reference: String,
+        /// The policy.
+        policy: PathBuf,
+        /// What is missing.
+        why: String,
+    },
     /// Settings of registries cannot be read.
     #[error("cannot use {}: {why}", path.display())]
     Settings {

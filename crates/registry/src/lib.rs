@@ -4,6 +4,7 @@
 
 pub mod client;
 mod error;
+pub mod policy;
 pub mod pull;
 pub mod push;
 pub mod server;

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Client, Credentials, Repository, Resolved};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use flight::{Flight, Phase};
 
 /// Layers that are downloaded at once where nobody says otherwise: Docker's number.
@@ -217,7 +218,11 @@ impl Puller {
         let mut walk = Walk { inner: &self.inner, repository, lease, between: Vec::new(), fetched: false };
         let host = Platform::host();
         let platform = request.platform.as_ref().unwrap_or(&host);
+        let policy = blocking_policy(&self.inner.client).await?;
         let (target, manifest, document) = walk.manifest(request, platform).await?;
+        if let Some(policy) = policy {
+            policy.check(&request.reference, repository, &[&target.digest, &manifest.digest]).await?;
+        }
         let config = walk.config(&document).await?;
         if request.platform.is_some() && target.digest == manifest.digest {
             let own = config.platform();
@@ -241,6 +246,12 @@ impl Puller {
         };
         Ok((image, config, walk.fetched))
     }
+}
+
+/// Reads the policy, which may be a file anywhere.
+async fn blocking_policy(client: &Client) -> Result<Option<Policy>> {
+    let client = client.clone();
+    tokio::task::spawn_blocking(move || client.policy()).await.map_err(|_| Error::Cancelled)?
 }
 
 fn platform_manifest(manifest: &Descriptor, document: &Manifest, config: &ImageConfig) -> PlatformManifest {

@@ -34,6 +34,7 @@ impl From<registry::Error> for Error {
             E::PushDenied { .. } => Kind::Forbidden,
             E::Missing { .. } => Kind::NotFound,
             E::Unsupported { .. } | E::Option { .. } => Kind::InvalidParameter,
+            E::Blocked { .. } | E::Refused { .. } => Kind::Forbidden,
             E::Cancelled => Kind::Cancelled,
             // `Unauthorized` among them: told as such, Docker's command line asks for a password and waits.
             _ => Kind::System,

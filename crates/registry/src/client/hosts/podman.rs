@@ -202,7 +202,7 @@ impl Rule {
         let (host, repository) = moved.split_once('/').ok_or_else(wrong)?;
         super::url_of(&self.path, "https", host)?;
         if repository.is_empty()
-            || !oci::Reference::parse_named(&format!("host.example/{repository}")).is_ok()
+            || oci::Reference::parse_named(&format!("host.example/{repository}")).is_err()
         {
             return Err(wrong());
         }
