@@ -145,6 +145,23 @@ record! {
         pub containers: Vec<String>,
         /// What was unpacked.
         pub size: UnpackedSize,
+        /// Where it came from, where asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub identity: Option<Identity>,
+    }
+
+    /// Where an image came from, as the engine has seen it.
+    pub struct Identity {
+        /// Repositories that it was pulled from.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub pull: Vec<PullIdentity>,
+    }
+
+    /// A repository that an image was pulled from.
+    pub struct PullIdentity {
+        /// `docker.io/library/debian`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub repository: String,
     }
 
     /// What was unpacked from an image.
@@ -205,6 +222,9 @@ record! {
         /// The manifests of its index, where asked for.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub manifests: Vec<ManifestSummary>,
+        /// Where it came from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub identity: Option<Identity>,
     }
 
     /// What an image's containers run.
@@ -301,4 +321,17 @@ record! {
         /// Bytes.
         pub space_reclaimed: u64,
     }
+}
+
+/// One statement of `GET /images/{name}/attestations`.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttestationStatement {
+    /// Its content.
+    pub descriptor: Descriptor,
+    /// What it says: the type of its predicate.
+    pub predicate_type: String,
+    /// The statement, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Box<serde_json::value::RawValue>>,
 }

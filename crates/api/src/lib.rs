@@ -8,6 +8,7 @@ mod null;
 #[macro_use]
 mod record;
 
+pub mod check;
 pub mod container;
 pub mod detach;
 pub mod duration;

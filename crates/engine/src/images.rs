@@ -3,11 +3,13 @@
 //! An image's id is the digest of the index or manifest it was pulled as. Its documents lie in the store byte for byte;
 //! what is shown is read from them. Who uses an image is asked of a function, so that nothing here knows containers.
 
+mod attestations;
 mod configs;
 mod distribution;
 mod error;
 pub(crate) mod find;
 mod hello;
+mod identity;
 mod inspect;
 mod list;
 mod login;
@@ -32,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::events::Events;
+pub use attestations::AttestationOptions;
 use configs::Configs;
 pub use list::ListOptions;
 pub use pull::{PullOptions, Pulling};

@@ -4,6 +4,7 @@
 
 pub mod apparmor;
 pub mod blocking;
+pub mod check;
 pub mod config;
 pub mod containers;
 mod context;

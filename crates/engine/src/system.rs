@@ -40,6 +40,10 @@ impl System {
         Self { context, id }
     }
 
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// What `info` shows.
     pub async fn info(&self) -> Result<Info> {
         let images = self.images().await?;

@@ -2,6 +2,7 @@
 //!
 //! Containers do not depend on it: on SIGTERM it finishes the requests under way and goes, and they stay.
 
+pub mod check;
 pub mod listen;
 mod rest;
 pub(crate) mod rootless;
@@ -76,7 +77,10 @@ pub fn main(args: &[OsString], supervisor: &'static [u8]) -> i32 {
             println!("configuration OK");
             return 0;
         }
-        Ok(settings) => settings,
+        Ok(settings) => match settings.check_store {
+            Some(how) => return check::run(&settings.data_root, how),
+            None => settings,
+        },
         Err(settings::Error::Help(text)) => {
             print!("{text}");
             return 0;

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
-use crate::routes::{absent, containers, exec, images, networks, system, volumes};
+use crate::routes::{absent, check, containers, exec, images, networks, system, volumes};
 use hyper::Method;
 
 /// Answers a call.
@@ -31,6 +31,7 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
         ("GET", ["distribution", name @ .., "json"]) => images::distribution(call, &name.join("/")).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
+        ("POST", ["corten", "check"]) => check::check(call).await,
         (_, _) => absent::route(method, segments),
     }
 }
@@ -88,6 +89,10 @@ async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("POST", [name @ .., "tag"]) => images::tag(call, &name.join("/")).await,
         ("POST", [name @ .., "push"]) => images::push(call, &name.join("/")).await,
         ("GET", [_, .., "attestations"]) => Err(Failure::absent("image attestations")),
+        ("POST", [_, .., "push"]) => Err(Failure::absent("image push")),
+        ("GET", [name @ .., "attestations"]) if call.version.from(55) => {
+            images::attestations(call, &name.join("/")).await
+        }
         ("DELETE", name) => images::remove(call, &name.join("/")).await,
         _ => Err(Failure::page_not_found()),
     }

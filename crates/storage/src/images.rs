@@ -128,8 +128,13 @@ impl Tx<'_> {
             merged.other_blobs.dedup();
             merged.parent = merged.parent.or_else(|| known.image.parent.clone());
         }
-        let resources = self.check_image(&merged)?;
-        let json = serde_json::to_string(&merged).map_err(|source| Error::CorruptRecord {
+        self.write_image(&merged)
+    }
+
+    /// Writes an image's row, and makes it the keeper of what it consists of.
+    fn write_image(&self, image: &NewImage) -> Result<()> {
+        let resources = self.check_image(image)?;
+        let json = serde_json::to_string(image).map_err(|source| Error::CorruptRecord {
             what: "image",
             id: image.id.to_string(),
             source,
@@ -177,6 +182,16 @@ impl Tx<'_> {
             resources.push(Resource::Layer(diff_id.clone()));
         }
         Ok(resources)
+    }
+
+    /// Takes platforms away from an image; what it keeps of them is garbage then. Whether it had all of them.
+    pub fn remove_manifests(&self, id: &Digest, gone: &[Digest]) -> Result<bool> {
+        let Some(mut image) = self.image(id)?.map(|image| image.image) else { return Ok(false) };
+        let before = image.manifests.len();
+        image.manifests.retain(|manifest| !gone.contains(&manifest.digest));
+        let all = image.manifests.len() + gone.len() == before;
+        self.write_image(&image)?;
+        Ok(all)
     }
 
     /// Gives an image a name; another image that had it loses it. Returns that one.

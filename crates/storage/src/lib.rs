@@ -40,6 +40,7 @@
 
 pub mod apply;
 pub mod archive;
+mod check;
 mod content;
 mod discard;
 mod error;
@@ -63,6 +64,7 @@ mod unpack;
 mod uploads;
 
 pub use apply::Limits;
+pub use check::{CheckOptions, Checked, Fault, PROBLEMS_MAX, Problem, Progress};
 pub use content::{BlobInfo, Class, Expected, Ingest};
 pub use error::{Error, Result};
 pub use gc::{Collected, Totals};

@@ -97,6 +97,16 @@ pub fn open(path: &Path) -> Result<Connection> {
     open_and_migrate(path).map_err(corrupt)
 }
 
+/// Whether the database is of this version of the schema: one of another can be opened by a daemon alone.
+pub fn check_version(connection: &Connection, path: &Path) -> Result<()> {
+    let known = STEPS.len() as i64;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found == known {
+        return Ok(());
+    }
+    Err(Error::NewerMetadata { path: path.to_owned(), found, known })
+}
+
 /// Gives the log's room back to a full disk.
 pub fn shrink(connection: &Connection) {
     let shrunk = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));

@@ -22,7 +22,7 @@ use crate::error::{At, Error, Result};
 use crate::fix;
 use crate::layers::{IMAGE_LAYERS_MAX, Layer};
 use crate::leases::Lease;
-use crate::store::{Store, now_ns};
+use crate::store::{Claim, Store, now_ns};
 use crate::transaction::{Resource, Tx};
 
 /// Longest identifier: that of a container has 64 digits, a build's may say more.
@@ -61,6 +61,13 @@ pub struct PreparedSnapshot {
     /// Keeps the layer of directories, to which nothing else refers yet.
     lease: Option<i64>,
     kept: bool,
+    /// Says to whoever checks the store that these directories are to have no row yet.
+    _claim: Claim,
+}
+
+/// What a snapshot that is being prepared is claimed as.
+pub(crate) fn claim_of(id: &str) -> String {
+    format!("snapshot {id}")
 }
 
 impl PreparedSnapshot {
@@ -107,11 +114,13 @@ impl Store {
         check_id(id)?;
         let layers = self.layer_stack(diff_ids)?;
         let path = self.snapshot_path(id);
+        let exists = || Error::Exists { what: "snapshot", id: id.to_owned(), holder: None };
+        let claim = self.claim(&claim_of(id)).ok_or_else(exists)?;
         let mut builder = fs::DirBuilder::new();
         builder.mode(0o700);
         match builder.create(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::Exists { what: "snapshot", id: id.to_owned(), holder: None });
+                return Err(exists());
             }
             other => other.at("make", &path)?,
         }
@@ -121,6 +130,7 @@ impl Store {
             layers: layers.iter().map(|layer| layer.id).collect(),
             lease: None,
             kept: false,
+            _claim: claim,
         };
         for name in ["fs", "work"] {
             builder.create(path.join(name)).at("make", path.join(name))?;

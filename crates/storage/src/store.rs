@@ -1,6 +1,6 @@
 //! The store: a data root, opened by one process at a time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -168,6 +168,11 @@ impl Store {
         writing.insert(key.to_owned()).then(|| Claim { store: self.clone(), key: key.to_owned() })
     }
 
+    /// All that is being written.
+    pub(crate) fn claimed(&self) -> BTreeSet<String> {
+        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     pub(crate) fn is_claimed(&self, key: &str) -> bool {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
@@ -190,6 +195,7 @@ impl Store {
 }
 
 /// The exclusive right to write something, until dropped.
+#[derive(Debug)]
 pub(crate) struct Claim {
     store: Store,
     key: String,
@@ -226,7 +232,7 @@ fn private_directory(path: &Path) -> Result<()> {
 }
 
 /// Takes the lock on the data root; `None` if somebody has it.
-fn lock(path: &Path) -> Result<Option<Lock>> {
+pub(crate) fn lock(path: &Path) -> Result<Option<Lock>> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         let lock = Lock::try_exclusive(path).at("open", path)?;
@@ -238,7 +244,7 @@ fn lock(path: &Path) -> Result<Option<Lock>> {
 }
 
 /// Which run of the kernel this is: what was not written to the disk in an earlier one may be lost.
-fn boot_id() -> Result<String> {
+pub(crate) fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     Ok(fs::read_to_string(path).at("read", path)?.trim().to_owned())
 }

@@ -7,6 +7,7 @@ pub mod pull;
 pub mod push;
 pub mod remove;
 pub mod tag;
+mod tree;
 
 use crate::command::Command;
 

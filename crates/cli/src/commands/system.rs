@@ -1,5 +1,6 @@
 //! `system`.
 
+pub mod check;
 pub mod df;
 pub mod dial;
 pub mod events;
@@ -15,7 +16,15 @@ use crate::error::Error;
 pub static GROUP: Command = Command::group(
     "system",
     "Manage the engine",
-    &[&df::COMMAND, &dial::COMMAND, &events::COMMAND, &info::COMMAND, &LAUNCH, &prune::COMMAND],
+    &[
+        &check::COMMAND,
+        &df::COMMAND,
+        &dial::COMMAND,
+        &events::COMMAND,
+        &info::COMMAND,
+        &LAUNCH,
+        &prune::COMMAND,
+    ],
 );
 
 /// Becomes the daemon: what the command line starts when nobody listens.

@@ -3,7 +3,7 @@
 use api::image::{History, Inspect, Metadata, RootFs};
 use api::timestamp;
 
-use super::{Images, Shared, find, parse_platform, show};
+use super::{Images, Shared, find, identity, parse_platform, show};
 use crate::blocking;
 use crate::error::Result;
 
@@ -41,7 +41,10 @@ impl Shared {
             variant: config.variant.clone().unwrap_or_default(),
             os: config.os.clone(),
             os_version: config.os_version.clone().unwrap_or_default(),
-            size: show::size(&image),
+            // Of the platform that is shown.
+            size: show::signed(
+                manifest.content_size().saturating_add(show::unpacked(&self.store, manifest)?),
+            ),
             graph_driver: None,
             root_fs: RootFs {
                 kind: "layers".into(),
@@ -49,6 +52,7 @@ impl Shared {
             },
             metadata: Metadata { last_tag_time: timestamp::format(image.updated_ns) },
             descriptor: Some(show::descriptor(&image)),
+            identity: identity::of(&self.store, &image)?,
             manifests: if manifests {
                 show::manifests(&self.store, &image, &(self.uses)())?
             } else {

@@ -1,15 +1,16 @@
 //! `GET /images/json`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use api::Filters;
 use api::image::Summary;
 use api::timestamp::{self, Nanoseconds};
-use oci::image::ImageConfig;
-use oci::{Digest, Reference};
+use oci::Reference;
 use storage::Image;
 
-use super::{Images, Shared, Use, find, pattern, show};
+use super::configs::Facts;
+use super::{Images, Shared, Use, find, identity, pattern, show};
 use crate::blocking;
 use crate::error::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct ListOptions {
     pub shared_size: bool,
     /// Whether the manifests of each index are listed.
     pub manifests: bool,
+    /// Whether the manifests say where they came from.
+    pub identity: bool,
 }
 
 impl Images {
@@ -37,7 +40,11 @@ impl Images {
     /// How many images there are.
     pub async fn count(&self) -> Result<usize> {
         let shared = self.shared.clone();
-        blocking::run("count images", move || Ok(shared.all()?.len())).await
+        blocking::run("count images", move || {
+            let count = shared.store.transaction(|tx| tx.image_count())?;
+            Ok(usize::try_from(count).unwrap_or(usize::MAX))
+        })
+        .await
     }
 }
 
@@ -57,7 +64,7 @@ impl Wanted {
         filters.validate(known).map_err(invalid)?;
         let created = |text: &str| {
             let found = find::find(&shared.store, text)?;
-            shared.created(&found.image)
+            Ok::<_, Error>(shared.facts(&found.image).created)
         };
         let now = timestamp::now();
         let until = |text: &str| {
@@ -82,13 +89,13 @@ impl Wanted {
     }
 
     /// Whether an image passes; its names are another matter.
-    pub(super) fn takes(&self, image: &Image, created: Nanoseconds, config: Option<&ImageConfig>) -> bool {
+    pub(super) fn takes(&self, image: &Image, facts: &Facts) -> bool {
         let tagged = image.names.iter().any(|name| !name.contains('@'));
         if self.dangling.is_some_and(|dangling| dangling == tagged) {
             return false;
         }
-        let labels = config.map(|config| config.config.labels.clone()).unwrap_or_default();
-        if !self.filters.matches_pairs("label", &labels) {
+        let (created, labels) = (facts.created, &facts.labels);
+        if !self.filters.matches_pairs("label", labels) {
             return false;
         }
         let unwanted = self.filters.get("label!").any(|unwanted| match unwanted.split_once('=') {
@@ -124,26 +131,27 @@ impl Shared {
         Ok(images?)
     }
 
-    /// When the image was made, by its own account.
-    pub(super) fn created(&self, image: &Image) -> Result<Nanoseconds> {
-        let Some(manifest) = find::shown(image) else { return Ok(image.created_ns) };
-        let config = self.configs.get(&self.store, &manifest.config)?;
-        Ok(config.created.as_deref().and_then(|text| timestamp::parse(text).ok()).unwrap_or(0))
+    /// What lists and filters ask of an image.
+    pub(super) fn facts(&self, image: &Image) -> Arc<Facts> {
+        match find::shown(image) {
+            Some(manifest) => self.configs.facts(&self.store, &manifest.config),
+            // What nothing is here of is as old as its coming.
+            None => Arc::new(Facts { created: image.created_ns, ..Facts::default() }),
+        }
     }
 
-    fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
+    pub(super) fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let wanted = Wanted::read(self, &options.filters, FILTERS)?;
         let images = self.all()?;
-        let uses = (self.uses)();
-        let shares = if options.shared_size { Some(self.shares(&images)?) } else { None };
+        let users = Users::new((self.uses)());
+        let shared = match options.shared_size {
+            true => Some(self.store.transaction(|tx| tx.shared_bytes())?),
+            false => None,
+        };
         let mut list = Vec::new();
-        for mut image in images.iter().cloned() {
-            let config = match find::shown(&image) {
-                Some(manifest) => Some(self.configs.get(&self.store, &manifest.config)?),
-                None => None,
-            };
-            let created = self.created(&image)?;
-            if !wanted.takes(&image, created, config.as_deref()) {
+        for mut image in images {
+            let facts = self.facts(&image);
+            if !wanted.takes(&image, &facts) {
                 continue;
             }
             if wanted.filters.contains("reference") {
@@ -152,11 +160,9 @@ impl Shared {
                     continue;
                 }
             }
-            let labels = config.map(|config| config.config.labels.clone()).unwrap_or_default();
-            let mut summary = self.summary(&image, created, &uses, options.manifests)?;
-            summary.labels = labels;
-            if let Some(shares) = &shares {
-                summary.shared_size = shared_bytes(&image, shares);
+            let mut summary = self.summary(&image, &facts, &users, options)?;
+            if let Some(shared) = &shared {
+                summary.shared_size = show::signed(shared.get(image.id()).copied().unwrap_or(0));
             }
             list.push(summary);
         }
@@ -164,56 +170,53 @@ impl Shared {
         Ok(list)
     }
 
-    fn summary(&self, image: &Image, created: Nanoseconds, uses: &[Use], manifests: bool) -> Result<Summary> {
+    fn summary(&self, image: &Image, facts: &Facts, users: &Users, options: &ListOptions) -> Result<Summary> {
         let (repo_tags, repo_digests) = show::names(image);
-        let users = uses.iter().filter(|user| user.image == image.id().as_str()).count();
+        let users = users.of(image.id().as_str());
+        let mut manifests = match options.manifests {
+            true => show::manifests(&self.store, image, users)?,
+            false => Vec::new(),
+        };
+        if options.identity {
+            let identity = identity::of(&self.store, image)?;
+            for data in manifests.iter_mut().filter_map(|manifest| manifest.image_data.as_mut()) {
+                data.identity.clone_from(&identity);
+            }
+        }
         Ok(Summary {
-            containers: i64::try_from(users).unwrap_or(i64::MAX),
-            created: created.div_euclid(1_000_000_000),
+            containers: i64::try_from(users.len()).unwrap_or(i64::MAX),
+            created: facts.created.div_euclid(1_000_000_000),
             id: image.id().to_string(),
+            labels: facts.labels.clone(),
             parent_id: image.image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
             descriptor: Some(show::descriptor(image)),
-            manifests: if manifests { show::manifests(&self.store, image, uses)? } else { Vec::new() },
+            manifests,
             repo_digests,
             repo_tags,
             shared_size: -1,
             size: show::size(image),
-            ..Default::default()
         })
     }
+}
 
-    /// How many images have each layer, and how large it is.
-    pub(super) fn shares(&self, images: &[Image]) -> Result<HashMap<Digest, (usize, u64)>> {
-        let mut shares: HashMap<Digest, (usize, u64)> = HashMap::new();
-        self.store.transaction(|tx| {
-            for image in images {
-                for diff_id in layers(image) {
-                    let bytes = match shares.get(&diff_id) {
-                        Some((_, bytes)) => *bytes,
-                        None => tx.layer(&diff_id)?.map_or(0, |layer| layer.disk_bytes),
-                    };
-                    shares.entry(diff_id).or_insert((0, bytes)).0 += 1;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(shares)
+/// The containers of each image.
+pub(super) struct Users(HashMap<String, Vec<Use>>);
+
+impl Users {
+    pub(super) fn new(uses: Vec<Use>) -> Self {
+        let mut users: HashMap<String, Vec<Use>> = HashMap::new();
+        for one in uses {
+            users.entry(one.image.clone()).or_default().push(one);
+        }
+        Self(users)
     }
-}
 
-/// An image's layers, each once.
-fn layers(image: &Image) -> Vec<Digest> {
-    let mut layers: Vec<Digest> =
-        image.image.manifests.iter().flat_map(storage::PlatformManifest::diff_ids).collect();
-    layers.sort();
-    layers.dedup();
-    layers
-}
+    pub(super) fn of(&self, image: &str) -> &[Use] {
+        self.0.get(image).map(Vec::as_slice).unwrap_or_default()
+    }
 
-fn shared_bytes(image: &Image, shares: &HashMap<Digest, (usize, u64)>) -> i64 {
-    let bytes = layers(image)
-        .iter()
-        .filter_map(|layer| shares.get(layer).filter(|(images, _)| *images > 1).map(|(_, bytes)| bytes))
-        .sum();
-    show::signed(bytes)
+    /// The images that containers were made of.
+    pub(super) fn images(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
 }

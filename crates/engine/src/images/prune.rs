@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use api::Filters;
 use api::image::PruneReport;
 
-use super::list::Wanted;
+use super::list::{Users, Wanted};
 use super::remove::{Plan, apply};
-use super::{Images, Shared, find};
+use super::{Images, Shared};
 use crate::blocking;
 use crate::error::Result;
 use crate::events::Subject;
@@ -31,22 +31,24 @@ impl Shared {
             Some(false) => None,
             _ => Some(true),
         };
-        let uses = (self.uses)();
-        let mut report = PruneReport::default();
+        let users = Users::new((self.uses)());
+        let mut plans = Vec::new();
         for image in self.all()? {
-            if uses.iter().any(|user| user.image == image.id().as_str()) {
-                continue;
+            if users.of(image.id().as_str()).is_empty() && wanted.takes(&image, &self.facts(&image)) {
+                plans.push((image.image.id, Plan { untag: image.names, delete: true }));
             }
-            let config = match find::shown(&image) {
-                Some(manifest) => Some(self.configs.get(&self.store, &manifest.config)?),
-                None => None,
-            };
-            if !wanted.takes(&image, self.created(&image)?, config.as_deref()) {
-                continue;
-            }
-            let plan = Plan { untag: image.names.clone(), delete: true };
-            self.store.durable_transaction(|tx| apply(tx, &plan, image.id()))?;
-            report.images_deleted.extend(self.announce(&plan, image.id()));
+        }
+        // All at once: each commit waits for the disk.
+        self.store.durable_transaction(|tx| {
+            // A name given meanwhile keeps its image.
+            plans.retain(|(id, plan)| {
+                tx.image(id).is_ok_and(|image| image.is_some_and(|image| image.names == plan.untag))
+            });
+            plans.iter().try_for_each(|(id, plan)| apply(tx, plan, id))
+        })?;
+        let mut report = PruneReport::default();
+        for (id, plan) in &plans {
+            report.images_deleted.extend(self.announce(plan, id));
         }
         report.space_reclaimed = self.store.gc()?.bytes;
         let attributes = BTreeMap::from([("reclaimed".to_owned(), report.space_reclaimed.to_string())]);

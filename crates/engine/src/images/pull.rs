@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Images, Shared, find, hello, show};
+use super::{Images, Shared, find, hello, identity, show};
 use crate::blocking;
 use crate::error::{Error, Kind, Result};
 use crate::events::Subject;
@@ -172,6 +172,9 @@ impl Pull {
                 if new {
                     tx.put_image(&image)?;
                     tx.tag_image(&name, &image.id)?;
+                    if !hello::is_wanted(&reference) {
+                        identity::pulled(tx, &image.id, &reference)?;
+                    }
                 }
                 Ok(new)
             })?;

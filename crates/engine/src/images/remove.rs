@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use api::image::DeleteItem;
-use oci::{Digest, Reference};
+use oci::{Digest, Platform, Reference};
 use storage::{Image, Tx};
 
 use super::find::By;
-use super::{Images, Shared, Use, find};
+use super::{Images, Shared, Use, find, identity};
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::events::Subject;
@@ -29,7 +29,55 @@ impl Images {
     }
 }
 
+impl Images {
+    /// Takes platforms away from an image, with what only they have; with the last of them the image goes.
+    pub async fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: Vec<Platform>,
+        force: bool,
+    ) -> Result<Vec<DeleteItem>> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        blocking::run("remove platforms of an image", move || {
+            shared.remove_platforms(&name, &platforms, force)
+        })
+        .await
+    }
+}
+
 impl Shared {
+    fn remove_platforms(&self, name: &str, platforms: &[Platform], force: bool) -> Result<Vec<DeleteItem>> {
+        let uses = (self.uses)();
+        let done = self.store.durable_transaction(|tx| {
+            let planned = find::find_in(tx, name).and_then(|found| {
+                let gone = manifests_of(&found.image, name, platforms, &uses, force)?;
+                Ok((gone, found.image))
+            });
+            let (gone, image) = match planned {
+                Ok(planned) => planned,
+                Err(error) => return Ok(Err(error)),
+            };
+            let whole = gone.len() == image.image.manifests.len();
+            let plan = Plan { untag: if whole { image.names } else { Vec::new() }, delete: whole };
+            if whole {
+                apply(tx, &plan, &image.image.id)?;
+            } else {
+                tx.remove_manifests(&image.image.id, &gone)?;
+            }
+            Ok(Ok((plan, image.image.id, gone)))
+        })?;
+        let (plan, id, gone) = done?;
+        let mut items = self.announce(&plan, &id);
+        let single = |digest: &&Digest| **digest != id;
+        items.extend(
+            gone.iter()
+                .filter(single)
+                .map(|digest| DeleteItem { deleted: digest.to_string(), ..Default::default() }),
+        );
+        self.store.gc()?;
+        Ok(items)
+    }
+
     fn remove(&self, name: &str, force: bool) -> Result<Vec<DeleteItem>> {
         let uses = (self.uses)();
         let done = self.store.durable_transaction(|tx| {
@@ -78,8 +126,39 @@ pub(super) fn apply(tx: &Tx<'_>, plan: &Plan, id: &Digest) -> storage::Result<()
     }
     if plan.delete {
         tx.remove_image(id)?;
+        identity::forget(tx, id)?;
     }
     Ok(())
+}
+
+/// The manifests of an image for these platforms, unless one is not there or in use.
+fn manifests_of(
+    image: &Image,
+    name: &str,
+    platforms: &[Platform],
+    uses: &[Use],
+    force: bool,
+) -> Result<Vec<Digest>> {
+    let mut gone = Vec::new();
+    for platform in platforms {
+        let manifest = find::choose(image, name, Some(platform))?;
+        let mut users = uses.iter().filter(|user| user.manifest == manifest.digest.as_str());
+        let word = |user: &Use| if user.running { "running" } else { "stopped" };
+        let user = users.clone().find(|user| user.running).or_else(|| users.next());
+        if let Some(user) = user.filter(|user| user.running || !force) {
+            return Err(Error::conflict(format!(
+                "conflict: unable to delete {} ({}) - image is being used by {} container {}",
+                manifest.digest.short(),
+                if user.running { "cannot be forced" } else { "must be forced" },
+                word(user),
+                user.container.chars().take(12).collect::<String>()
+            )));
+        }
+        if !gone.contains(&manifest.digest) {
+            gone.push(manifest.digest.clone());
+        }
+    }
+    Ok(gone)
 }
 
 /// What removing an image means, or why it cannot be.
@@ -161,6 +240,7 @@ mod tests {
             names: names.iter().map(ToString::to_string).collect(),
             created_ns: 0,
             updated_ns: 0,
+            content_bytes: 0,
             unpacked_bytes: 0,
         }
     }

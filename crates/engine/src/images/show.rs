@@ -10,7 +10,7 @@ use oci::Reference;
 use oci::image::{ContainerConfig, Document, MAX_MANIFEST_BYTES};
 use storage::{Image, Store};
 
-use super::Use;
+use super::{Use, attestations};
 use crate::error::Result;
 
 /// `name:tag` and `name@digest` of an image.
@@ -27,13 +27,7 @@ pub(super) fn names(image: &Image) -> (Vec<String>, Vec<String>) {
 
 /// Bytes of all its content and of what was unpacked from it.
 pub(super) fn size(image: &Image) -> i64 {
-    let manifests: u64 = image.image.manifests.iter().map(storage::PlatformManifest::content_size).sum();
-    let index = if image.image.manifests.iter().any(|manifest| manifest.digest == *image.id()) {
-        0
-    } else {
-        image.image.size
-    };
-    signed(manifests + index + image.unpacked_bytes)
+    signed(image.content_bytes.saturating_add(image.unpacked_bytes))
 }
 
 /// Bytes as the API counts them.
@@ -117,7 +111,7 @@ pub(super) fn manifests(store: &Store, image: &Image, uses: &[Use]) -> Result<Ve
         .iter()
         .map(|entry| match image.image.manifests.iter().find(|here| here.digest == entry.digest) {
             Some(here) => available(store, here, Some(entry), uses),
-            None => Ok(absent(entry)),
+            None => other(store, entry),
         })
         .collect()
 }
@@ -139,13 +133,7 @@ fn available(
         },
     };
     descriptor.platform.get_or_insert_with(|| platform(&parsed));
-    let unpacked = store.transaction(|tx| {
-        let mut bytes = 0;
-        for layer in &here.layers {
-            bytes += tx.layer(&layer.diff_id)?.map_or(0, |layer| layer.disk_bytes);
-        }
-        Ok(bytes)
-    })?;
+    let unpacked = unpacked(store, here)?;
     let content = here.content_size();
     let containers =
         uses.iter().filter(|user| user.manifest == here.digest.as_str()).map(|user| user.container.clone());
@@ -159,32 +147,60 @@ fn available(
             platform: platform(&parsed),
             containers: containers.collect(),
             size: UnpackedSize { unpacked: signed(unpacked) },
+            identity: None,
         }),
         attestation_data: None,
     })
 }
 
-fn absent(entry: &oci::image::Descriptor) -> ManifestSummary {
-    let subject = entry.annotations.get("vnd.docker.reference.digest");
-    let attests = entry.annotations.contains_key("vnd.docker.reference.type");
-    let (kind, image_data, attestation_data) = match (attests, subject) {
-        (true, subject) => {
-            let subject = subject.cloned().unwrap_or_default();
-            ("attestation", None, Some(AttestationData { subject }))
+/// Bytes that the layers of one platform occupy.
+pub(super) fn unpacked(store: &Store, here: &storage::PlatformManifest) -> Result<u64> {
+    Ok(store.transaction(|tx| {
+        let mut bytes = 0;
+        for layer in &here.layers {
+            bytes += tx.layer(&layer.diff_id)?.map_or(0, |layer| layer.disk_bytes);
         }
-        _ if entry.is_image_or_index() => {
+        Ok(bytes)
+    })?)
+}
+
+/// An entry of an index that no container can be made of: an attestation, or what is not here.
+fn other(store: &Store, entry: &oci::image::Descriptor) -> Result<ManifestSummary> {
+    let content = content(store, entry)?;
+    let (kind, image_data, attestation_data) = match attestations::subject(entry) {
+        Some(subject) => ("attestation", None, Some(AttestationData { subject: subject.to_owned() })),
+        None if entry.is_image_or_index() => {
             let platform = entry.platform.as_ref().map(platform).unwrap_or_default();
             ("image", Some(ImageData { platform, ..Default::default() }), None)
         }
-        _ => ("unknown", None, None),
+        None => ("unknown", None, None),
     };
-    ManifestSummary {
+    let (bytes, whole) = content;
+    Ok(ManifestSummary {
         id: entry.digest.to_string(),
         descriptor: full_descriptor(entry),
-        available: false,
-        size: ManifestSize::default(),
+        // An image of which only documents are here cannot be used.
+        available: whole && kind != "image",
+        size: ManifestSize { total: signed(bytes), content: signed(bytes) },
         kind: kind.into(),
         image_data,
         attestation_data,
+    })
+}
+
+/// Bytes of a manifest and of what it speaks of as far as they are here, and whether that is all.
+fn content(store: &Store, entry: &oci::image::Descriptor) -> Result<(u64, bool)> {
+    let Some(info) = store.blob_info(&entry.digest)? else { return Ok((0, false)) };
+    let bytes = store.read_blob(&entry.digest, MAX_MANIFEST_BYTES)?;
+    let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, Some(&entry.media_type)) else {
+        return Ok((info.size, true));
+    };
+    let (mut sum, mut whole) = (info.size, true);
+    for part in manifest.layers.iter().chain([&manifest.config]) {
+        match store.blob_info(&part.digest)? {
+            Some(part) => sum = sum.saturating_add(part.size),
+            None => whole = false,
+        }
     }
+    Ok((sum, whole))
 }

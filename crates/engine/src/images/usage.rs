@@ -1,35 +1,50 @@
-//! How much of the disk images use: from counters, no file is looked at.
+//! How much of the disk images use: from counters, no file is looked at, and no image that no container uses.
 
 use api::image::Summary;
 use api::system::Usage;
+use oci::Digest;
 
-use super::{Images, ListOptions, show};
+use super::list::Users;
+use super::{Images, ListOptions, Shared, show};
 use crate::Result;
 use crate::blocking;
 
 impl Images {
-    /// What `system df` shows of images; with `verbose` each of them. What several share counts once.
+    /// What `system df` shows of images; with `verbose` each of them. What several share counts once, and what is reclaimable is what
+    /// would be free if all went that no container uses.
     pub async fn disk_usage(&self, verbose: bool) -> Result<Usage<Summary>> {
         let shared = self.shared.clone();
-        let repeated = blocking::run("measure images", move || {
-            let shares = shared.shares(&shared.all()?)?;
-            let more_than_once =
-                |(images, bytes): &(usize, u64)| (*images as u64).saturating_sub(1).saturating_mul(*bytes);
-            Ok(show::signed(shares.values().map(more_than_once).fold(0, u64::saturating_add)))
+        blocking::run("measure images", move || {
+            let mut usage = shared.disk_usage()?;
+            if verbose {
+                usage.items = shared.list(&ListOptions { shared_size: true, ..ListOptions::default() })?;
+            }
+            Ok(usage)
         })
-        .await?;
-        let images = self.list(ListOptions { shared_size: true, ..ListOptions::default() }).await?;
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let used = || images.iter().filter(|image| image.containers > 0);
-        let total_size = (images.iter().map(|image| image.size).sum::<i64>() - repeated).max(0);
-        // What a used image shares stays too, but Docker's sum is this one.
-        let kept: i64 = used().map(|image| image.size - image.shared_size.max(0)).sum();
+        .await
+    }
+}
+
+impl Shared {
+    fn disk_usage(&self) -> Result<Usage<Summary>> {
+        let users = Users::new((self.uses)());
+        let totals = self.store.totals()?;
+        let (active, kept) = self.store.transaction(|tx| {
+            let mut active = Vec::new();
+            for id in users.images().filter_map(|id| Digest::parse(id).ok()) {
+                // An image may be gone while its containers are not.
+                if tx.image(&id)?.is_some() {
+                    active.push(id);
+                }
+            }
+            Ok((active.len(), tx.bytes_of_images(&active)?))
+        })?;
         Ok(Usage {
-            active_count: count(used().count()),
-            total_count: count(images.len()),
-            reclaimable: (total_size - kept).max(0),
-            total_size,
-            items: if verbose { images } else { Vec::new() },
+            active_count: i64::try_from(active).unwrap_or(i64::MAX),
+            total_count: show::signed(totals.images),
+            reclaimable: show::signed(totals.image_bytes.saturating_sub(kept)),
+            total_size: show::signed(totals.image_bytes),
+            items: Vec::new(),
         })
     }
 }

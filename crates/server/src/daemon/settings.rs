@@ -16,6 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::check::StoreCheck;
 use super::rootless;
 use crate::registry::InDaemon;
 use network::{NetworkFile, NetworkFlags};
@@ -158,6 +159,9 @@ pub struct Flags {
     /// Check the configuration and exit
     #[arg(long)]
     pub validate: bool,
+    /// Check the store in the data root, tell what is wrong with it, and exit: all of it, or `quick`, with its contents taken on trust
+    #[arg(long, value_enum, value_name = "full|quick", num_args = 0..=1, require_equals = true, default_missing_value = "full")]
+    pub check_store: Option<StoreCheck>,
 }
 
 /// `daemon.json`, by dockerd's keys.
@@ -266,6 +270,8 @@ pub struct Settings {
     pub shutdown_timeout_s: u64,
     /// Only check, do not run.
     pub validate: bool,
+    /// Only check the store, do not run.
+    pub check_store: Option<StoreCheck>,
 }
 
 /// Why the daemon cannot be configured so; the text is what is printed.
@@ -485,6 +491,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
         selinux: flags.selinux_enabled.or(file.selinux_enabled).unwrap_or(false),
         shutdown_timeout_s: flags.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(15),
         validate: flags.validate,
+        check_store: flags.check_store,
     })
 }
 
@@ -648,6 +655,7 @@ mod tests {
             registry: Some("a".into()),
             shutdown_timeout: Some(1),
             validate: false,
+            check_store: None,
         };
         let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
         let mut keys = [FILE_KEYS, network::KEYS, registries::KEYS].concat();

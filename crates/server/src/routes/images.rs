@@ -9,7 +9,9 @@ use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::stream::Progress;
 use bytes::Bytes;
-use engine::images::{ListOptions, PullOptions, Pulling, parse_platform, parse_reference};
+use engine::images::{
+    AttestationOptions, ListOptions, PullOptions, Pulling, parse_platform, parse_reference,
+};
 use hyper::StatusCode;
 pub(crate) use push::{distribution, push};
 use std::sync::Arc;
@@ -19,9 +21,7 @@ const AUTH_HEADER: &str = "x-registry-auth";
 
 pub(crate) async fn list(call: Call) -> Answer {
     let mut filters = call.query.filters()?;
-    if call.query.flag("identity") {
-        return Err(Failure::absent("listing the identity of images"));
-    }
+    let identity = call.query.flag("identity") && call.version.from(54);
     if call.version.before(41)
         && let Some(reference) = call.query.text("filter")
     {
@@ -31,7 +31,11 @@ pub(crate) async fn list(call: Call) -> Answer {
         filters,
         shared_size: call.query.flag("shared-size"),
         manifests: call.query.flag("manifests") && call.version.from(47),
+        identity,
     };
+    if identity && !options.manifests {
+        return Err(Failure::invalid("identity requires manifests=1"));
+    }
     let images = call.engine.images().list(options).await?;
     versions::json_list(call.version, Resource::ImageSummary, &images)
 }
@@ -41,6 +45,11 @@ fn platform(call: &Call, since: u16) -> Result<String, Failure> {
     let Some(text) = call.query.text("platform").filter(|_| call.version.from(since)) else {
         return Ok(String::new());
     };
+    platform_name(text)
+}
+
+/// `os/architecture[/variant]` of a platform as JSON.
+fn platform_name(text: &str) -> Result<String, Failure> {
     let platform: api::image::Platform = serde_json::from_str(text)
         .map_err(|error| Failure::invalid(format!("failed to parse platform: invalid JSON: {error}")))?;
     if platform.os.is_empty() || platform.architecture.is_empty() {
@@ -81,12 +90,32 @@ pub(crate) async fn remove(call: Call, name: &str) -> Answer {
     if name.trim().is_empty() {
         return Err(Failure::invalid("image name cannot be blank"));
     }
-    if call.version.from(50) && call.query.text("platforms").is_some() {
-        return Err(Failure::absent("removing single platforms of an image (platforms)"));
-    }
     let force = call.query.flag("force");
     let (engine, name) = (Arc::clone(&call.engine), name.to_owned());
-    Reply::json(&call.keep(async move { engine.images().remove(&name, force).await }).await?)
+    let platforms = call.query.all("platforms").filter(|_| call.version.from(50));
+    let platforms = platforms
+        .map(|text| Ok(parse_platform(&platform_name(text)?)?))
+        .collect::<Result<Option<Vec<_>>, Failure>>()?
+        .unwrap_or_default();
+    if platforms.is_empty() {
+        return Reply::json(&call.keep(async move { engine.images().remove(&name, force).await }).await?);
+    }
+    let removed = async move { engine.images().remove_platforms(&name, platforms, force).await };
+    Reply::json(&call.keep(removed).await?)
+}
+
+pub(crate) async fn attestations(call: Call, name: &str) -> Answer {
+    let platforms: Vec<&str> = call.query.all("platform").collect();
+    if platforms.len() > 1 {
+        return Err(Failure::invalid("only one platform can be given"));
+    }
+    let platform = platforms.first().map(|text| platform_name(text)).transpose()?;
+    let options = AttestationOptions {
+        platform: parse_platform(platform.as_deref().unwrap_or_default())?,
+        types: call.query.all("type").map(str::to_owned).collect(),
+        statements: call.query.flag("statement"),
+    };
+    Reply::json(&call.engine.images().attestations(name, options).await?)
 }
 
 pub(crate) async fn prune(call: Call) -> Answer {

@@ -1,9 +1,12 @@
-//! 1.53 told the use of disks by kinds alone; before it every thing was listed.
+//! 1.53 told the use of disks by kinds alone; before it every thing was listed. And it tells where images came from.
 
 use super::{Object, Resource};
 use serde_json::{Value, json};
 
 pub(super) fn answer(resource: Resource, answer: &mut Object) {
+    if resource == Resource::ImageInspect {
+        answer.remove("Identity");
+    }
     if resource != Resource::DiskUsage {
         return;
     }

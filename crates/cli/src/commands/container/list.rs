@@ -41,7 +41,8 @@ pub const COMMAND: Command = Command {
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-const TITLES: &[(&str, &str)] = &[
+/// The titles of the fields.
+pub(crate) const TITLES: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),

@@ -29,7 +29,7 @@ pub const COMMAND: Command = Command {
             LIST_FORMAT,
             switch("no-trunc", "Do not cut anything short"),
             switch("quiet", "Only show ids").short('q'),
-            switch("tree", "").hidden(),
+            switch("tree", "Show the platforms of each image, what they occupy and which are in use"),
         ],
     }],
     completes: Completes::Images,
@@ -40,7 +40,8 @@ pub const COMMAND: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(list(session, parsed)))
 };
 
-const TITLES: &[(&str, &str)] = &[
+/// The titles of the fields.
+pub(crate) const TITLES: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -55,8 +56,12 @@ const TITLES: &[(&str, &str)] = &[
 ];
 
 async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
-    if parsed.on("tree") {
-        return Err(Error::say("--tree is not supported yet by this version of corten"));
+    let tree = parsed.on("tree");
+    for flag in ["quiet", "no-trunc", "digests", "format"] {
+        if tree && (parsed.on(flag) || parsed.given(flag)) {
+            let shown = if flag == "digests" { "show-digest" } else { flag };
+            return Err(Error::Message(format!("--{shown} is not yet supported with --tree")));
+        }
     }
     let mut filters = parsed.filters();
     if let Some(name) = parsed.args.first() {
@@ -64,8 +69,12 @@ async fn list(session: &Session, parsed: &Parsed) -> Result<()> {
     }
     let query = Query::new()
         .flag("all", parsed.on("all"))
+        .flag("manifests", tree)
         .maybe("filters", (!filters.is_empty()).then(|| filters.to_json()).as_deref());
     let mut images: Vec<Summary> = session.client()?.get("/images/json", query).await?;
+    if tree {
+        return session.out(super::tree::render(images));
+    }
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
     let quiet = parsed.on("quiet");
     let format = match parsed.text("format") {
@@ -111,6 +120,14 @@ fn split_tag(text: &str) -> (&str, &str) {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (text, NONE),
     }
+}
+
+/// The one row of an image where what it occupies is told: under the first of its tags.
+pub(crate) fn first(image: Summary, look: Look) -> Row {
+    let tag = image.repo_tags.first().filter(|tag| *tag != "<none>:<none>");
+    let (repository, tag) = tag.map_or((NONE, NONE), |tag| split_tag(tag));
+    let (repository, tag) = (repository.to_owned(), tag.to_owned());
+    Row { image: Rc::new(image), repository, tag, digest: String::new(), look }
 }
 
 /// The rows of an image: one for each tag, and for digests without a tag where digests are shown.

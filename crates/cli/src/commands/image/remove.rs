@@ -43,6 +43,21 @@ pub(crate) fn lines(items: &[DeleteItem]) -> String {
     text
 }
 
+/// The images to remove. `images -q` gives an image once for each of its names: an id that comes again means nothing more.
+fn names(args: &[String]) -> Vec<&String> {
+    let is_id = |text: &str| {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        matches!(digits.len(), 12 | 64) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut names: Vec<&String> = Vec::with_capacity(args.len());
+    for name in args {
+        if !(is_id(name) && names.contains(&name)) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 async fn remove(session: &Session, parsed: &Parsed) -> Result<()> {
     let client = session.client()?;
     let force = parsed.on("force");
@@ -53,7 +68,7 @@ async fn remove(session: &Session, parsed: &Parsed) -> Result<()> {
         query = query.pair("platforms", &json);
     }
     let mut failed = false;
-    for name in &parsed.args {
+    for name in names(&parsed.args) {
         let request = Request::new(Method::DELETE, format!("/images/{}", segment(name))).query(query.clone());
         match client.decoded::<Vec<DeleteItem>>(&request).await {
             Ok(items) => session.out(lines(&items))?,

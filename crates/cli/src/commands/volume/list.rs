@@ -32,7 +32,8 @@ pub const COMMAND: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(list(session, parsed)))
 };
 
-const TITLES: &[(&str, &str)] = &[
+/// The titles of the fields.
+pub(crate) const TITLES: &[(&str, &str)] = &[
     ("Name", "VOLUME NAME"),
     ("Driver", "DRIVER"),
     ("Scope", "SCOPE"),
