@@ -10,7 +10,7 @@ use crate::transaction::{Resource, Tx};
 
 pub(crate) const OWNER: &str = "lease";
 
-/// A lease. Dropping it gives up what it holds. If the process dies instead, it lasts until its time is
+/// A lease. It lasts until it is dropped, which gives up what it holds. If the process dies instead, it lasts until its time is
 /// over, so that a pull that is begun again finds what it had.
 #[derive(Debug)]
 pub struct Lease {
@@ -58,17 +58,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ends leases whose time is over, and those whose end could not be written when it came.
+    /// Ends leases of dead processes whose time is over, and those whose end could not be written when it came. One of this process
+    /// lasts as long as whoever has it, however slow the work: numbers are never given twice, so those above the last one that
+    /// was there at the beginning are its own.
     pub(crate) fn expire_leases(&self, ended: &[i64]) -> Result<()> {
         ended.iter().try_for_each(|id| self.end_lease(*id))?;
-        let now = now_ns();
-        self.sql.execute(
-            "DELETE FROM refs WHERE owner_kind = ?1 AND owner IN
-             (SELECT CAST(id AS TEXT) FROM leases WHERE expires_ns <= ?2)",
-            params![OWNER, now],
-        )?;
-        self.sql.execute("DELETE FROM leases WHERE expires_ns <= ?", [now])?;
-        Ok(())
+        let mut over = self.sql.prepare_cached("SELECT id FROM leases WHERE expires_ns <= ? AND id <= ?")?;
+        let over: Vec<i64> = over
+            .query_map([now_ns(), self.store.last_foreign_lease()], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        over.into_iter().try_for_each(|id| self.end_lease(id))
     }
 }
 

@@ -42,6 +42,8 @@ struct Inner {
     counter: AtomicU64,
     /// Leases that ended while the metadata could not be written, or was being.
     ended_leases: Mutex<Vec<i64>>,
+    /// The last lease that an earlier process has begun.
+    last_foreign_lease: i64,
     /// Layers are restored by one at a time.
     restoring: Mutex<()>,
     reaper: Reaper,
@@ -81,8 +83,11 @@ impl Store {
             private_directory(&root.join(directory))?;
         }
         let database = schema::open(&root.join(schema::FILE))?;
+        let last_foreign_lease =
+            database.query_row("SELECT coalesce(max(id), 0) FROM leases", [], |row| row.get(0))?;
         let store = Self {
             inner: Arc::new(Inner {
+                last_foreign_lease,
                 reaper: Reaper::start(root.join("trash"))?,
                 limits,
                 boot: boot_id()?,
@@ -131,6 +136,10 @@ impl Store {
 
     pub(crate) fn ended_leases(&self) -> MutexGuard<'_, Vec<i64>> {
         self.inner.ended_leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn last_foreign_lease(&self) -> i64 {
+        self.inner.last_foreign_lease
     }
 
     /// The right to restore layers. Not to be asked for in a transaction.

@@ -5,6 +5,7 @@
 mod crash;
 mod disk;
 mod gnu;
+mod model;
 mod power;
 mod pull;
 mod world;

@@ -10,7 +10,7 @@ use crate::flags::{Group, Parsed, filter, switch};
 use crate::format::{LIST_FORMAT, Listing};
 use crate::session::Session;
 use crate::template::{Record, Value};
-use crate::units::size_with;
+use crate::units::size;
 
 /// `ls`.
 pub const COMMAND: Command = Command {
@@ -108,9 +108,7 @@ impl Record for Row {
             "Links" => {
                 volume.usage_data.as_ref().map_or("N/A".into(), |usage| usage.ref_count.to_string().into())
             }
-            "Size" => {
-                volume.usage_data.as_ref().map_or("N/A".into(), |usage| size_with(usage.size, 3).into())
-            }
+            "Size" => volume.usage_data.as_ref().map_or("N/A".into(), |usage| size(usage.size).into()),
             // Of volumes of a cluster.
             "Availability" | "Group" | "Status" => "N/A".into(),
             _ => return None,

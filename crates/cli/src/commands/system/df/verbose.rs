@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use api::container::Summary;
+
 use super::{Cache, Usage, cache};
 use crate::commands::container::list::{Row as ContainerRow, TITLES as CONTAINER_TITLES};
 use crate::commands::image::list::{Look, TITLES as IMAGE_TITLES, first};
@@ -72,6 +74,8 @@ impl Report {
         let look = Look { full, digests: false, now };
         // Under one of its names: an image occupies the disk once.
         let image = |image| Rc::new(first(image, look)) as Rc<dyn Record>;
+        // What its image occupies is told with the image.
+        let alone = |summary: Summary| Summary { size_root_fs: None, ..summary };
         let container = |summary| Rc::new(ContainerRow { summary, full, now }) as Rc<dyn Record>;
         let volume = |volume| Rc::new(VolumeRow(volume)) as Rc<dyn Record>;
         let mut volumes = usage.volumes.clone().unwrap_or_default();
@@ -79,7 +83,14 @@ impl Report {
         let caches = usage.build_cache.iter().flatten();
         Self {
             images: images.into_iter().map(image).collect(),
-            containers: usage.containers.clone().unwrap_or_default().into_iter().map(container).collect(),
+            containers: usage
+                .containers
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .map(alone)
+                .map(container)
+                .collect(),
             volumes: volumes.into_iter().map(volume).collect(),
             caches: caches
                 .map(|cache| Rc::new(CacheRow { cache: cache.clone(), full, now }) as Rc<dyn Record>)
