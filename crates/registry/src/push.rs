@@ -125,6 +125,8 @@ impl Pusher {
         for layer in &plan.layers {
             tell(Event(layer.digest.clone(), Step::Preparing));
         }
+        // One question alone, so that scheme and token are known when many are asked at once.
+        repository.has_manifest(&plan.top.digest).await?;
         let sent = self.send(request, &repository, &plan, tell).await?;
         let target = put(&repository, &plan, &sent, request.reference.target()).await?;
         Ok(Pushed { target, instead_of: plan.instead_of })

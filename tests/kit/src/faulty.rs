@@ -26,12 +26,16 @@ pub enum Fault {
     Hold(u64),
     /// `Range` is ignored: the body starts from the beginning.
     NoRange,
+    /// The connection ends after so many bytes of what is sent to the registry.
+    CutUpload(u64),
+    /// What is sent to the registry stops after so many bytes, until [`Faulty::release`].
+    HoldUpload(u64),
 }
 
 /// When a fault happens.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The request's path contains this.
+    /// The request's method and path, with a blank between them, contain this.
     pub path: String,
     /// What happens.
     pub fault: Fault,
@@ -50,8 +54,12 @@ pub struct Asked {
     pub range: Option<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
-    /// Bytes of the body that were sent on.
+    /// The `Content-Range` header.
+    pub content_range: Option<String>,
+    /// Bytes of the answer's body that were sent on.
     pub sent: u64,
+    /// Bytes of the request's body that came.
+    pub received: u64,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +103,7 @@ impl Faulty {
         self.server.address().to_string()
     }
 
-    /// Lets the next `times` requests whose path contains `path` go wrong. Rules are tried in the order they came.
+    /// Lets the next `times` requests go wrong whose method and path (`GET /v2/…`) contain `path`. Rules are tried in the order they came.
     pub fn fault(&self, path: &str, fault: Fault, times: u32) {
         self.lock().rules.push(Rule { path: path.into(), fault, times });
     }
@@ -108,6 +116,14 @@ impl Faulty {
     /// How many bytes were sent of bodies whose path contains `path`.
     pub fn sent(&self, path: &str) -> u64 {
         self.lock().asked.iter().filter(|asked| asked.path.contains(path)).map(|asked| asked.sent).sum()
+    }
+
+    /// How many bytes came with requests whose method and path contain `path`.
+    pub fn received(&self, path: &str) -> u64 {
+        let state = self.lock();
+        let asked =
+            state.asked.iter().filter(|asked| format!("{} {}", asked.method, asked.path).contains(path));
+        asked.map(|asked| asked.received).sum()
     }
 
     /// Waits until `count` answers are held, for at most half a minute.
@@ -138,7 +154,6 @@ impl Drop for Faulty {
 }
 
 fn serve(upstream: Option<SocketAddr>, shared: &Shared, head: &Head, client: BufReader<TcpStream>) {
-    let mut client = client.into_inner();
     let (index, fault) = {
         let mut state = shared.0.lock().expect("the state");
         state.asked.push(Asked {
@@ -146,10 +161,13 @@ fn serve(upstream: Option<SocketAddr>, shared: &Shared, head: &Head, client: Buf
             path: head.target.clone(),
             range: head.header("range").map(str::to_owned),
             authorization: head.header("authorization").map(str::to_owned),
+            content_range: head.header("content-range").map(str::to_owned),
             sent: 0,
+            received: 0,
         });
         let index = state.asked.len() - 1;
-        let rule = state.rules.iter_mut().find(|rule| rule.times > 0 && head.path().contains(&rule.path));
+        let line = format!("{} {}", head.method, head.path());
+        let rule = state.rules.iter_mut().find(|rule| rule.times > 0 && line.contains(&rule.path));
         let fault = rule.map(|rule| {
             rule.times -= 1;
             rule.fault.clone()
@@ -157,15 +175,22 @@ fn serve(upstream: Option<SocketAddr>, shared: &Shared, head: &Head, client: Buf
         (index, fault)
     };
     if let Some(Fault::Instead(answer)) = &fault {
-        answer.send(head, &mut client);
+        instead(answer, head, client);
         return;
     }
     let Some(upstream) = upstream else {
-        Answer::json(404, &serde_json::json!({"errors": []})).send(head, &mut client);
+        instead(&Answer::json(404, &serde_json::json!({"errors": []})), head, client);
         return;
     };
     let Ok(server) = TcpStream::connect(upstream) else { return };
     forward(shared, index, fault.as_ref(), head, client, server);
+}
+
+/// Answers for the registry; what comes with the request is read, so that the answer is.
+fn instead(answer: &Answer, head: &Head, mut client: BufReader<TcpStream>) {
+    let length = head.content_length().unwrap_or(0);
+    let _ = std::io::copy(&mut client.by_ref().take(length), &mut std::io::sink());
+    answer.send(head, client.get_mut());
 }
 
 /// Sends the request on, and the answer back with its fault.
@@ -174,7 +199,7 @@ fn forward(
     index: usize,
     fault: Option<&Fault>,
     head: &Head,
-    mut client: TcpStream,
+    mut client: BufReader<TcpStream>,
     mut server: TcpStream,
 ) {
     let mut request = format!("{} {} HTTP/1.1\r\n", head.method, head.target);
@@ -185,9 +210,12 @@ fn forward(
         }
     }
     request.push_str("connection: close\r\n\r\n");
-    if server.write_all(request.as_bytes()).is_err() {
+    if server.write_all(request.as_bytes()).is_err()
+        || !pass_body(shared, index, fault, head, &mut client, &mut server)
+    {
         return;
     }
+    let mut client = client.into_inner();
     let mut server = BufReader::new(server);
     let Some(answer) = Head::read(&mut server) else { return };
     let endless = matches!(fault, Some(Fault::Endless));
@@ -241,6 +269,44 @@ fn forward(
             return;
         }
     }
+}
+
+/// Sends what comes with a request on; false where it ends there.
+fn pass_body(
+    shared: &Shared,
+    index: usize,
+    fault: Option<&Fault>,
+    head: &Head,
+    client: &mut BufReader<TcpStream>,
+    server: &mut TcpStream,
+) -> bool {
+    let (mut left, mut at) = (head.content_length().unwrap_or(0), 0_u64);
+    let mut buffer = vec![0; 16 << 10];
+    let mut held = false;
+    while left > 0 {
+        let mut want = left.min(buffer.len() as u64);
+        match fault {
+            Some(Fault::CutUpload(limit)) if at >= *limit => return false,
+            Some(Fault::CutUpload(limit)) => want = want.min(limit - at),
+            Some(Fault::HoldUpload(limit)) if at >= *limit && !held => {
+                held = true;
+                hold(shared);
+            }
+            _ => {}
+        }
+        let want = usize::try_from(want).expect("within the buffer");
+        let read = match client.read(&mut buffer[..want]) {
+            Ok(0) | Err(_) => return false,
+            Ok(read) => read,
+        };
+        if server.write_all(&buffer[..read]).is_err() {
+            // The registry has answered early, perhaps.
+            return true;
+        }
+        (left, at) = (left - read as u64, at + read as u64);
+        shared.0.lock().expect("the state").asked[index].received = at;
+    }
+    true
 }
 
 /// Waits for the release.

@@ -5,6 +5,7 @@
 //! or cgroup is left on the machine.
 
 mod command;
+pub mod depot;
 pub mod disk;
 pub mod faulty;
 pub mod fixtures;

@@ -74,7 +74,9 @@ impl Signer {
             },
         };
         let mut access = Vec::new();
-        if let Some(scope) = parameters.get("scope") {
+        // Several may come one by one, or with blanks between them.
+        let scopes = pairs(query).filter(|(name, _)| name == "scope").map(|(_, scope)| scope);
+        for scope in scopes.flat_map(|scopes| scopes.split(' ').map(str::to_owned).collect::<Vec<_>>()) {
             let mut parts = scope.splitn(3, ':');
             if let (Some(kind), Some(name), Some(actions)) = (parts.next(), parts.next(), parts.next()) {
                 let granted: Vec<&str> = actions
@@ -121,11 +123,14 @@ impl Signer {
 }
 
 fn parse(query: &str) -> HashMap<String, String> {
+    pairs(query).collect()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (unescape(name), unescape(value)))
-        .collect()
 }
 
 fn unescape(text: &str) -> String {

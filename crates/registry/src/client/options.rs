@@ -98,6 +98,10 @@ pub struct Limits {
     pub manifest_bytes_max: u64,
     /// Longest image configuration, in bytes: it is parsed in memory.
     pub config_bytes_max: u64,
+    /// A blob up to this size is sent with the request that ends its upload: a round trip less, and little to send again.
+    pub monolith_bytes_max: u64,
+    /// A larger one is sent in pieces of this size: what a registry that forgets a broken request loses at most.
+    pub chunk_bytes: u64,
     /// Longest wait for a connection: Go's default dialer waits as long.
     pub connect_timeout: Duration,
     /// Longest silence in the middle of an answer before it counts as broken.
@@ -117,6 +121,8 @@ impl Default for Limits {
         Self {
             manifest_bytes_max: 4 << 20,
             config_bytes_max: 8 << 20,
+            monolith_bytes_max: 4 << 20,
+            chunk_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             tries_max: 6,

@@ -27,10 +27,6 @@ use super::exchange::{self, Failure};
 use super::{CONTENT_DIGEST, Client, Credentials, Repository, challenges, header, mismatch};
 use crate::error::{Error, Result};
 
-/// A blob up to this size is sent with the request that ends its upload: a round trip less, and little to send again.
-const MONOLITH_BYTES_MAX: u64 = 4 << 20;
-/// A larger one is sent in pieces of this size: what a registry that forgets a broken request loses at most.
-const CHUNK_BYTES: u64 = 64 << 20;
 /// Bytes that are read from a file at a time.
 const READ_BYTES: usize = 256 << 10;
 /// After this much progress the number of tries starts anew, as for downloads.
@@ -300,7 +296,7 @@ impl Repository {
 
     /// Where the registry is with an upload; none if it does not say.
     async fn state(&self, session: Session, size: u64) -> Option<Session> {
-        if session.offset == 0 && size <= MONOLITH_BYTES_MAX {
+        if session.offset == 0 && size <= self.client.limits().monolith_bytes_max {
             return None;
         }
         let parcel = Parcel { method: Method::GET, url: session.at.clone(), headers: HeaderMap::new() };
@@ -330,7 +326,7 @@ impl Repository {
             })?),
         };
         tell(session.offset);
-        if session.offset == 0 && content.size <= MONOLITH_BYTES_MAX {
+        if session.offset == 0 && content.size <= self.client.limits().monolith_bytes_max {
             return self.finish(content, session, Payload::Part(content, 0, content.size, tell)).await;
         }
         while session.offset < content.size {
@@ -346,7 +342,8 @@ impl Repository {
         session: &mut Session,
         tell: &Tell,
     ) -> std::result::Result<(), Trouble> {
-        let length = CHUNK_BYTES.max(session.chunk_min).min(content.size - session.offset);
+        let length =
+            self.client.limits().chunk_bytes.max(session.chunk_min).min(content.size - session.offset);
         let end = session.offset + length;
         let mut headers = octets();
         let range = format!("{}-{}", session.offset, end - 1);

@@ -212,14 +212,16 @@ pub(super) fn rewritten(plan: &Plan, sent: &Sent) -> Result<Vec<(Descriptor, Vec
         let json = |source| Error::from(oci::Error::Json { what: "manifest", source });
         let mut document: Value = serde_json::from_slice(bytes).map_err(json)?;
         let mut other = false;
-        for entry in document["layers"].as_array_mut().into_iter().flatten() {
+        for entry in entries(&mut document, "layers") {
             other |= replace(entry, &sent.layers, true);
         }
         if other && sent.oci {
             set_type(&mut document, media_type::OCI_MANIFEST);
-            set_type(&mut document["config"], media_type::OCI_CONFIG);
+            if let Some(config) = document.get_mut("config") {
+                set_type(config, media_type::OCI_CONFIG);
+            }
         }
-        for entry in document["manifests"].as_array_mut().into_iter().flatten() {
+        for entry in entries(&mut document, "manifests") {
             other |= replace(entry, &changed, false);
         }
         if !other {
@@ -237,6 +239,11 @@ pub(super) fn rewritten(plan: &Plan, sent: &Sent) -> Result<Vec<(Descriptor, Vec
         documents.push((new, bytes));
     }
     Ok(documents)
+}
+
+/// The entries of a list that a document may have.
+fn entries<'a>(document: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    document.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 fn set_type(document: &mut Value, kind: &str) {
