@@ -88,8 +88,6 @@ async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", [name @ .., "history"]) => images::history(call, &name.join("/")).await,
         ("POST", [name @ .., "tag"]) => images::tag(call, &name.join("/")).await,
         ("POST", [name @ .., "push"]) => images::push(call, &name.join("/")).await,
-        ("GET", [_, .., "attestations"]) => Err(Failure::absent("image attestations")),
-        ("POST", [_, .., "push"]) => Err(Failure::absent("image push")),
         ("GET", [name @ .., "attestations"]) if call.version.from(55) => {
             images::attestations(call, &name.join("/")).await
         }

@@ -117,6 +117,7 @@ impl Store {
     pub(crate) fn recover(&self) -> Result<()> {
         self.discard_new()?;
         self.recover_uploads()?;
+        self.transaction(|tx| tx.end_passing_leases())?;
         self.check_unsynced()?;
         let orphans = self.transaction(|tx| tx.orphans(self))?;
         for path in orphans {

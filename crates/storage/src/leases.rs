@@ -18,11 +18,21 @@ pub struct Lease {
     id: i64,
 }
 
+/// What leases are called that nothing can go on with when their process has died.
+const PASSING: &str = "passing: ";
+
 impl Store {
     /// A lease for `what` (said in logs), lasting `time` if it is not dropped before.
     pub fn lease(&self, what: &str, time: Duration) -> Result<Lease> {
         let id = self.transaction(|tx| tx.begin_lease(what, time))?;
         Ok(Lease { store: self.clone(), id })
+    }
+}
+
+impl Store {
+    /// A lease that ends with this process at the latest, however that ends.
+    pub fn passing_lease(&self, what: &str, time: Duration) -> Result<Lease> {
+        self.lease(&format!("{PASSING}{what}"), time)
     }
 }
 
@@ -56,6 +66,13 @@ impl Tx<'_> {
         self.clear_refs(OWNER, &id.to_string())?;
         self.sql.prepare_cached("DELETE FROM leases WHERE id = ?")?.execute([id])?;
         Ok(())
+    }
+
+    /// Ends what an earlier process held for itself.
+    pub(crate) fn end_passing_leases(&self) -> Result<()> {
+        let mut statement = self.sql.prepare("SELECT id FROM leases WHERE what LIKE ? || '%'")?;
+        let passed = statement.query_map([PASSING], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+        passed.into_iter().try_for_each(|id| self.end_lease(id))
     }
 
     /// Ends leases of dead processes whose time is over, and those whose end could not be written when it came. One of this process

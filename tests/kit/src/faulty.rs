@@ -128,11 +128,12 @@ impl Faulty {
 
     /// Waits until `count` answers are held, for at most half a minute.
     pub fn wait_held(&self, count: u32) {
-        let (_state, timeout) = self
+        let (state, timeout) = self
             .shared
             .1
             .wait_timeout_while(self.lock(), Duration::from_secs(30), |state| state.held < count)
             .expect("the state");
+        drop(state);
         assert!(!timeout.timed_out(), "nobody asked for what is held");
     }
 

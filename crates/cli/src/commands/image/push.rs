@@ -110,13 +110,9 @@ fn platform(session: &Session, parsed: &Parsed) -> Result<String> {
     Ok(serde_json::to_string(&platform).unwrap_or_default())
 }
 
+/// A remark beside a command's output.
 fn info(text: &str) -> String {
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let mut shown = format!(" i Info \u{2192} {first}");
-    for line in rest.lines() {
-        shown.push_str(&format!("\n{:10}{line}", ""));
-    }
-    shown
+    format!("\n Info -> {}", text.replace('\n', "\n         "))
 }
 
 /// What a user should know of what was pushed.
