@@ -7,12 +7,14 @@
 mod command;
 pub mod depot;
 pub mod disk;
+pub mod embedded;
 pub mod faulty;
 pub mod fixtures;
 mod host;
 pub mod http;
 pub mod programs;
 pub mod pypi;
+pub mod raw;
 pub mod registry;
 pub mod served;
 mod terminal;

@@ -256,7 +256,7 @@ fn config(dir: &Path, setup: &Setup, port: u16, tokens: Option<&TokenServer>) ->
 }
 
 /// A CA, and a server's certificate of it for loopback.
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     let openssl = |args: &[&str]| run(Command::new("openssl").args(args).current_dir(dir));
     openssl(&[
         "req",
