@@ -34,6 +34,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("strace", "strace"),
     need("containerd", "containerd"),
     need("podman", "podman"),
+    need("buildah", "buildah"),
     need("/usr/bin/time", "time"),
     need("/usr/sbin/dockerd", "docker.io"),
     need("ip", "iproute2"),

@@ -16,6 +16,7 @@ pub mod programs;
 pub mod pypi;
 pub mod raw;
 pub mod registry;
+pub mod repository;
 pub mod served;
 mod terminal;
 pub mod tokens;

@@ -181,7 +181,7 @@ impl Call<'_> {
             .await;
         put.map_err(|error| match error {
             storage::Error::NotFound { id, .. } => {
-                Refusal::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry")
+                Refusal::bad("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry")
                     .about(json!({ "digest": id }))
             }
             storage::Error::DigestMismatch { .. } => {
