@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 pub use storage::Store;
 use tokio::sync::Notify;
@@ -137,7 +137,7 @@ impl Server {
             // Else the connection is reset under a client that has not read the refusal yet.
             payload.drain().await;
         }
-        let mut response = outcome.unwrap_or_else(|refusal| refusal.response());
+        let mut response = outcome.unwrap_or_else(Refusal::response);
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
         if call.method == Method::HEAD {
@@ -183,6 +183,7 @@ impl Call<'_> {
             let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             return Err(Refusal::unsupported("the operation is unsupported").with(ALLOW, &list));
         }
+        self.check_origin()?;
         let mut wanted = self.wanted(&route);
         if let (Route::Uploads(_), Some(from)) = (&route, query.get("from"))
             && route::is_name(from)
@@ -208,6 +209,21 @@ impl Call<'_> {
         }
         self.check_writable(&route, trusted)?;
         self.dispatch(route, &query, payload, &identity).await
+    }
+
+    /// Refuses what a browser sends for a page of another host: a registry on loopback that asks nobody who they are must not be
+    /// written to by whatever page somebody looks at.
+    fn check_origin(&self) -> Result<(), Refusal> {
+        let Some(origin) = self.headers.get(ORIGIN).map(|value| value.to_str().unwrap_or("?")) else {
+            return Ok(());
+        };
+        let reads = matches!(self.method, Method::GET | Method::HEAD);
+        let own = origin.split_once("://").map(|(_, host)| host);
+        if reads || (own.is_some() && own == self.header(HOST)) {
+            return Ok(());
+        }
+        let words = "pages of other hosts may not write to this registry";
+        Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", words))
     }
 
     /// What the request needs: of which repository, and to do what.

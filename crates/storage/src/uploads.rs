@@ -59,7 +59,7 @@ impl Store {
         let id = random_id()?;
         let path = self.upload_path(&id);
         let claim = self.claim(&claim_key(&id)).ok_or_else(|| in_use(&id))?;
-        if self.transaction(|tx| tx.uploads())? >= UPLOADS_MAX {
+        if self.transaction(count)? >= UPLOADS_MAX {
             self.expire_uploads(IDLE_MAX)?;
         }
         let file = File::options()
@@ -70,7 +70,7 @@ impl Store {
             .open(&path)
             .at("make", &path)?;
         let begun = self.transaction(|tx| {
-            if tx.uploads()? >= UPLOADS_MAX {
+            if count(tx)? >= UPLOADS_MAX {
                 return Err(Error::Limit { what: "number of uploads", limit: UPLOADS_MAX as u64 });
             }
             tx.sql
@@ -133,7 +133,7 @@ impl Store {
 
     /// Removes uploads that nobody has written to for this long; how many.
     pub fn expire_uploads(&self, idle: Duration) -> Result<u64> {
-        let ids: Vec<String> = self.transaction(|tx| tx.upload_ids())?;
+        let ids: Vec<String> = self.transaction(ids)?;
         let mut expired = 0;
         for id in ids {
             let modified = fs::metadata(self.upload_path(&id)).and_then(|data| data.modified());
@@ -156,7 +156,7 @@ impl Store {
 
     /// Brings rows and files of uploads in line after a process has died between the two.
     pub(crate) fn recover_uploads(&self) -> Result<()> {
-        let known = self.transaction(|tx| tx.upload_ids())?;
+        let known = self.transaction(ids)?;
         for id in &known {
             if !self.upload_path(id).exists() {
                 self.transaction(|tx| tx.remove_upload(id))?;
@@ -173,21 +173,19 @@ impl Store {
     }
 }
 
+fn count(tx: &Tx<'_>) -> Result<usize> {
+    let count: i64 =
+        tx.sql.prepare_cached("SELECT count(*) FROM repository_uploads")?.query_row([], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn ids(tx: &Tx<'_>) -> Result<Vec<String>> {
+    let mut statement = tx.sql.prepare_cached("SELECT id FROM repository_uploads")?;
+    let ids = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(ids)
+}
+
 impl Tx<'_> {
-    fn uploads(&self) -> Result<usize> {
-        let count: i64 = self
-            .sql
-            .prepare_cached("SELECT count(*) FROM repository_uploads")?
-            .query_row([], |row| row.get(0))?;
-        Ok(usize::try_from(count).unwrap_or(usize::MAX))
-    }
-
-    fn upload_ids(&self) -> Result<Vec<String>> {
-        let mut statement = self.sql.prepare_cached("SELECT id FROM repository_uploads")?;
-        let ids = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        Ok(ids)
-    }
-
     fn upload_repository(&self, id: &str) -> Result<Option<String>> {
         let repository = self
             .sql

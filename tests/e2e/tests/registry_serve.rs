@@ -380,6 +380,8 @@ fn requests_that_nobody_should_send() {
         let reply = repository.ask("GET", &format!("blobs/{digest}"), &[], b"");
         assert!(matches!(reply.status, 400 | 404), "{digest}: {reply:?}");
     }
+    let page = [("Origin", "http://evil.example")];
+    assert_eq!(repository.ask("POST", "blobs/uploads/", &page, b"").code(), "DENIED");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(repository.put("1", MANIFEST, deep.as_bytes()).code(), "MANIFEST_INVALID");
     assert_eq!(registry.ask("GET", "/v2/", &[], b"").status, 200);

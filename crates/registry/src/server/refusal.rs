@@ -8,7 +8,10 @@ use super::body::{self, Body};
 
 /// Why a request is not answered as the client hoped.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -18,7 +21,8 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: HeaderMap::new() }
+        let (message, detail, headers) = (message.into(), Value::Null, HeaderMap::new());
+        Self(Box::new(Parts { status, code, message, detail, headers }))
     }
 
     /// 400.
@@ -65,29 +69,30 @@ impl Refusal {
     }
 
     pub(super) fn about(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        self.0.detail = detail;
         self
     }
 
     pub(super) fn with(mut self, name: impl IntoHeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.0.headers.insert(name, value);
         }
         self
     }
 
     /// Its status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     pub(super) fn response(self) -> Response<Body> {
-        let mut error = json!({ "code": self.code, "message": self.message });
-        if !self.detail.is_null() {
-            error["detail"] = self.detail;
+        let Parts { status, code, message, detail, headers } = *self.0;
+        let mut error = json!({ "code": code, "message": message });
+        if !detail.is_null() {
+            error["detail"] = detail;
         }
-        let mut response = body::json(self.status, json!({ "errors": [error] }).to_string().into_bytes());
-        response.headers_mut().extend(self.headers);
+        let mut response = body::json(status, json!({ "errors": [error] }).to_string().into_bytes());
+        response.headers_mut().extend(headers);
         response
     }
 }

@@ -43,6 +43,9 @@ impl Route {
     }
 }
 
+/// Makes a route of a repository's name and what stands last.
+type Made = fn(String, String) -> Route;
+
 /// Reads a path.
 pub fn parse(path: &str) -> Result<Route, Refusal> {
     let path = decode(path).ok_or_else(Refusal::not_found)?;
@@ -56,7 +59,7 @@ pub fn parse(path: &str) -> Result<Route, Refusal> {
         _ => {}
     }
     let segments: Vec<&str> = rest.split('/').collect();
-    let (name, route): (&[&str], fn(String, String) -> Route) = match segments.as_slice() {
+    let (name, route): (&[&str], Made) = match segments.as_slice() {
         [name @ .., "tags", "list"] => (name, |name, _| Route::Tags(name)),
         [name @ .., "blobs", "uploads", ""] | [name @ .., "blobs", "uploads"] => {
             (name, |name, _| Route::Uploads(name))

@@ -170,12 +170,6 @@ impl Serve {
         let listening = Listening::bind(registry.clone(), &self.addr, &self.features, &data_root)?;
         let address =
             listening.address().map_err(|source| Error::Io { doing: "look at the socket", source })?;
-        let open = self.features.htpasswd.is_none()
-            && self.features.token_realm.is_none()
-            && self.features.tls_client_ca.is_none();
-        if open && !address.ip().is_loopback() && !self.features.read_only {
-            tracing::warn!("everybody who reaches {address} may push: see --htpasswd and --token-realm");
-        }
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let serving = tokio::spawn(listening.serve(tasks.clone(), shutdown.clone()));
         tracing::info!(%address, data_root = %data_root.display(), "registry ready");

@@ -52,6 +52,14 @@ pub struct Features {
     pub proxy_credentials: Option<PathBuf>,
 }
 
+impl Features {
+    /// Whether everybody who reaches the registry may write to it.
+    pub fn is_open(&self) -> bool {
+        let asks = self.htpasswd.is_some() || self.token_realm.is_some() || self.tls_client_ca.is_some();
+        !asks && !self.read_only && self.proxy.is_none()
+    }
+}
+
 /// A registry in the daemon, as its configuration file has it.
 #[derive(Deserialize, Debug, Default, Clone, PartialEq, Eq)]
 #[serde(try_from = "serde_json::Map<String, serde_json::Value>")]

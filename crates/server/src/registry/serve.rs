@@ -62,6 +62,9 @@ impl Listening {
         let parsed: SocketAddr = parse(address)
             .ok_or_else(|| Error::Usage(format!("invalid address {address:?}: want ADDRESS:PORT")))?;
         let tcp = std::net::TcpListener::bind(parsed).map_err(fail)?;
+        if features.is_open() && !parsed.ip().is_loopback() {
+            tracing::warn!("everybody who reaches {parsed} may push: see --htpasswd and --token-realm");
+        }
         tcp.set_nonblocking(true).map_err(fail)?;
         let tcp = TcpListener::from_std(tcp).map_err(fail)?;
         // Whoever had it before is gone: the data root's lock is ours.

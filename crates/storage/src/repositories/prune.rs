@@ -39,11 +39,13 @@ impl Store {
         let before = now_ns().saturating_sub(grace);
         let mut pruned = Pruned::default();
         // A manifest that goes may leave others behind that only it needed.
-        while what.untagged {
-            let removed = self.transaction(|tx| tx.prune_manifests(before))?;
-            pruned.manifests += removed;
-            if removed == 0 {
-                break;
+        if what.untagged {
+            loop {
+                let removed = self.transaction(|tx| tx.prune_manifests(before))?;
+                pruned.manifests += removed;
+                if removed == 0 {
+                    break;
+                }
             }
         }
         loop {
@@ -53,9 +55,18 @@ impl Store {
                 break;
             }
         }
-        pruned.repositories = self.transaction(|tx| tx.prune_empty())?;
+        pruned.repositories = self.transaction(prune_empty)?;
         Ok(pruned)
     }
+}
+
+fn prune_empty(tx: &Tx<'_>) -> Result<u64> {
+    let removed = tx.sql.execute(
+        "DELETE FROM repositories WHERE NOT EXISTS (SELECT 1 FROM repository_manifests WHERE repository = name)
+         AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = name)",
+        [],
+    )?;
+    Ok(removed as u64)
 }
 
 impl Tx<'_> {
@@ -89,15 +100,6 @@ impl Tx<'_> {
             self.unlink_blob(repository, digest)?;
         }
         Ok(list.len() as u64)
-    }
-
-    fn prune_empty(&self) -> Result<u64> {
-        let removed = self.sql.execute(
-            "DELETE FROM repositories WHERE NOT EXISTS (SELECT 1 FROM repository_manifests WHERE repository = name)
-             AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = name)",
-            [],
-        )?;
-        Ok(removed as u64)
     }
 
     fn pairs(&self, sql: &str, before: i64) -> Result<Vec<(String, Digest)>> {

@@ -8,4 +8,5 @@ mod gnu;
 mod model;
 mod power;
 mod pull;
+mod repositories;
 mod world;

@@ -1,0 +1,133 @@
+//! The registry in this process: what takes a minute of a clock that can be turned, and rights that no token server gives.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use kit::fixtures::digest;
+use registry::server::access::der::Key;
+use registry::server::access::token::Tokens;
+use registry::server::{Access, Body, Options, Peer, Server};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+fn open(access: Access) -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Server::open_store(dir.path()).expect("a store");
+    (dir, Server::new(store, access, None, Options::default()))
+}
+
+/// A connection to a registry.
+fn connect(server: &Server) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let server = server.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let server = server.clone();
+        let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>> =
+            Box::pin(async move { Ok(server.answer(request, Peer { name: "test", trusted: false }).await) });
+        answer
+    });
+    tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(far), service).await });
+    near
+}
+
+/// Sends these bytes, and returns the answer as text.
+async fn ask(server: &Server, request: &str) -> String {
+    let mut stream = connect(server);
+    stream.write_all(request.as_bytes()).await.expect("send");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn location(answer: &str) -> String {
+    let line = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    line.unwrap_or_else(|| panic!("no location in {answer}")).to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_too_slowly_is_given_up_and_goes_on_later() {
+    let (_dir, server) = open(Access::Open);
+    let begun = ask(&server, "POST /v2/slow/blobs/uploads/ HTTP/1.0\r\n\r\n").await;
+    let at = location(&begun);
+    let mut stream = connect(&server);
+    let head = format!("PATCH {at} HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n0123456789");
+    stream.write_all(head.as_bytes()).await.expect("send");
+    // A byte now and then is no progress.
+    let drip = async {
+        for _ in 0..1000 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            if stream.write_all(b"x").await.is_err() {
+                break;
+            }
+        }
+    };
+    let began = tokio::time::Instant::now();
+    drip.await;
+    assert!(began.elapsed() < Duration::from_secs(600), "{:?}", began.elapsed());
+    let status = ask(&server, &format!("GET {at} HTTP/1.0\r\n\r\n")).await;
+    assert!(status.starts_with("HTTP/1.0 204") && status.contains("range: 0-1"), "{status}");
+}
+
+struct Signer(EcdsaKeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
+        Self(EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).expect("a key"))
+    }
+
+    /// The header with a token for these repositories and actions.
+    fn header(&self, grants: &[(&str, &[&str])]) -> String {
+        let access: Vec<_> = grants
+            .iter()
+            .map(|(name, actions)| json!({"type": "repository", "name": name, "actions": actions}))
+            .collect();
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() + 600;
+        let claims = json!({"iss": "us", "aud": "here", "sub": "ada", "exp": end, "access": access});
+        let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#);
+        let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+        format!("Authorization: Bearer {signed}.{}\r\n", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+#[tokio::test]
+async fn blobs_are_mounted_only_from_where_one_may_read() {
+    let signer = Signer::new();
+    let key = Key::P256(signer.0.public_key().as_ref().to_vec());
+    let (_dir, server) = open(Access::Token(Tokens::new("http://realm", "here", "us", vec![key])));
+    let wanted = digest(b"secret");
+    let push = signer.header(&[("secret", &["pull", "push"])]);
+    let request = format!(
+        "POST /v2/secret/blobs/uploads/?digest={wanted} HTTP/1.0\r\n{push}Content-Length: 6\r\n\r\nsecret"
+    );
+    assert!(ask(&server, &request).await.starts_with("HTTP/1.0 201"));
+    let mount = async |header: &str, from: &str| {
+        let request = format!("POST /v2/mine/blobs/uploads/?mount={wanted}{from} HTTP/1.0\r\n{header}\r\n");
+        ask(&server, &request).await[9..12].to_owned()
+    };
+    let own = signer.header(&[("mine", &["pull", "push"])]);
+    assert_eq!(mount(&own, "&from=secret").await, "202");
+    assert_eq!(mount(&own, "").await, "202");
+    let get = format!("GET /v2/mine/blobs/{wanted} HTTP/1.0\r\n{own}\r\n");
+    assert!(ask(&server, &get).await.starts_with("HTTP/1.0 404"));
+    // Who may push may not read for that.
+    let blind = signer.header(&[("mine", &["pull", "push"]), ("secret", &["push"])]);
+    assert_eq!(mount(&blind, "&from=secret").await, "202");
+    let both = signer.header(&[("mine", &["pull", "push"]), ("secret", &["pull"])]);
+    assert_eq!(mount(&both, "").await, "201");
+    assert!(ask(&server, &get).await.starts_with("HTTP/1.0 200"));
+    let none = format!("GET /v2/_catalog HTTP/1.0\r\n{own}\r\n");
+    assert!(ask(&server, &none).await.starts_with("HTTP/1.0 401"));
+}
