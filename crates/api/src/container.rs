@@ -6,7 +6,7 @@ pub mod host;
 pub mod mount;
 pub mod state;
 
-pub use change::{Changed, Changes, PortChoice};
+pub use change::{Changed, Changes, FileChange, PortChoice};
 pub use config::{Config, HealthConfig, Unit};
 pub use host::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy,

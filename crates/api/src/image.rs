@@ -313,6 +313,34 @@ record! {
         pub deleted: String,
     }
 
+    /// One layer of `GET /corten/images/{name}/layers`, the lowest first.
+    pub struct LayerReport {
+        /// The blob.
+        pub digest: String,
+        /// What it is unpacked.
+        pub diff_id: String,
+        /// Bytes of the blob.
+        pub size: i64,
+        /// Bytes of its files.
+        pub unpacked_size: i64,
+        /// Files that are in no layer below.
+        pub added: i64,
+        /// Files in place of those of layers below.
+        pub changed: i64,
+        /// Files of layers below that it removes.
+        pub removed: i64,
+        /// Bytes of its files that layers above hide.
+        pub wasted: i64,
+        /// The step that made it.
+        pub created_by: String,
+    }
+
+    /// The answer to `POST /corten/images/{name}/squash`.
+    pub struct Squashed {
+        /// `sha256:…`.
+        pub id: String,
+    }
+
     /// The answer to `POST /images/prune`.
     pub struct PruneReport {
         /// What is gone.

@@ -8,6 +8,7 @@
 //! The tree of commands is constant data ([`command::Command`]): nothing is built at start, and help, completion
 //! and parsing read the same tables. Nothing here knows which engine answers.
 
+mod archive;
 mod autostart;
 mod command;
 mod commands;

@@ -1,7 +1,6 @@
 //! One HTTP/1.1 exchange after the other.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, USER_AGENT,
@@ -20,6 +19,7 @@ use crate::negotiate::{NEWEST_API, Version, downgrade};
 use crate::query::Query;
 use crate::target::{Endpoint, Target};
 use crate::transport::{self, Stream};
+use crate::upload::{Outgoing, Upload, whole};
 
 /// An error's body is read up to this; its message is one line.
 const ERROR_BYTES_MAX: usize = 1 << 20;
@@ -50,6 +50,8 @@ pub enum Body {
     Empty,
     /// JSON text.
     Json(Bytes),
+    /// An archive, as it is read. Settle the version of the API before it is sent: it can be sent once.
+    Archive(Upload),
 }
 
 impl Body {
@@ -114,7 +116,7 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body.
     pub body: Streaming,
-    connection: SendRequest<Full<Bytes>>,
+    connection: SendRequest<Outgoing>,
 }
 
 /// A connection that has left HTTP: what is written goes to the process, what is read comes from it.
@@ -145,7 +147,7 @@ pub struct Client {
     options: Options,
     spoken: Mutex<Spoken>,
     daemon: Mutex<Option<Version>>,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<SendRequest<Outgoing>>>,
 }
 
 impl fmt::Debug for Client {
@@ -326,12 +328,13 @@ impl Client {
         request: &Request,
         version: Option<Version>,
         upgrade: bool,
-    ) -> Result<hyper::Request<Full<Bytes>>> {
+    ) -> Result<hyper::Request<Outgoing>> {
         let prefix = version.map(|v| format!("/v{v}")).unwrap_or_default();
         let uri = format!("{prefix}{}{}", request.path, request.query.as_str());
         let body = match &request.body {
-            Body::Empty => Bytes::new(),
-            Body::Json(text) => text.clone(),
+            Body::Empty => whole(Bytes::new()),
+            Body::Json(text) => whole(text.clone()),
+            Body::Archive(upload) => upload.body()?,
         };
         let mut builder = hyper::Request::builder().method(&request.method).uri(uri);
         let Some(headers) = builder.headers_mut() else {
@@ -342,8 +345,14 @@ impl Client {
         }
         insert(headers, HOST.as_str(), &self.host())?;
         insert(headers, USER_AGENT.as_str(), &self.options.user_agent)?;
-        if matches!(request.body, Body::Json(_)) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match request.body {
+            Body::Empty => {}
+            Body::Json(_) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            Body::Archive(_) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+            }
         }
         for (name, value) in &request.headers {
             insert(headers, name, value)?;
@@ -352,7 +361,7 @@ impl Client {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
         }
-        builder.body(Full::new(body)).map_err(|err| Error::Protocol(err.to_string()))
+        builder.body(body).map_err(|err| Error::Protocol(err.to_string()))
     }
 
     fn host(&self) -> String {
@@ -363,7 +372,7 @@ impl Client {
         }
     }
 
-    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>> {
+    async fn connection(&self) -> Result<SendRequest<Outgoing>> {
         loop {
             let Some(idle) = held(&self.idle).pop() else { break };
             if idle.is_ready() {

@@ -27,6 +27,7 @@ mod negotiate;
 pub mod query;
 mod target;
 mod transport;
+mod upload;
 
 pub use body::{Json, Streaming};
 pub use error::{Error, Result};
@@ -36,3 +37,4 @@ pub use negotiate::{NEWEST_API, OLDEST_API, Version};
 pub use target::{
     Endpoint, Origin, Settings, SshDestination, Target, TlsFiles, TlsMode, context_name, parse_address,
 };
+pub use upload::Upload;

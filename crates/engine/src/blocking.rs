@@ -11,7 +11,11 @@ const AT_ONCE: usize = 64;
 /// A call that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// How many calls that last as long as a client reads or writes run at once: they must not keep all others out.
+const LONG_AT_ONCE: usize = 32;
+
 static DOOR: Semaphore = Semaphore::const_new(AT_ONCE);
+static LONG_DOOR: Semaphore = Semaphore::const_new(LONG_AT_ONCE);
 
 /// Runs `call` where it may block, and waits for it. Dropping the future does not stop the call.
 pub async fn run<T, F>(what: &'static str, call: F) -> Result<T>
@@ -19,13 +23,35 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
-    let permit = DOOR.acquire().await.map_err(|e| Error::system("the engine is closed").with_source(e))?;
+    through(&DOOR, what, Some(SLOW), call).await
+}
+
+/// As [`run`], for what goes on for as long as a client reads or writes: an archive.
+pub async fn run_long<T, F>(what: &'static str, call: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    through(&LONG_DOOR, what, None, call).await
+}
+
+async fn through<T, F>(
+    door: &'static Semaphore,
+    what: &'static str,
+    slow: Option<Duration>,
+    call: F,
+) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let permit = door.acquire().await.map_err(|e| Error::system("the engine is closed").with_source(e))?;
     let joined = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let begun = Instant::now();
         let result = call();
         let took = begun.elapsed();
-        if took > SLOW {
+        if slow.is_some_and(|slow| took > slow) {
             tracing::warn!(what, took_ms = took.as_millis() as u64, "slow");
         } else {
             tracing::trace!(what, took_us = took.as_micros() as u64);

@@ -2,7 +2,9 @@
 
 pub(crate) mod actor;
 pub mod attachment;
+pub mod commit;
 pub mod create;
+pub mod export;
 pub(crate) mod files;
 pub mod identity;
 pub(crate) mod index;
@@ -32,6 +34,7 @@ use shim::wire::{Streams, Target};
 use tokio::sync::oneshot;
 
 pub use attachment::Attachment;
+pub use commit::CommitOptions;
 pub use logs::LogStream;
 pub use options::{AttachOptions, ListOptions, LogOptions, RemoveOptions, StopOptions, WaitCondition};
 pub use record::{Identity, ImageRef, MountKind, MountRecord, Paths, Record};

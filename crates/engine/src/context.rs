@@ -67,6 +67,16 @@ impl Context {
         cgroup_below(self.config.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT), id)
     }
 
+    /// Writes the store to the disk in the background: what was made is there for good some moments later.
+    pub fn flush_later(&self) {
+        let store = self.store.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = crate::blocking::run("write to the disk", move || Ok(store.flush()?)).await {
+                tracing::warn!(error = error.chain(), "an image may be lost if the machine loses power now");
+            }
+        });
+    }
+
     /// Writes a container's record.
     pub fn put_record(&self, record: &Record) -> Result<()> {
         let json = encode(record)?;

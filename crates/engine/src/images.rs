@@ -3,6 +3,7 @@
 //! An image's id is the digest of the index or manifest it was pulled as. Its documents lie in the store byte for byte;
 //! what is shown is read from them. Who uses an image is asked of a function, so that nothing here knows containers.
 
+pub(crate) mod assemble;
 mod attestations;
 mod configs;
 mod distribution;
@@ -10,15 +11,20 @@ mod error;
 pub(crate) mod find;
 mod hello;
 mod identity;
+mod import;
 mod inspect;
+mod layers;
 mod list;
+pub mod load;
 mod login;
 mod pattern;
 mod prune;
 mod pull;
 mod push;
 mod remove;
+mod save;
 mod show;
+mod squash;
 mod tag;
 mod usage;
 
@@ -36,10 +42,15 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 pub use attestations::AttestationOptions;
 use configs::Configs;
+pub use import::ImportOptions;
 pub use list::ListOptions;
+pub use load::LoadOptions;
 pub use pull::{PullOptions, Pulling};
 pub use push::PushOptions;
 pub use registry::Credentials;
+pub use save::{Format, SaveOptions};
+pub use squash::SquashOptions;
+pub use storage::pack::Compression;
 
 /// A container that was made of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +124,11 @@ impl Images {
             tasks,
             closing,
         }
+    }
+
+    /// The configuration with this digest.
+    pub(crate) fn config(&self, digest: &Digest) -> Result<Arc<oci::image::ImageConfig>> {
+        self.shared.configs.get(&self.shared.store, digest)
     }
 
     /// The image that a name or an id's beginning means, for a platform: what `create` asks.

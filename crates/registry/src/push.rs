@@ -28,7 +28,6 @@ use plan::Plan;
 /// Blobs that are uploaded at once where nobody says otherwise: Docker's number.
 pub const UPLOADS_DEFAULT: usize = 5;
 /// How long what is pushed is kept at most.
-const LEASE_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What to push.
 #[derive(Debug, Clone)]
@@ -120,7 +119,7 @@ impl Pusher {
         let repository =
             inner.client.push_repository(&request.reference, request.credentials.clone()).await?;
         let (store, what) = (inner.store.clone(), format!("push of {}", request.reference));
-        let held = Held(Some(Arc::new(blocking(move || store.passing_lease(&what, LEASE_TIME)).await?)));
+        let held = Held(Some(Arc::new(blocking(move || store.passing_lease(&what)).await?)));
         let plan = self.plan(request, &repository, held.lease()?).await?;
         for layer in &plan.layers {
             tell(Event(layer.digest.clone(), Step::Preparing));

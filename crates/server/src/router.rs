@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
-use crate::routes::{absent, check, containers, exec, images, networks, system, volumes};
+use crate::routes::{absent, archives, check, containers, exec, images, networks, system, volumes};
 use hyper::Method;
 
 /// Answers a call.
@@ -30,6 +30,9 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("POST", ["auth"]) => images::login(call).await,
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
         ("GET", ["distribution", name @ .., "json"]) => images::distribution(call, &name.join("/")).await,
+        ("POST", ["commit"]) => archives::commit(call).await,
+        ("GET", ["corten", "images", name @ .., "layers"]) => archives::layers(call, &name.join("/")).await,
+        ("POST", ["corten", "images", name @ .., "squash"]) => archives::squash(call, &name.join("/")).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
         ("POST", ["corten", "check"]) => check::check(call).await,
         (_, _) => absent::route(method, segments),
@@ -60,8 +63,8 @@ async fn containers(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("DELETE", [id]) => containers::remove(call, id).await,
         ("GET" | "HEAD" | "PUT", [_, "archive"]) => Err(Failure::absent("copying files (archive)")),
         ("GET", [_, "stats"]) => Err(Failure::absent("container stats")),
-        ("GET", [_, "changes"]) => Err(Failure::absent("container diff (changes)")),
-        ("GET", [_, "export"]) => Err(Failure::absent("container export")),
+        ("GET", [id, "changes"]) => archives::changes(call, id).await,
+        ("GET", [id, "export"]) => archives::export(call, id).await,
         (_, [_, "checkpoints", ..]) => Err(Failure::absent("checkpoints")),
         _ => Err(Failure::page_not_found()),
     }
@@ -82,8 +85,9 @@ async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("POST", ["create"]) => images::create(call).await,
         ("POST", ["prune"]) => images::prune(call).await,
         ("GET", ["search"]) => images::search(call).await,
-        ("GET", ["get"] | [.., "get"]) => Err(Failure::absent("image save (get)")),
-        ("POST", ["load"]) => Err(Failure::absent("image load")),
+        ("GET", ["get"]) => archives::save(call, None).await,
+        ("GET", [name @ .., "get"]) => archives::save(call, Some(&name.join("/"))).await,
+        ("POST", ["load"]) => archives::load(call).await,
         ("GET", [name @ .., "json"]) => images::inspect(call, &name.join("/")).await,
         ("GET", [name @ .., "history"]) => images::history(call, &name.join("/")).await,
         ("POST", [name @ .., "tag"]) => images::tag(call, &name.join("/")).await,

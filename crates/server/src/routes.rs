@@ -1,6 +1,7 @@
 //! What answers the API's paths, by resource.
 
 pub(crate) mod absent;
+pub(crate) mod archives;
 pub(crate) mod check;
 pub(crate) mod containers;
 pub(crate) mod exec;

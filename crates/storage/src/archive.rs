@@ -5,6 +5,7 @@
 //! that the archive claims.
 
 mod header;
+mod open;
 mod pax;
 mod sparse;
 
@@ -14,6 +15,7 @@ use sys::fsx::Time;
 
 use crate::error::{Error, Result};
 use header::{BLOCK, Header};
+pub use open::open;
 use pax::Pax;
 pub use sparse::{Segment, Sparse};
 

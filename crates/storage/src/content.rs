@@ -292,6 +292,15 @@ impl Tx<'_> {
         }
     }
 
+    /// Says what a blob is that was of no known kind when it came; refuses one that is known as something else.
+    pub fn classify(&self, digest: &Digest, class: Class) -> Result<()> {
+        self.check_class(digest, class)?;
+        self.sql
+            .prepare_cached("UPDATE blobs SET class = ? WHERE digest = ? AND class = 'other'")?
+            .execute(params![class.as_str(), digest.as_str()])?;
+        Ok(())
+    }
+
     /// Refuses a digest that is known as something else. What was of no known kind may become one.
     pub fn check_class(&self, digest: &Digest, class: Class) -> Result<()> {
         let known: Option<String> = self

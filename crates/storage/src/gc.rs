@@ -117,7 +117,8 @@ impl Store {
     pub(crate) fn recover(&self) -> Result<()> {
         self.discard_new()?;
         self.recover_uploads()?;
-        self.transaction(|tx| tx.end_passing_leases())?;
+        // What only an earlier process kept.
+        self.transaction(|tx| if tx.end_passing_leases()? { tx.sweep().map(drop) } else { Ok(()) })?;
         self.check_unsynced()?;
         let orphans = self.transaction(|tx| tx.orphans(self))?;
         for path in orphans {

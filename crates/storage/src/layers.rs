@@ -43,13 +43,13 @@ pub struct Layer {
 }
 
 /// A directory that a layer is being unpacked into, removed unless it becomes one and so is elsewhere.
-struct Target {
+pub(crate) struct Target {
     store: Store,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Target {
-    fn make(store: &Store) -> Result<(Self, Root)> {
+    pub(crate) fn make(store: &Store) -> Result<(Self, Root)> {
         let path = store.path("layers").join(format!("new-{}", store.unique()));
         fs::DirBuilder::new().mode(0o700).create(&path).at("make", &path)?;
         let target = Self { store: store.clone(), path };
@@ -301,7 +301,7 @@ impl Tx<'_> {
         }))
     }
 
-    fn add_layer(&self, unpacked: &Unpacked, target: &Target, lease_owner: &str) -> Result<Layer> {
+    pub(crate) fn add_layer(&self, unpacked: &Unpacked, target: &Target, lease_owner: &str) -> Result<Layer> {
         self.add_ref(crate::leases::OWNER, lease_owner, &Resource::Layer(unpacked.diff_id.clone()))?;
         if let Some(layer) = self.layer(&unpacked.diff_id)? {
             return Ok(layer);
@@ -372,7 +372,7 @@ fn join_paths(paths: &[PathBuf]) -> Vec<u8> {
     paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect()
 }
 
-fn split_paths(joined: &[u8]) -> Vec<PathBuf> {
+pub(crate) fn split_paths(joined: &[u8]) -> Vec<PathBuf> {
     let Some(joined) = joined.strip_suffix(b"\0") else { return Vec::new() };
     joined.split(|byte| *byte == 0).map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }

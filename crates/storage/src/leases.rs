@@ -18,8 +18,10 @@ pub struct Lease {
     id: i64,
 }
 
-/// What leases are called that nothing can go on with when their process has died.
+/// What leases begin with that end with their process: nothing goes on with what they keep.
 const PASSING: &str = "passing: ";
+/// A lease of a living process lasts as long as whoever has it; this is for tools that look into the metadata.
+const PASSING_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Store {
     /// A lease for `what` (said in logs), lasting `time` if it is not dropped before.
@@ -31,8 +33,8 @@ impl Store {
 
 impl Store {
     /// A lease that ends with this process at the latest, however that ends.
-    pub fn passing_lease(&self, what: &str, time: Duration) -> Result<Lease> {
-        self.lease(&format!("{PASSING}{what}"), time)
+    pub fn passing_lease(&self, what: &str) -> Result<Lease> {
+        self.lease(&format!("{PASSING}{what}"), PASSING_TIME)
     }
 }
 
@@ -68,11 +70,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ends what an earlier process held for itself.
-    pub(crate) fn end_passing_leases(&self) -> Result<()> {
-        let mut statement = self.sql.prepare("SELECT id FROM leases WHERE what LIKE ? || '%'")?;
-        let passed = statement.query_map([PASSING], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-        passed.into_iter().try_for_each(|id| self.end_lease(id))
+    /// Ends the leases that an earlier process should have taken along; whether there were any.
+    pub(crate) fn end_passing_leases(&self) -> Result<bool> {
+        let mut statement =
+            self.sql.prepare("SELECT id FROM leases WHERE substr(what, 1, length(?1)) = ?1")?;
+        let ids = statement.query_map([PASSING], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+        ids.iter().try_for_each(|id| self.end_lease(*id))?;
+        Ok(!ids.is_empty())
     }
 
     /// Ends leases of dead processes whose time is over, and those whose end could not be written when it came. One of this process

@@ -51,6 +51,7 @@ mod hash;
 mod images;
 mod layers;
 mod leases;
+pub mod pack;
 mod reaper;
 mod records;
 mod repack;

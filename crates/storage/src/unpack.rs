@@ -38,7 +38,7 @@ const BUFFERS: usize = 4;
 const STACK_BYTES: usize = 512 * 1024;
 
 /// The largest window a zstd layer may ask for, as a power of two: what `zstd` itself takes without being told otherwise.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// What a layer turned out to be.
 #[derive(Debug)]

@@ -286,6 +286,31 @@ fn copy_range_by_hand(from: &File, to: &File, mut at: u64, end: u64) -> io::Resu
     Ok(())
 }
 
+/// Where a file of `length` bytes has content, as offset and length of each piece, in order; `None` where that are more than `most`, or
+/// the filesystem does not say.
+pub fn data_pieces(file: impl AsFd, length: u64, most: usize) -> io::Result<Option<Vec<(u64, u64)>>> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < length {
+        let start = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let end = rustix::fs::seek(&file, SeekFrom::Hole(start))?.max(start + 1).min(length);
+        if start >= end {
+            break;
+        }
+        if pieces.len() == most {
+            return Ok(None);
+        }
+        pieces.push((start, end - start));
+        at = end;
+    }
+    Ok(Some(pieces))
+}
+
 /// Replaces the file `name` in `dir` by one with `content`: readers see the old or the new, whole, also after a
 /// power failure.
 pub fn write_atomic(dir: impl AsFd, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> io::Result<()> {

@@ -30,6 +30,14 @@ record! {
         pub host_port: String,
     }
 
+    /// One file of `GET /containers/{id}/changes`.
+    pub struct FileChange {
+        /// Its path inside the container.
+        pub path: String,
+        /// 0: changed, 1: made, 2: removed.
+        pub kind: u8,
+    }
+
     /// The field `Corten` of the answer: it tells a client that the daemon knows the field of the request.
     pub struct Changed {
         /// Where the container's ports are published now.

@@ -1,8 +1,11 @@
 //! `container`.
 
 pub mod attach;
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod list;
 pub mod logs;
 pub mod port;
@@ -25,8 +28,11 @@ pub static GROUP: Command = Command::group(
     "Manage containers",
     &[
         &attach::COMMAND,
+        &commit::COMMAND,
         &create::COMMAND,
+        &diff::COMMAND,
         &exec::COMMAND,
+        &export::COMMAND,
         &super::inspect::CONTAINER,
         &stop::KILL,
         &logs::COMMAND,

@@ -40,12 +40,18 @@ pub(crate) async fn list(call: Call) -> Answer {
     versions::json_list(call.version, Resource::ImageSummary, &images)
 }
 
-/// The platform of an image with several, which newer clients pass as JSON.
+/// A platform, which newer clients pass as JSON.
+pub(super) fn parse_platform_json(text: &str) -> Result<oci::Platform, Failure> {
+    let name = platform_name(text)?;
+    oci::Platform::parse(&name).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// The platform of an image with several.
 fn platform(call: &Call, since: u16) -> Result<String, Failure> {
-    let Some(text) = call.query.text("platform").filter(|_| call.version.from(since)) else {
-        return Ok(String::new());
-    };
-    platform_name(text)
+    match call.query.text("platform").filter(|_| call.version.from(since)) {
+        Some(text) => platform_name(text),
+        None => Ok(String::new()),
+    }
 }
 
 /// `os/architecture[/variant]` of a platform as JSON.
@@ -149,7 +155,10 @@ pub(crate) async fn search(call: Call) -> Answer {
 /// Pulls. A client that goes away ends it.
 pub(crate) async fn create(call: Call) -> Answer {
     let Some(from) = call.query.text("fromImage") else {
-        return Err(Failure::absent("image import (fromSrc)"));
+        if call.query.text("fromSrc").is_some() {
+            return super::archives::import(call).await;
+        }
+        return Err(Failure::invalid("neither fromImage nor fromSrc says what to make the image of"));
     };
     let options = PullOptions {
         reference: parse_reference(from, call.query.get("tag"))?,

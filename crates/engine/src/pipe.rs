@@ -1,0 +1,146 @@
+//! Bytes between calls that block and clients: what is written in a thread is a stream, and a stream is read in a thread.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::blocking;
+use crate::error::{Error, Result};
+
+/// Bytes gathered before they are sent.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks on their way: two megabytes in all, so that a slow client fills no memory.
+const CHUNKS: usize = 8;
+
+/// Writes to a stream.
+#[derive(Debug)]
+pub struct Outlet {
+    sender: mpsc::Sender<Result<Bytes>>,
+    gathered: Vec<u8>,
+}
+
+impl Outlet {
+    fn send(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.gathered, Vec::with_capacity(CHUNK_BYTES));
+        // The client has gone.
+        self.sender.blocking_send(Ok(full.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let take = bytes.len().min(CHUNK_BYTES - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..take]);
+        if self.gathered.len() == CHUNK_BYTES {
+            self.send()?;
+        }
+        Ok(take)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+/// What a thread writes, as a stream: it ends when the writer returns, with an error if that fails. Dropping it ends the writing.
+#[derive(Debug)]
+pub struct Flow {
+    receiver: mpsc::Receiver<Result<Bytes>>,
+}
+
+impl Flow {
+    /// Starts `write` in a thread.
+    pub fn start<F>(tasks: &TaskTracker, what: &'static str, write: F) -> Self
+    where
+        F: FnOnce(Outlet) -> Result<()> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::channel(CHUNKS);
+        tasks.spawn(async move {
+            let outlet = Outlet { sender: sender.clone(), gathered: Vec::with_capacity(CHUNK_BYTES) };
+            if let Err(error) = blocking::run_long(what, move || write(outlet)).await {
+                // Nobody to be told: the client has gone.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Self { receiver }
+    }
+
+    /// The next bytes.
+    pub async fn next(&mut self) -> Option<Result<Bytes>> {
+        self.receiver.recv().await
+    }
+}
+
+impl Stream for Flow {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(context)
+    }
+}
+
+/// Feeds an [`Inlet`].
+#[derive(Debug)]
+pub struct Feeder {
+    sender: mpsc::Sender<Option<Bytes>>,
+}
+
+impl Feeder {
+    /// Hands on the next bytes; whether anybody still reads.
+    pub async fn send(&self, bytes: Bytes) -> bool {
+        self.sender.send(Some(bytes)).await.is_ok()
+    }
+
+    /// There is no more. A feeder that is dropped without has broken off.
+    pub async fn end(self) {
+        // Whoever does not read any more has ended already.
+        let _ = self.sender.send(None).await;
+    }
+}
+
+/// What a client sends, read in a thread.
+#[derive(Debug)]
+pub struct Inlet {
+    receiver: mpsc::Receiver<Option<Bytes>>,
+    chunk: Bytes,
+    ended: bool,
+}
+
+/// The two ends of what a client sends.
+pub fn inlet() -> (Feeder, Inlet) {
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    (Feeder { sender }, Inlet { receiver, chunk: Bytes::new(), ended: false })
+}
+
+impl Read for Inlet {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() && !self.ended {
+            match self.receiver.blocking_recv() {
+                Some(Some(chunk)) => self.chunk = chunk,
+                Some(None) => self.ended = true,
+                None => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client has gone"));
+                }
+            }
+        }
+        let take = self.chunk.len().min(target.len());
+        self.chunk.copy_to_slice(&mut target[..take]);
+        Ok(take)
+    }
+}
+
+/// An error of writing to a client, or of what was to be written.
+pub(crate) fn written(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::new(crate::Kind::Cancelled, "the client has gone"),
+        _ => Error::system("cannot write the archive").with_source(error),
+    }
+}

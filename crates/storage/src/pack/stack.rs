@@ -1,0 +1,66 @@
+//! Trees of what the store has: a container's own files on their layers, and some layers of an image on others.
+
+use std::path::PathBuf;
+
+use oci::Digest;
+use sys::fsx;
+
+use super::{Form, Part, Tree};
+use crate::error::{At, Result};
+use crate::images::ImageLayer;
+use crate::layers::split_paths;
+use crate::leases::Lease;
+use crate::store::Store;
+use crate::transaction::Tx;
+
+impl Store {
+    /// A container's own files, and the layers that they are over.
+    pub fn snapshot_tree(&self, id: &str) -> Result<Tree> {
+        // Made whole first, where a loss of power has damaged them.
+        let upper = self.mounts(id)?.upper.ok_or_else(|| crate::Error::not_found("snapshot", id))?;
+        let under = self.transaction(|tx| tx.described_under(id))?;
+        let dir = fsx::open_dir(&upper).at("open", &upper)?;
+        Ok(Tree { parts: vec![Part::new(dir, None)], base: self.parts(under)?, form: Form::Layer })
+    }
+
+    /// All that is seen of a container: its own files, and those of the layers that they do not hide. It needs no mount, and a container
+    /// that runs does not notice.
+    pub fn seen_tree(&self, id: &str) -> Result<Tree> {
+        let Tree { mut parts, base, .. } = self.snapshot_tree(id)?;
+        parts.extend(base);
+        Ok(Tree { parts, base: Vec::new(), form: Form::Plain })
+    }
+
+    /// Makes one layer of several, those of `flatten`, which are over those of `keep`; the lowest first in both.
+    pub fn squash_layers(&self, lease: &Lease, keep: &[Digest], flatten: &[Digest]) -> Result<ImageLayer> {
+        let parts = |diff_ids: &[Digest]| {
+            let layers = self.layer_stack(diff_ids)?;
+            self.parts(layers.into_iter().rev().map(|layer| (layer.id, layer.implied)).collect())
+        };
+        let tree = Tree { parts: parts(flatten)?, base: parts(keep)?, form: Form::Exact };
+        self.pack_layer(lease, tree)
+    }
+
+    fn parts(&self, layers: Vec<(i64, Vec<PathBuf>)>) -> Result<Vec<Part>> {
+        let open = |(id, implied): (i64, Vec<PathBuf>)| {
+            let path = self.layer_path(id);
+            Ok(Part::new(fsx::open_dir(&path).at("open", &path)?, implied))
+        };
+        layers.into_iter().map(open).collect()
+    }
+}
+
+impl Tx<'_> {
+    /// The layers under a snapshot, topmost first, each with the directories that it says nothing of.
+    fn described_under(&self, snapshot: &str) -> Result<Vec<(i64, Vec<PathBuf>)>> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id, implied FROM snapshot_layers JOIN layers ON id = layer WHERE snapshot = ? ORDER BY position DESC",
+        )?;
+        let rows = statement.query_map([snapshot], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        rows.map(|row| {
+            let (id, implied) = row?;
+            Ok((id, split_paths(&implied)))
+        })
+        .collect()
+    }
+}
