@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sys::fsx::{self, FileType, Stat};
 
-use super::tree::{Dir, Found, is_whiteout, join, look, open_parts};
+use super::tree::{Dir, Found, is_stub, is_whiteout, join, look, may_hold_stubs, open_parts};
 use super::{Part, Tree};
 use crate::error::{Error, Result};
 
@@ -102,11 +102,14 @@ impl Walk<'_> {
         let Some(found) = look(own, self.upper, &name, &path).map_err(error)? else { return Ok(()) };
         let below = look(&level.base, self.base, &name, &path).map_err(error)?;
         let below = below.filter(|below| !is_whiteout(&below.stat));
+        if below.is_none() && is_stub(&path, &found).map_err(error)? {
+            return Ok(());
+        }
         let kind = match (&below, is_whiteout(&found.stat)) {
             (None, true) => return Ok(()),
             (Some(_), true) => Some(ChangeKind::Deleted),
             (None, false) => Some(ChangeKind::Added),
-            (Some(below), false) if same_directory(&found.stat, &below.stat) && !found.opaque => None,
+            (Some(below), false) if !found.opaque && same_directory(&path, &found.stat, &below.stat) => None,
             (Some(_), false) => Some(ChangeKind::Modified),
         };
         if matches!(kind, Some(ChangeKind::Added | ChangeKind::Deleted)) && !level.told {
@@ -132,10 +135,10 @@ impl Walk<'_> {
 }
 
 /// Whether these are directories of which one is only the place of what was changed in it.
-fn same_directory(upper: &Stat, below: &Stat) -> bool {
+fn same_directory(path: &[u8], upper: &Stat, below: &Stat) -> bool {
     let is_directory = |stat: &Stat| fsx::kind(stat) == FileType::Directory;
     is_directory(upper)
         && is_directory(below)
         && (upper.st_mode, upper.st_uid, upper.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
-        && upper.st_mtime == below.st_mtime
+        && (upper.st_mtime == below.st_mtime || may_hold_stubs(path))
 }

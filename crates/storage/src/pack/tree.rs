@@ -42,6 +42,18 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of everything below its directory.
 const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
+/// What a container's start makes in an image that does not have it, to mount the engine's own on: empty, it is nobody's change.
+const STUBS: [&[u8]; 8] = [
+    b"dev",
+    b"proc",
+    b"sys",
+    b"etc/hostname",
+    b"etc/hosts",
+    b"etc/resolv.conf",
+    b"etc/mtab",
+    b"sbin/docker-init",
+];
+
 /// How a tree is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -231,6 +243,9 @@ impl<W: Write> Packer<'_, W> {
                 "{:?}: no layer can hold a file of this name",
                 String::from_utf8_lossy(&path)
             )));
+        }
+        if self.tree.form == Form::Layer && below.is_none() && is_stub(&path, &found).map_err(error)? {
+            return Ok(());
         }
         if fsx::kind(&found.stat) == FileType::Directory {
             return self.directory(path, found, below);
@@ -456,6 +471,25 @@ fn holes(file: &File, stat: &Stat) -> io::Result<Option<Sparse>> {
     let Some(pieces) = fsx::data_pieces(file, size, PIECES_MAX)? else { return Ok(None) };
     let segments = pieces.into_iter().map(|(offset, length)| Segment { offset, length }).collect();
     Ok(Some(Sparse { size, segments }))
+}
+
+/// Whether it is only the place of a mount of the engine's.
+pub(super) fn is_stub(path: &[u8], found: &Found) -> io::Result<bool> {
+    if !STUBS.contains(&path) {
+        return Ok(false);
+    }
+    match fsx::kind(&found.stat) {
+        FileType::Directory => {
+            found.dirs.iter().try_fold(true, |empty, dir| Ok(empty && fsx::list(&dir.fd)?.is_empty()))
+        }
+        FileType::RegularFile => Ok(found.stat.st_size == 0),
+        _ => Ok(false),
+    }
+}
+
+/// Whether such places may be in a directory: then its time says nothing.
+pub(super) fn may_hold_stubs(path: &[u8]) -> bool {
+    STUBS.iter().any(|stub| stub.len() > path.len() && stub.starts_with(path) && stub[path.len()] == b'/')
 }
 
 /// What `name` is in these directories, as overlay merges them.
