@@ -87,29 +87,42 @@ impl Stream for Flow {
     }
 }
 
+/// What a feeder sends.
+#[derive(Debug)]
+enum Sent {
+    Bytes(Bytes),
+    Failed(io::Error),
+    End,
+}
+
 /// Feeds an [`Inlet`].
 #[derive(Debug)]
 pub struct Feeder {
-    sender: mpsc::Sender<Option<Bytes>>,
+    sender: mpsc::Sender<Sent>,
 }
 
 impl Feeder {
     /// Hands on the next bytes; whether anybody still reads.
     pub async fn send(&self, bytes: Bytes) -> bool {
-        self.sender.send(Some(bytes)).await.is_ok()
+        self.sender.send(Sent::Bytes(bytes)).await.is_ok()
     }
 
     /// There is no more. A feeder that is dropped without has broken off.
     pub async fn end(self) {
         // Whoever does not read any more has ended already.
-        let _ = self.sender.send(None).await;
+        let _ = self.sender.send(Sent::End).await;
+    }
+
+    /// There will be no more, for this reason.
+    pub async fn fail(self, error: io::Error) {
+        let _ = self.sender.send(Sent::Failed(error)).await;
     }
 }
 
 /// What a client sends, read in a thread.
 #[derive(Debug)]
 pub struct Inlet {
-    receiver: mpsc::Receiver<Option<Bytes>>,
+    receiver: mpsc::Receiver<Sent>,
     chunk: Bytes,
     ended: bool,
 }
@@ -124,8 +137,9 @@ impl Read for Inlet {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() && !self.ended {
             match self.receiver.blocking_recv() {
-                Some(Some(chunk)) => self.chunk = chunk,
-                Some(None) => self.ended = true,
+                Some(Sent::Bytes(chunk)) => self.chunk = chunk,
+                Some(Sent::Failed(error)) => return Err(error),
+                Some(Sent::End) => self.ended = true,
                 None => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client has gone"));
                 }

@@ -35,6 +35,22 @@ impl Lines {
 #[derive(Debug)]
 pub struct Telling {
     lines: mpsc::Receiver<Result<Progress>>,
+    sender: mpsc::WeakSender<Result<Progress>>,
+}
+
+/// Tells beside the work, as long as that goes on.
+#[derive(Debug)]
+pub struct Counter {
+    sender: mpsc::WeakSender<Result<Progress>>,
+}
+
+impl Counter {
+    /// A line that may be left out.
+    pub fn tell(&self, line: Progress) {
+        if let Some(sender) = self.sender.upgrade().filter(|sender| sender.capacity() > LINES / 2) {
+            let _ = sender.try_send(Ok(line));
+        }
+    }
 }
 
 impl Telling {
@@ -44,6 +60,7 @@ impl Telling {
         F: FnOnce(Lines) -> Result<()> + Send + 'static,
     {
         let (sender, lines) = mpsc::channel(LINES);
+        let weak = sender.downgrade();
         tasks.spawn(async move {
             let own = Lines { sender: sender.clone() };
             if let Err(error) = blocking::run_long(what, move || work(own)).await {
@@ -51,7 +68,12 @@ impl Telling {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Self { lines }
+        Self { lines, sender: weak }
+    }
+
+    /// For what goes on beside the work.
+    pub fn counter(&self) -> Counter {
+        Counter { sender: self.sender.clone() }
     }
 
     /// The next line. An error that comes first is one that no line was told before: an answer's status can say it.

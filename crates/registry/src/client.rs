@@ -16,6 +16,7 @@ mod blob;
 mod challenge;
 mod endpoint;
 mod exchange;
+mod fetch;
 mod hosts;
 mod login;
 mod names;
@@ -44,6 +45,7 @@ pub use blob::Blob;
 use challenge::Challenge;
 use endpoint::Endpoint;
 use exchange::{Complaint, Request};
+pub use fetch::Fetch;
 #[doc(hidden)]
 pub use hosts::fuzz_settings;
 use hosts::{Base, Hosts, Place};

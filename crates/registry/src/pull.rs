@@ -159,6 +159,11 @@ struct Walk<'a> {
 }
 
 impl Puller {
+    /// The client that pulls.
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
     /// Pulls with this client into this store, at most so many layers at a time.
     pub fn new(client: Client, store: Store, downloads: usize) -> Self {
         let inner =

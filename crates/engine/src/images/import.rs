@@ -3,17 +3,17 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use api::stream::Progress;
+use api::stream::{Progress, ProgressDetail};
 use jiff::Timestamp;
 use oci::image::{History, ImageConfig};
 use oci::{Platform, Reference};
 
 use super::load::refused;
-use super::{Images, Shared, assemble};
+use super::{Images, Shared, assemble, show};
 use crate::error::{Error, Result};
 use crate::events::Subject;
 use crate::instructions;
-use crate::pipe::Inlet;
+use crate::pipe::{self, Inlet};
 use crate::progress::{Lines, Telling};
 
 /// Bytes read at once.
@@ -54,10 +54,51 @@ impl Images {
 }
 
 impl Images {
-    /// The same of what a URL leads to.
-    pub async fn import_from(&self, options: ImportOptions) -> Result<Telling> {
-        let _ = &options;
-        Err(Error::not_implemented("importing from a URL is not available yet"))
+    /// The same of what a URL leads to. A source without a scheme is a file of the web's, as in Docker.
+    pub async fn import_from(&self, mut options: ImportOptions) -> Result<Telling> {
+        if !options.source.contains("://") {
+            options.source = format!("http://{}", options.source);
+        }
+        let told = options.source.clone();
+        // What is wrong with the rest is told before anything is fetched.
+        assemble::name(&options.repo, &options.tag)?;
+        let mut fetch = self.puller.client().fetch(&told).await?;
+        let total = fetch.length().unwrap_or(0);
+        let (feeder, inlet) = pipe::inlet();
+        let telling = self.import(options, inlet)?;
+        let news = telling.counter();
+        self.tasks.spawn(async move {
+            news.tell(Progress { status: format!("Downloading from {told}"), ..Default::default() });
+            let mut current = 0;
+            loop {
+                match fetch.chunk().await {
+                    Ok(Some(bytes)) => {
+                        current += bytes.len() as u64;
+                        news.tell(counted("Importing", current, total));
+                        if !feeder.send(bytes).await {
+                            return;
+                        }
+                    }
+                    Ok(None) => return feeder.end().await,
+                    Err(error) => {
+                        return feeder.fail(std::io::Error::other(Error::from(error).chain())).await;
+                    }
+                }
+            }
+        });
+        Ok(telling)
+    }
+}
+
+fn counted(status: &str, current: u64, total: u64) -> Progress {
+    Progress {
+        status: status.to_owned(),
+        progress_detail: Some(ProgressDetail {
+            current: show::signed(current),
+            total: show::signed(total),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) enum Base {
 }
 
 impl Place {
-    fn origin(host: &str, repository: &str) -> Self {
+    pub(super) fn origin(host: &str, repository: &str) -> Self {
         Self {
             base: Base::Host(host.to_owned()),
             whole_path: false,

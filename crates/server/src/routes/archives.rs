@@ -15,6 +15,8 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 /// What an archive is sent as.
@@ -72,34 +74,72 @@ pub(crate) async fn save(call: Call, name: Option<&str>) -> Answer {
     Ok(answer)
 }
 
-/// Hands the body on to whoever reads it in a thread. Where the client goes, the reader hears of it.
-fn feed(tasks: &TaskTracker, mut body: Incoming) -> Inlet {
-    let (feeder, inlet) = pipe::inlet();
-    tasks.spawn(async move {
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return };
-            if let Ok(data) = frame.into_data()
-                && !feeder.send(data).await
-            {
-                return;
+/// How long what a client still sends is thrown away before it is told of a failure: one that is cut off in the middle of sending tells of
+/// that instead.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A client that sends.
+struct Sender {
+    sent: JoinHandle<()>,
+}
+
+impl Sender {
+    /// Hands the body on to whoever reads it in a thread; what nobody reads any more is thrown away. Where the client goes, the reader hears
+    /// of it.
+    fn new(tasks: &TaskTracker, mut body: Incoming) -> (Self, Inlet) {
+        let (feeder, inlet) = pipe::inlet();
+        let sent = tasks.spawn(async move {
+            let mut wanted = true;
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return };
+                if let Ok(data) = frame.into_data()
+                    && wanted
+                {
+                    wanted = feeder.send(data).await;
+                }
             }
+            feeder.end().await;
+        });
+        (Self { sent }, inlet)
+    }
+
+    /// The client has sent everything, or has had the time to.
+    async fn done(mut self) {
+        if tokio::time::timeout(DRAIN_TIME, &mut self.sent).await.is_err() {
+            self.sent.abort();
         }
-        feeder.end().await;
-    });
-    inlet
+    }
+
+    /// Throws away what the client sends.
+    async fn refuse(tasks: &TaskTracker, body: Incoming) {
+        let (sender, inlet) = Self::new(tasks, body);
+        drop(inlet);
+        sender.done().await;
+    }
 }
 
 /// Lines as they come. What fails before anything was told is told by the status.
-async fn lines(mut telling: Telling) -> Answer {
+async fn lines(mut telling: Telling, sender: Option<Sender>) -> Answer {
     let first = match telling.next().await {
         None => return Reply::ok(),
-        Some(first) => first?,
+        Some(Ok(first)) => first,
+        Some(Err(error)) => {
+            if let Some(sender) = sender {
+                sender.done().await;
+            }
+            return Err(error.into());
+        }
     };
-    let rest = futures_util::stream::unfold(Some(telling), |state| async move {
-        let mut telling = state?;
+    let rest = futures_util::stream::unfold(Some((telling, sender)), |state| async move {
+        let (mut telling, sender) = state?;
         match telling.next().await? {
-            Ok(line) => Some((line, Some(telling))),
-            Err(error) => Some((Progress::failure(error.chain()), None)),
+            Ok(line) => Some((line, Some((telling, sender)))),
+            Err(error) => {
+                if let Some(sender) = sender {
+                    sender.done().await;
+                }
+                Some((Progress::failure(error.chain()), None))
+            }
         }
     });
     let all = futures_util::stream::once(async move { first }).chain(rest);
@@ -107,9 +147,16 @@ async fn lines(mut telling: Telling) -> Answer {
 }
 
 pub(crate) async fn load(call: Call) -> Answer {
-    let options = LoadOptions { quiet: call.query.flag("quiet"), platforms: platforms(&call)? };
-    let inlet = feed(&call.tasks, call.body);
-    lines(call.engine.images().load(options, inlet)).await
+    let platforms = match platforms(&call) {
+        Ok(platforms) => platforms,
+        Err(failure) => {
+            Sender::refuse(&call.tasks, call.body).await;
+            return Err(failure);
+        }
+    };
+    let options = LoadOptions { quiet: call.query.flag("quiet"), platforms };
+    let (sender, inlet) = Sender::new(&call.tasks, call.body);
+    lines(call.engine.images().load(options, inlet), Some(sender)).await
 }
 
 /// An image of an archive that is sent, or fetched.
@@ -132,12 +179,17 @@ pub(crate) async fn import(call: Call) -> Answer {
         platform: engine::images::parse_platform(query.get("platform"))?,
     };
     let images = call.engine.images();
-    let telling = if options.source == "-" {
-        images.import(options, feed(&call.tasks, call.body))?
-    } else {
-        images.import_from(options).await?
-    };
-    lines(telling).await
+    if options.source != "-" {
+        return lines(images.import_from(options).await?, None).await;
+    }
+    let (sender, inlet) = Sender::new(&call.tasks, call.body);
+    match images.import(options, inlet) {
+        Ok(telling) => lines(telling, Some(sender)).await,
+        Err(error) => {
+            sender.done().await;
+            Err(error.into())
+        }
+    }
 }
 
 pub(crate) async fn layers(call: Call, name: &str) -> Answer {
