@@ -27,7 +27,6 @@ use plan::Plan;
 
 /// Blobs that are uploaded at once where nobody says otherwise: Docker's number.
 pub const UPLOADS_DEFAULT: usize = 5;
-/// How long what is pushed is kept at most.
 
 /// What to push.
 #[derive(Debug, Clone)]
