@@ -215,3 +215,20 @@ pub fn netd(data: &[u8]) {
     let mut bytes = data.to_vec();
     while let Ok(Some(_)) = take::<Reply>(&mut bytes) {}
 }
+
+/// Settings of registries: `hosts.toml` and `registries.conf`, for a reference that is the first line.
+pub fn hosts(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (reference, settings) = text.split_once('\n').unwrap_or(("r.example/a/b:1", &text));
+    registry::client::fuzz_settings(settings, reference);
+}
+
+/// Policies, keys and what is signed.
+pub fn policy(data: &[u8]) {
+    registry::policy::fuzz_policy(data);
+}
+
+/// What a registry wants to see before it answers.
+pub fn challenge(data: &[u8]) {
+    registry::client::fuzz_challenge(&String::from_utf8_lossy(data));
+}

@@ -43,6 +43,8 @@ use url::Url;
 pub use auth::Credentials;
 pub use blob::Blob;
 use challenge::Challenge;
+#[doc(hidden)]
+pub use challenge::fuzz as fuzz_challenge;
 use endpoint::Endpoint;
 use exchange::{Complaint, Request};
 pub use fetch::Fetch;

@@ -12,7 +12,6 @@ mod plan;
 mod send;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use oci::image::Descriptor;

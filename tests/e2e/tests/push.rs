@@ -53,7 +53,7 @@ fn by_tag_all_tags_and_again() {
         let said = host.cli(cli, ["push", &format!("{repository}:1")]).ok();
         assert!(said.starts_with(&format!("The push refers to repository [{repository}]\n")), "{said}");
         assert_eq!(said.matches(": Pushed").count(), 3, "{said}");
-        let size = fixtures::Image::manifest_bytes(&noise(3, 300_000)).len();
+        let size = Image::manifest_bytes(&noise(3, 300_000)).len();
         let last = format!("1: digest: {} size: {size}", layout.digest);
         assert_eq!(said.lines().last(), Some(last.as_str()), "{said}");
         assert_eq!(digest(&format!("{repository}:1")), layout.digest);

@@ -47,6 +47,12 @@ pub(crate) fn parse(value: &str) -> Vec<Challenge> {
     challenges
 }
 
+/// What the fuzzer gives.
+#[doc(hidden)]
+pub fn fuzz(value: &str) {
+    assert!(parse(value).len() <= CHALLENGES_MAX);
+}
+
 /// An RFC 9110 token and what follows it.
 fn token(text: &str) -> (&str, &str) {
     let end = text
