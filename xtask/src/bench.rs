@@ -2,18 +2,18 @@
 //!
 //! It prints and never asserts: times on shared machines drift, ratios in one run hardly do.
 
+mod images;
 mod measure;
 mod network;
 mod peers;
 mod runtime;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kit::Host;
-use kit::fixtures::{Entry, Image, Layer, Layout, Packing};
+
 use measure::{median_ms, memory_kb, run};
 use peers::{IMAGE, Peer};
 
@@ -94,8 +94,8 @@ pub fn bench_with(names: &[String]) -> Result {
     if wanted("restart") {
         print(&bench_restart()?);
     }
-    if wanted("pull") {
-        print(&bench_pull(directory.path())?);
+    if wanted("images") {
+        images::bench(directory.path())?;
     }
     Ok(())
 }
@@ -308,58 +308,6 @@ fn bench_restart() -> Result<Vec<Row>> {
     Ok(vec![Row {
         what: "daemon killed with 100 running, until `ps` lists them".to_owned(),
         promise: "1 s",
-        unit: "ms",
-        values,
-    }])
-}
-
-/// Layers of the large image; each is 100 MB of files.
-const LARGE_LAYERS: usize = 10;
-
-/// A hundred files of one megabyte that compress about three to one, as programs do; each layer's are other ones.
-fn large_layer(number: usize) -> Layer {
-    let mut state = number as u64 + 1;
-    let words: Vec<[u8; 8]> =
-        (0..4096).map(|n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 7)).to_le_bytes()).collect();
-    let entries: Vec<Entry> = (0..100)
-        .map(|file| {
-            let mut content = Vec::with_capacity(1 << 20);
-            while content.len() < 1 << 20 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                content.extend_from_slice(&words[(state >> 52) as usize]);
-                content.extend_from_slice(&[(state >> 40) as u8; 2]);
-            }
-            Entry::file(&format!("file-{number}-{file}"), content)
-        })
-        .collect();
-    Layer::new(&entries, Packing::Gzip)
-}
-
-/// A pull of 1 GB in 10 gzip layers from loopback, against `gzip -dc` of the same layers on one core.
-fn bench_pull(directory: &Path) -> Result<Vec<Row>> {
-    let registry = kit::registry::Registry::start();
-    let packed: Vec<Layer> = (0..LARGE_LAYERS).map(large_layer).collect();
-    let layers: Vec<PathBuf> =
-        (0..packed.len()).map(|number| directory.join(format!("layer-{number}.gz"))).collect();
-    for (path, layer) in layers.iter().zip(&packed) {
-        fs::write(path, &layer.bytes).map_err(|error| error.to_string())?;
-    }
-    let image = registry.push(&Layout::new(&[Image::new(packed, serde_json::json!({}))]), "bench-large");
-    let host = Host::new();
-    let corten = run(Command::new(kit::binary()).envs(host.environment()).args(["pull", "-q", &image]))?;
-    let mut gzip = Duration::ZERO;
-    for layer in &layers {
-        gzip += run(Command::new("gzip").arg("-dc").arg(layer))?;
-    }
-    let mut values = vec![("corten", corten.as_secs_f64() * 1e3), ("gzip -dc", gzip.as_secs_f64() * 1e3)];
-    if crate::run::exists("podman") {
-        let peer = Peer::Podman(directory.join("podman"));
-        let took = run(&mut peer.command(&["pull", "-q", "--tls-verify=false", &image]))?;
-        values.push(("podman", took.as_secs_f64() * 1e3));
-    }
-    Ok(vec![Row {
-        what: "pull, 1 GB in 10 gzip layers, registry on loopback".to_owned(),
-        promise: "0.5 of `gzip -dc`",
         unit: "ms",
         values,
     }])
