@@ -24,7 +24,8 @@ const PASSING: &str = "passing: ";
 const PASSING_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Store {
-    /// A lease for `what` (said in logs), lasting `time` if it is not dropped before.
+    /// A lease for `what`, lasting `time` should the process die. It takes over what leases of dead processes for the same hold: who
+    /// begins again finds what there was, and gives it up with what is new.
     pub fn lease(&self, what: &str, time: Duration) -> Result<Lease> {
         let id = self.transaction(|tx| tx.begin_lease(what, time))?;
         Ok(Lease { store: self.clone(), id })
@@ -57,11 +58,22 @@ impl Tx<'_> {
 
     /// A lease as a number, for what may be dropped in a transaction: whoever has it ends it.
     pub(crate) fn begin_lease(&self, what: &str, time: Duration) -> Result<i64> {
+        let mut dead = self.sql.prepare_cached("SELECT id FROM leases WHERE what = ? AND id <= ?")?;
+        let dead: Vec<i64> = dead
+            .query_map(params![what, self.store.last_foreign_lease()], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
         let expires = now_ns().saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
         self.sql
             .prepare_cached("INSERT INTO leases (what, expires_ns) VALUES (?, ?)")?
             .execute(params![what, expires])?;
-        Ok(self.sql.last_insert_rowid())
+        let id = self.sql.last_insert_rowid();
+        for dead in dead {
+            self.sql
+                .prepare_cached("UPDATE OR IGNORE refs SET owner = ?2 WHERE owner_kind = ?3 AND owner = ?1")?
+                .execute(params![dead.to_string(), id.to_string(), OWNER])?;
+            self.end_lease(dead)?;
+        }
+        Ok(id)
     }
 
     pub(crate) fn end_lease(&self, id: i64) -> Result<()> {

@@ -115,6 +115,7 @@ struct Both {
     root: PathBuf,
     store: Option<Store>,
     deaths: usize,
+    begun: usize,
     leases: Vec<Held>,
     /// What leases of the dead keep that outlive the test, and those that last until the next collection.
     kept: Things,
@@ -136,6 +137,7 @@ impl Both {
             root,
             store,
             deaths: 0,
+            begun: 0,
             leases: Vec::new(),
             kept: Things::new(),
             kept_once: Things::new(),
@@ -156,7 +158,8 @@ impl Both {
         match op {
             Op::Lease { short } => {
                 let time = if *short { Duration::ZERO } else { Duration::from_secs(3600) };
-                let lease = store.lease("test", time).unwrap();
+                self.begun += 1;
+                let lease = store.lease(&format!("test {}", self.begun), time).unwrap();
                 self.leases.push(Held { lease, short: *short, things: Things::new() });
             }
             Op::EndLease(at) => {

@@ -587,3 +587,31 @@ fn a_collection_leaves_a_prepared_snapshot_alone() {
     store.gc().unwrap();
     assert!(!view.lower_paths()[0].exists());
 }
+
+#[test]
+fn a_lease_takes_over_what_a_dead_one_for_the_same_holds() {
+    let world = World::new();
+    let store = world.open();
+    let put = |store: &Store, lease: &storage::Lease, content: &[u8]| {
+        store.put_blob(lease, "text/plain", content).unwrap()
+    };
+    let dead = store.lease("pull of x", Duration::from_secs(3600)).unwrap();
+    let old = put(&store, &dead, b"old");
+    // As it is on the disk when the process is killed.
+    let killed = world.dir().join("killed");
+    world.shell(&format!("cp -a {} {}", world.root().display(), killed.display()));
+    drop((dead, store));
+    let store = Store::open(&killed).unwrap();
+    drop(store.lease("pull of y", Duration::from_secs(3600)).unwrap());
+    store.gc().unwrap();
+    assert!(store.blob_info(&old).unwrap().is_some(), "somebody else's");
+    let again = store.lease("pull of x", Duration::from_secs(3600)).unwrap();
+    let other = store.lease("pull of x", Duration::from_secs(3600)).unwrap();
+    store.gc().unwrap();
+    assert!(store.blob_info(&old).unwrap().is_some());
+    drop(other);
+    store.gc().unwrap();
+    assert!(store.blob_info(&old).unwrap().is_some(), "of the living none is taken over");
+    drop(again);
+    assert_eq!(store.gc().unwrap().blobs, 1);
+}

@@ -143,8 +143,9 @@ fn push(
 /// How many columns there is room for, and how wide the names may be.
 fn columns(nodes: &[Node], width: usize) -> (usize, usize) {
     // As Docker counts: in bytes, lines of a tree have more of them than columns.
-    let wanted =
-        nodes.iter().flat_map(|node| &node.lines).map(|line| line.name.len()).max().unwrap_or(0).max(5);
+    let names =
+        nodes.iter().flat_map(|node| node.names.iter().chain(node.lines.iter().map(|line| &line.name)));
+    let wanted = names.map(String::len).max().unwrap_or(0).max("IMAGE".len());
     let mut count = COLUMNS.len();
     loop {
         let others: usize = COLUMNS[..count].iter().map(|(_, width)| width + GAP).sum();

@@ -46,8 +46,19 @@ async fn prune(session: &Session, parsed: &Parsed) -> Result<()> {
         "  - all dangling images"
     });
     what.push(if all { "  - all build cache" } else { "  - unused build cache" });
-    let question =
-        format!("WARNING! This will remove:\n{}\n\nAre you sure you want to continue?", what.join("\n"));
+    let mut filtered = String::new();
+    for key in filters.names() {
+        for value in filters.get(key) {
+            filtered.push_str(&format!("  - {key}={value}\n"));
+        }
+    }
+    if !filtered.is_empty() {
+        filtered = format!("  Items to be pruned will be filtered with:\n{filtered}\n");
+    }
+    let question = format!(
+        "WARNING! This will remove:\n{}\n\n{filtered}Are you sure you want to continue?",
+        what.join("\n")
+    );
     if !parsed.on("force") && !session.confirm(&question)? {
         return Ok(());
     }
