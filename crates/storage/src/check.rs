@@ -165,7 +165,10 @@ impl Store {
                 // It may have been removed since.
                 Ok(self.blob_info(digest)?.is_some())
             })?;
-            let images = self.transaction(|tx| tx.images())?;
+            let images = self.transaction(|tx| {
+                let images = tx.images()?;
+                Ok(images)
+            })?;
             contents::documents(&root, &images, &mut checked);
         }
         Ok(checked)

@@ -260,11 +260,6 @@ impl Tx<'_> {
         row.image(names).map(Some)
     }
 
-    /// How many images there are.
-    pub fn image_count(&self) -> Result<u64> {
-        Ok(self.total("images")?.0)
-    }
-
     /// The image whose identifier begins with these hexadecimal digits (`sha256:` may stand before them). The identifiers of its
     /// platforms' manifests and configurations count too: those are what other engines call an image by.
     pub fn image_by_prefix(&self, prefix: &str) -> Result<Option<Image>> {

@@ -41,8 +41,7 @@ impl Images {
     pub async fn count(&self) -> Result<usize> {
         let shared = self.shared.clone();
         blocking::run("count images", move || {
-            let count = shared.store.transaction(|tx| tx.image_count())?;
-            Ok(usize::try_from(count).unwrap_or(usize::MAX))
+            Ok(usize::try_from(shared.store.totals()?.images).unwrap_or(usize::MAX))
         })
         .await
     }
@@ -145,7 +144,13 @@ impl Shared {
         let images = self.all()?;
         let users = Users::new((self.uses)());
         let shared = match options.shared_size {
-            true => Some(self.store.transaction(|tx| tx.shared_bytes())?),
+            true => {
+                let shared = self.store.transaction(|tx| {
+                    let shared = tx.shared_bytes()?;
+                    Ok(shared)
+                });
+                Some(shared?)
+            }
             false => None,
         };
         let mut list = Vec::new();
