@@ -6,6 +6,7 @@ pub mod context;
 pub mod image;
 pub mod inspect;
 pub mod login;
+pub mod manifest;
 pub mod network;
 pub mod search;
 pub mod system;
@@ -21,7 +22,6 @@ pub const NOT_YET: &[&str] = &[
     "checkpoint",
     "config",
     "cp",
-    "manifest",
     "node",
     "plugin",
     "secret",
@@ -46,6 +46,7 @@ static ROOT: Command = Command {
         &[
             &container::GROUP,
             &image::GROUP,
+            &manifest::GROUP,
             &volume::GROUP,
             &network::GROUP,
             &context::GROUP,
