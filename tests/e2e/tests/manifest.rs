@@ -32,7 +32,7 @@ impl Scene {
 
     fn create(&self, cli: Cli, list: &str) {
         let (one, two) = (self.name("app:amd64"), self.name("other/app:arm64"));
-        let said = self.host.cli(cli, ["manifest", "create", list, &one, &two]).ok();
+        let said = self.host.cli(cli, ["manifest", "create", "--insecure", list, &one, &two]).ok();
         assert_eq!(said, format!("Created manifest list {list}"));
     }
 
@@ -68,10 +68,10 @@ fn both_commands_do_the_same() {
             // Our own errors come without a name of the program before them, or with it: as Docker's.
             said.push((args.join(" "), output.code, output.stdout, output.stderr));
         };
-        run(&["manifest", "create", &list, &one, &two]);
+        run(&["manifest", "create", "--insecure", &list, &one, &two]);
         let created = files(host);
-        run(&["manifest", "create", &list, &one]);
-        run(&["manifest", "create", "--amend", &list, &one]);
+        run(&["manifest", "create", "--insecure", &list, &one]);
+        run(&["manifest", "create", "--insecure", "--amend", &list, &one]);
         run(&["manifest", "inspect", &list]);
         run(&["manifest", "inspect", "-v", &list]);
         run(&["manifest", "inspect", &list, &two]);
@@ -93,14 +93,14 @@ fn both_commands_do_the_same() {
         run(&["manifest", "annotate", &list, &scene.name("none:1")]);
         let annotated = files(host);
         run(&["manifest", "inspect", &list]);
-        run(&["manifest", "push", "--purge", &list]);
-        run(&["manifest", "push", &list]);
+        run(&["manifest", "push", "--insecure", "--purge", &list]);
+        run(&["manifest", "push", "--insecure", &list]);
         run(&["manifest", "inspect", "--insecure", &list]);
         run(&["manifest", "inspect", "--insecure", "--verbose", &list]);
         run(&["manifest", "inspect", "--insecure", &one]);
         run(&["manifest", "inspect", "--insecure", "-v", &one]);
         run(&["manifest", "inspect", "--insecure", &scene.name("none:1")]);
-        run(&["manifest", "create", &scene.name("list:2"), &list]);
+        run(&["manifest", "create", "--insecure", &scene.name("list:2"), &list]);
         run(&["manifest", "rm", &list, &scene.name("list:3")]);
         (said, created, annotated, scene.raw("list:1"))
     };
@@ -127,7 +127,7 @@ fn one_command_goes_on_with_what_the_other_began() {
         scene.host.cli(second, ["manifest", "annotate", "--variant", "v8", &list, &other]).ok();
         let before = scene.host.cli(first, ["manifest", "inspect", &list]).ok();
         assert_eq!(scene.host.cli(second, ["manifest", "inspect", &list]).ok(), before);
-        let digest = scene.host.cli(second, ["manifest", "push", &list]).ok();
+        let digest = scene.host.cli(second, ["manifest", "push", "--insecure", &list]).ok();
         let digest = digest.lines().last().expect("a digest");
         assert_eq!(fixtures::digest(before.as_bytes()), digest);
         scene.host.cli(first, ["manifest", "rm", &list]).ok();
@@ -174,12 +174,12 @@ fn what_cannot_be_is_refused() {
     let host = &scene.host;
     let list = scene.name("list:1");
     for cli in CLIS {
-        host.cli(cli, ["manifest", "create", &list, &far]).ok();
-        host.cli(cli, ["manifest", "push", &list])
+        host.cli(cli, ["manifest", "create", "--insecure", &list, &far]).ok();
+        host.cli(cli, ["manifest", "push", "--insecure", &list])
             .fails(1, "cannot use source images from a different registry than the target image");
         host.cli(cli, ["manifest", "rm", &list]).ok();
-        host.cli(cli, ["manifest", "create", "UPPER", &far]).fails(1, "UPPER");
-        host.cli(cli, ["manifest", "push", &scene.name("none:1")]).fails(1, "No such manifest");
-        host.cli(cli, ["manifest", "create", &list]).fails(1, "requires at least 2 arguments");
+        host.cli(cli, ["manifest", "create", "--insecure", "UPPER", &far]).fails(1, "UPPER");
+        host.cli(cli, ["manifest", "push", "--insecure", &scene.name("none:1")]).fails(1, "No such manifest");
+        host.cli(cli, ["manifest", "create", "--insecure", &list]).fails(1, "requires at least 2 arguments");
     }
 }
