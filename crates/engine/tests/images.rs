@@ -33,7 +33,7 @@ impl Host {
         let background = (TaskTracker::new(), CancellationToken::new());
         let events = Arc::new(Events::default());
         let who = Arc::new(move || asked.lock().unwrap().clone());
-        let images = Images::new(store.clone(), client, 3, events, who, background);
+        let images = Images::new(store.clone(), client, (3, 5), events, who, background);
         Self { images, uses, store, _root: root }
     }
 

@@ -110,17 +110,18 @@ impl Push {
                 let image = shared.store.transaction(|tx| tx.image_by_name(&reference.to_string()))?;
                 return Ok(image.map(|image| (reference, image)).into_iter().collect());
             }
-            let images = shared.store.transaction(|tx| tx.images())?;
-            let mut wanted: Vec<(Reference, Image)> = Vec::new();
-            for image in images {
-                let names = image.names.iter().filter_map(|name| Reference::parse_named(name).ok());
+            let tagged = |image: Image| {
+                let names = image.names.clone();
+                let names = names.into_iter().filter_map(|name| Reference::parse_named(&name).ok());
                 let own = names.filter(|name| {
                     name.repository() == reference.repository()
                         && name.tag().is_some()
                         && name.digest().is_none()
                 });
-                wanted.extend(own.map(|name| (name, image.clone())));
-            }
+                own.map(|name| (name, image.clone())).collect::<Vec<_>>()
+            };
+            let mut wanted: Vec<(Reference, Image)> =
+                shared.store.transaction(|tx| Ok(tx.images()?.into_iter().flat_map(tagged).collect()))?;
             wanted.sort_by_key(|(name, _)| name.to_string());
             Ok(wanted)
         })

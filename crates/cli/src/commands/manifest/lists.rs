@@ -299,11 +299,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lists = Lists::of(&ConfigFile::empty(folder.path()));
         let place = folder.path().join("manifests/docker.io_library_list-1");
-        std::fs::create_dir_all(&place).unwrap();
-        std::fs::write(place.join("x"), "{").unwrap();
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("x"), "{").unwrap();
         assert!(lists.all(&named("list:1")).unwrap_err().to_string().starts_with("cannot read "));
         let text = r#"{"Ref":"x:1","Descriptor":{"mediaType":"","digest":"","size":0},"Raw":"!"}"#;
-        std::fs::write(place.join("x"), text).unwrap();
+        fs::write(place.join("x"), text).unwrap();
         let all = lists.all(&named("list:1")).unwrap().unwrap();
         assert!(all[0].bytes().is_err() && all[0].manifest().is_err());
     }
