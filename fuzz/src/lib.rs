@@ -220,15 +220,49 @@ pub fn netd(data: &[u8]) {
 pub fn hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (reference, settings) = text.split_once('\n').unwrap_or(("r.example/a/b:1", &text));
-    registry::client::fuzz_settings(settings, reference);
+    ::registry::client::fuzz_settings(settings, reference);
 }
 
 /// Policies, keys and what is signed.
 pub fn policy(data: &[u8]) {
-    registry::policy::fuzz_policy(data);
+    ::registry::policy::fuzz_policy(data);
 }
 
 /// What a registry wants to see before it answers.
 pub fn challenge(data: &[u8]) {
-    registry::client::fuzz_challenge(&String::from_utf8_lossy(data));
+    ::registry::client::fuzz_challenge(&String::from_utf8_lossy(data));
+}
+
+/// What a registry's clients write: paths, ranges, credentials, tokens; and its administrator's files.
+pub fn registry(data: &[u8]) {
+    use ::registry::server::access::{basic, der, htpasswd, token::Tokens};
+    use ::registry::server::{range, route};
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for path in [text.to_owned(), format!("/v2/{text}"), format!("/v2/{text}/blobs/uploads/")] {
+        use route::Route;
+        if let Ok(
+            Route::Tags(name)
+            | Route::Uploads(name)
+            | Route::Manifest(name, _)
+            | Route::Blob(name, _)
+            | Route::Upload(name, _)
+            | Route::Referrers(name, _),
+        ) = route::parse(&path)
+        {
+            assert!(route::is_name(&name) && !name.split('/').any(|part| part.is_empty() || part == ".."));
+        }
+    }
+    for size in [0, 1, 10, u64::MAX] {
+        if let range::Wanted::Part(first, last) = range::wanted(Some(text), size) {
+            assert!(first <= last && last < size);
+        }
+    }
+    if let Some((first, last)) = range::sent(text) {
+        assert!(first <= last);
+    }
+    if let Ok(users) = htpasswd::parse(text) {
+        assert!(users.keys().all(|name| !name.is_empty() && !name.contains(':')));
+    }
+    let _ = basic(text);
+    assert!(Tokens::new("realm", "service", "issuer", der::keys(text)).verify(text).is_err());
 }

@@ -4,6 +4,7 @@
 mod contents;
 mod files;
 mod repair;
+mod repositories;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -157,6 +158,7 @@ impl Store {
             let scene =
                 Scene { root: self.root(), boot: self.boot(), sql: &tx.sql, work: Some(self.claimed()) };
             tables::check(&scene, &mut checked)?;
+            repositories::check(&scene, &mut checked)?;
             files::check(&scene, &mut checked)
         })?;
         if !options.quick {
@@ -187,6 +189,7 @@ impl Store {
         let boot = store::boot_id()?;
         let scene = Scene { root, boot: &boot, sql: &connection, work: None };
         tables::check(&scene, &mut checked)?;
+        repositories::check(&scene, &mut checked)?;
         let blobs = files::check(&scene, &mut checked)?;
         if !options.quick {
             contents::check(root, &blobs, options, &mut checked, |_| Ok(true))?;

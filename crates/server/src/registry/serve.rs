@@ -27,8 +27,9 @@ use crate::tls::{self, Acceptor};
 
 /// Connections at a time; others wait until one ends. Each may hold a megabyte.
 const CONNECTIONS_MAX: usize = 512;
-/// How long a client may take for a request's headers, and leave a connection idle.
-const HEADERS_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take for a request's headers, and leave a connection idle: longer than Go's clients keep idle
+/// connections, so that none is closed under a request.
+const HEADERS_TIME: Duration = Duration::from_secs(180);
 /// How long to leave a listener alone that has no descriptors left to accept with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The administrator's socket, in the data root.

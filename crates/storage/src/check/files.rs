@@ -149,7 +149,7 @@ fn orphan(scene: &Scene<'_>, path: &Path, checked: &mut Checked) {
 }
 
 /// The names in a directory; of one that is not there none.
-fn names(directory: &Path) -> Result<Vec<String>> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.at("list", directory)?,

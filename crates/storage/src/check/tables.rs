@@ -2,17 +2,17 @@
 
 use oci::Digest;
 
-use super::{Checked, Fault, Scene};
+use super::{Checked, Fault, Scene, repositories};
 use crate::error::Result;
 use crate::images::{Image, NewImage};
 
 /// What a query finds is wrong, in the words of what it finds.
-struct Rule {
-    fault: Fault,
+pub(super) struct Rule {
+    pub(super) fault: Fault,
     /// Yields what it is about, and what else there is to say.
-    sql: &'static str,
+    pub(super) sql: &'static str,
     /// What is wrong; `{}` stands for the second column.
-    detail: &'static str,
+    pub(super) detail: &'static str,
 }
 
 const RULES: &[Rule] = &[
@@ -149,7 +149,7 @@ pub(super) fn check(scene: &Scene<'_>, checked: &mut Checked) -> Result<()> {
             checked.found(Fault::Record, crate::schema::FILE, line);
         }
     }
-    for rule in RULES {
+    for rule in RULES.iter().chain(repositories::RULES) {
         for (what, more) in scene.pairs(rule.sql)? {
             checked.found(rule.fault, what, rule.detail.replace("{}", &more));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oci::Digest;
-use storage::{Content, Error, Expected, NewManifest, Pruning, Store};
+use storage::{CheckOptions, Content, Error, Expected, NewManifest, Pruning, Store};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -40,6 +40,12 @@ fn manifest(text: &str, parts: &[(&Digest, u64, &str)]) -> NewManifest {
     }
 }
 
+fn assert_whole(store: &Store) {
+    let mut options = CheckOptions { quick: false, progress: &mut |_| true };
+    let checked = store.check(&mut options).expect("a check");
+    assert!(checked.is_clean(), "{:?}", checked.problems);
+}
+
 fn files(store: &Store, below: &str) -> usize {
     std::fs::read_dir(store.root().join(below)).expect("a folder").count()
 }
@@ -54,6 +60,7 @@ fn uploads_outlive_the_process() {
     assert!(matches!(store.resume_upload("a", &id), Err(Error::InUse { .. })));
     assert!(store.resume_upload("b", &id).unwrap_err().is_not_found());
     drop(upload);
+    assert_whole(&store);
     drop(store);
     // A file without a row, and a row without a file: what a process leaves that dies between the two.
     let lost = "f".repeat(32);
@@ -101,6 +108,7 @@ fn a_blob_lives_as_long_as_anybody_has_it() {
     assert_eq!((mine("a"), mine("b"), mine("c")), (Some(6), Some(6), None));
     store.prune_repositories(AT_ONCE).unwrap();
     assert_eq!((mine("a"), mine("b")), (None, None));
+    assert_whole(&store);
     store.gc().unwrap();
     assert!(store.blob_info(&blob).unwrap().is_some(), "the lease keeps it");
     drop(lease);
@@ -131,6 +139,7 @@ fn manifests_keep_what_they_need() {
     assert!(matches!(store.put_manifest("a", &mixed, None), Err(Error::TwoMeanings { .. })));
     store.prune_repositories(AT_ONCE).unwrap();
     store.gc().unwrap();
+    assert_whole(&store);
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.transaction(|tx| tx.tagged("a", "t")).unwrap(), Some(one.digest.clone()));
@@ -139,4 +148,5 @@ fn manifests_keep_what_they_need() {
     let pruned = store.prune_repositories(AT_ONCE).unwrap();
     assert_eq!((pruned.manifests, pruned.blobs, pruned.repositories), (1, 1, 1));
     assert_eq!(store.gc().unwrap().blobs, 2);
+    assert_whole(&store);
 }
