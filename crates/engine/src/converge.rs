@@ -112,6 +112,7 @@ pub(crate) async fn begin(context: &Arc<Context>) {
     for handle in context.index.all() {
         let _ = handle.mailbox.send(Command::DaemonStarted).await;
     }
+    crate::containers::commit::release(context).await;
 }
 
 /// All records, the oldest first; what lies about without a record is removed.

@@ -1,6 +1,7 @@
 //! `POST /commit`: an image of what a container has made of its own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::container::{Config, HealthConfig};
@@ -8,15 +9,20 @@ use jiff::Timestamp;
 use oci::image::config::Empty;
 use oci::image::{ContainerConfig, Healthcheck, History, ImageConfig};
 use oci::{Digest, Reference};
+use tokio::sync::oneshot;
 
 use super::Containers;
 use super::create::merge;
 use super::export::whole;
+use crate::containers::actor::Command;
 use crate::containers::record::Record;
 use crate::containers::state::Phase;
 use crate::context::Context;
 use crate::images::assemble;
 use crate::{Error, Result, blocking, instructions};
+
+/// The file in a container's runtime directory that says that it stands still for a commit alone.
+const MARK: &str = "committing";
 
 /// What to make of a container.
 #[derive(Debug, Clone, Default)]
@@ -47,16 +53,19 @@ impl Containers {
         let name = assemble::name(&options.repo, &options.tag)?;
         let config = config(&record, &options)?;
         let held = options.pause && matches!(record.life.phase, Phase::Running { .. });
-        // One that has just ended stands still as well.
-        let held = held && self.pause(&record.id).await.is_ok();
+        let mark = self.context.paths(&record.id).run.join(MARK);
+        let held = held && self.hold(&record, &mark).await?;
         let (context, of) = (Arc::clone(&self.context), Arc::clone(&record));
         let named = name.clone();
         let made = blocking::run_long("commit a container", move || {
             make(&context, &of, &options, config, named.as_ref())
         })
         .await;
-        if held && let Err(error) = self.unpause(&record.id).await {
-            tracing::warn!(container = record.name, error = error.chain(), "it stays paused");
+        if held {
+            if let Err(error) = self.unpause(&record.id).await {
+                tracing::warn!(container = record.name, error = error.chain(), "it stays paused");
+            }
+            unmark(&mark).await?;
         }
         let (id, comment) = made?;
         let mut more =
@@ -66,6 +75,53 @@ impl Containers {
         }
         self.context.tell(&record, "commit", more);
         Ok(id)
+    }
+}
+
+impl Containers {
+    /// Makes a container stand still, and notes why: a daemon that dies now would leave it so.
+    async fn hold(&self, record: &Record, mark: &Path) -> Result<bool> {
+        let path = mark.to_owned();
+        blocking::run("note a commit", move || {
+            std::fs::write(&path, "").map_err(|e| Error::io("write", &path, e))
+        })
+        .await?;
+        // One that has just ended stands still as well.
+        let held = self.pause(&record.id).await.is_ok();
+        if !held {
+            unmark(mark).await?;
+        }
+        Ok(held)
+    }
+}
+
+async fn unmark(mark: &Path) -> Result<()> {
+    let mark = mark.to_owned();
+    blocking::run("note a commit's end", move || match std::fs::remove_file(&mark) {
+        // The container has ended, and its directory has gone.
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &mark, e)),
+        _ => Ok(()),
+    })
+    .await
+}
+
+/// Lets go on what an earlier daemon has made to stand still for a commit that died with it.
+pub(crate) async fn release(context: &Context) {
+    for handle in context.index.all() {
+        let mark = context.paths(&handle.id).run.join(MARK);
+        if !mark.exists() {
+            continue;
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = handle.mailbox.send(Command::Unpause(reply)).await;
+        if sent.is_ok()
+            && let Ok(Err(error)) = answer.await
+        {
+            tracing::debug!(id = handle.id, error = error.chain(), "it did not stand still");
+        }
+        if let Err(error) = unmark(&mark).await {
+            tracing::warn!(error = error.chain(), "left behind");
+        }
     }
 }
 

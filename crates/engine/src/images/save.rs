@@ -104,7 +104,7 @@ fn plan(store: &Store, options: &SaveOptions) -> Result<(Plan, Lease)> {
 
 /// The images that a name means; a repository alone means all its tags.
 fn named(store: &Store, name: &str) -> Result<Vec<(Image, Option<Reference>)>> {
-    if let Ok(reference) = Reference::parse_familiar(name)
+    if let Ok(reference) = Reference::parse_named(name)
         && reference.is_name_only()
     {
         let repository = reference.repository();

@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use sys::fsx::{self, FileType, Stat};
+use sys::fsx::{self, FileType};
 
-use super::tree::{Dir, Found, is_stub, is_whiteout, join, look, may_hold_stubs, open_parts};
+use super::tree::{Dir, Found, is_stub, is_whiteout, join, look, open_parts, same_directory};
 use super::{Part, Tree};
 use crate::error::{Error, Result};
 
@@ -132,13 +132,4 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether these are directories of which one is only the place of what was changed in it.
-fn same_directory(path: &[u8], upper: &Stat, below: &Stat) -> bool {
-    let is_directory = |stat: &Stat| fsx::kind(stat) == FileType::Directory;
-    is_directory(upper)
-        && is_directory(below)
-        && (upper.st_mode, upper.st_uid, upper.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
-        && (upper.st_mtime == below.st_mtime || may_hold_stubs(path))
 }

@@ -37,6 +37,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const A_LINK: i32 = 40;
 /// The attributes with which a directory hides those of the same name below.
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
+/// Mode, owner and group of a root of which no layer says anything.
+const ROOT: (u32, u32, u32) = (0o755, 0, 0);
 /// What whiteouts begin with.
 const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of everything below its directory.
@@ -103,6 +105,8 @@ struct Level {
     base: Vec<Dir>,
     /// What is still to be done, the last first.
     todo: Vec<Vec<u8>>,
+    /// The directory's own entry, while nothing in it has made it worth one.
+    head: Option<Entry>,
 }
 
 /// What a name is in directories that are merged.
@@ -174,6 +178,15 @@ fn root_of(parts: &[Part]) -> io::Result<Option<(usize, Stat)>> {
 
 impl<W: Write> Packer<'_, W> {
     fn write(&mut self, entry: &Entry) -> Result<()> {
+        for at in 0..self.levels.len() {
+            if let Some(head) = self.levels[at].head.take() {
+                self.put(&head)?;
+            }
+        }
+        self.put(entry)
+    }
+
+    fn put(&mut self, entry: &Entry) -> Result<()> {
         self.out.entry(entry).map_err(|error| wrapped(error, Path::new(os(&entry.path))))
     }
 
@@ -181,10 +194,10 @@ impl<W: Write> Packer<'_, W> {
         let error = |error| failed("look at", b".", error);
         let own = root_of(&self.tree.parts).map_err(error)?;
         let below = root_of(&self.tree.base).map_err(error)?;
-        let attributes = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
+        let attributes = |stat: &Stat| (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
         // A root that is as that below need not be spoken of: its time changes with whatever is made in it.
-        let same =
-            |stat: &Stat| below.as_ref().is_some_and(|(_, below)| attributes(stat) == attributes(below));
+        let known = below.as_ref().map_or(ROOT, |(_, below)| attributes(below));
+        let same = |stat: &Stat| attributes(stat) == known;
         if let Some((at, stat)) = own
             && self.tree.form != Form::Plain
             && (self.tree.form == Form::Exact || !same(&stat))
@@ -195,10 +208,10 @@ impl<W: Write> Packer<'_, W> {
         }
         let dirs = open_parts(&self.tree.parts).map_err(error)?;
         let base = open_parts(&self.tree.base).map_err(error)?;
-        self.enter(Vec::new(), dirs, base)
+        self.enter(Vec::new(), dirs, base, None)
     }
 
-    fn enter(&mut self, path: Vec<u8>, dirs: Vec<Dir>, base: Vec<Dir>) -> Result<()> {
+    fn enter(&mut self, path: Vec<u8>, dirs: Vec<Dir>, base: Vec<Dir>, head: Option<Entry>) -> Result<()> {
         self.open += dirs.len() + base.len();
         if self.levels.len() >= DEPTH_MAX {
             return Err(Error::Limit { what: "depth of a path in a layer", limit: DEPTH_MAX as u64 });
@@ -212,7 +225,7 @@ impl<W: Write> Packer<'_, W> {
             names.extend(list.into_iter().map(|entry| entry.name.as_bytes().to_vec()));
         }
         let todo = names.into_iter().rev().collect();
-        self.levels.push(Level { path, dirs, base, todo });
+        self.levels.push(Level { path, dirs, base, todo, head });
         Ok(())
     }
 
@@ -255,13 +268,19 @@ impl<W: Write> Packer<'_, W> {
 
     fn directory(&mut self, path: Vec<u8>, found: Found, below: Option<Found>) -> Result<()> {
         let below = below.filter(|below| fsx::kind(&below.stat) == FileType::Directory);
+        let mut head = None;
         // A directory of which nothing is said keeps what the layers below say of it.
         if found.described || below.is_none() || found.opaque {
             let at = found.dirs.iter().find(|dir| dir.part == found.at).or(found.dirs.first());
             if let Some(at) = at {
                 let fd = at.fd.try_clone().map_err(|error| failed("open", &path, error))?;
                 let entry = self.described(&path, &found.stat, Kind::Directory, &fd)?;
-                self.write(&entry)?;
+                let same = |below: &Found| same_directory(&path, &found.stat, &below.stat);
+                if self.tree.form == Form::Layer && !found.opaque && below.as_ref().is_some_and(same) {
+                    head = Some(entry);
+                } else {
+                    self.write(&entry)?;
+                }
             }
         }
         let mut base = Vec::new();
@@ -272,7 +291,7 @@ impl<W: Write> Packer<'_, W> {
                 base = below.dirs;
             }
         }
-        self.enter(path, found.dirs, base)
+        self.enter(path, found.dirs, base, head)
     }
 
     /// What is no directory.
@@ -488,7 +507,7 @@ pub(super) fn is_stub(path: &[u8], found: &Found) -> io::Result<bool> {
 }
 
 /// Whether such places may be in a directory: then its time says nothing.
-pub(super) fn may_hold_stubs(path: &[u8]) -> bool {
+fn may_hold_stubs(path: &[u8]) -> bool {
     STUBS.iter().any(|stub| stub.len() > path.len() && stub.starts_with(path) && stub[path.len()] == b'/')
 }
 
@@ -542,4 +561,13 @@ pub(super) fn is_opaque(fd: &OwnedFd) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Whether these are directories of which one is only the place of what was changed in it.
+pub(super) fn same_directory(path: &[u8], upper: &Stat, below: &Stat) -> bool {
+    let is_directory = |stat: &Stat| fsx::kind(stat) == FileType::Directory;
+    is_directory(upper)
+        && is_directory(below)
+        && (upper.st_mode, upper.st_uid, upper.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
+        && (upper.st_mtime == below.st_mtime || may_hold_stubs(path))
 }
