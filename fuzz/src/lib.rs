@@ -235,7 +235,7 @@ pub fn challenge(data: &[u8]) {
 
 /// What a registry's clients write: paths, ranges, credentials, tokens; and its administrator's files.
 pub fn registry(data: &[u8]) {
-    use ::registry::server::access::{basic, der, htpasswd, token::Tokens};
+    use ::registry::server::access::{basic, htpasswd, token::Tokens};
     use ::registry::server::{range, route};
     let Ok(text) = std::str::from_utf8(data) else { return };
     for path in [text.to_owned(), format!("/v2/{text}"), format!("/v2/{text}/blobs/uploads/")] {
@@ -264,5 +264,5 @@ pub fn registry(data: &[u8]) {
         assert!(users.keys().all(|name| !name.is_empty() && !name.contains(':')));
     }
     let _ = basic(text);
-    assert!(Tokens::new("realm", "service", "issuer", der::keys(text)).verify(text).is_err());
+    assert!(Tokens::new("realm", "service", "issuer", ::registry::keys::keys(text)).verify(text).is_err());
 }

@@ -4,6 +4,7 @@
 
 pub mod client;
 mod error;
+pub mod keys;
 pub mod policy;
 pub mod pull;
 pub mod push;

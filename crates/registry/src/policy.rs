@@ -270,7 +270,6 @@ impl Identity {
 pub fn fuzz_policy(bytes: &[u8]) {
     let _ = Policy::parse(Path::new("policy"), bytes);
     let _ = Key::parse(bytes);
-    let _ = Key::of_der(bytes);
     let _ = signature::Payload::parse(bytes);
 }
 

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kit::fixtures::digest;
-use registry::server::access::der::Key;
+use registry::keys::Key;
 use registry::server::access::token::Tokens;
 use registry::server::{Access, Body, Options, Peer, Server};
 use ring::rand::SystemRandom;

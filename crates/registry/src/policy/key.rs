@@ -1,22 +1,11 @@
-//! Public keys as `cosign generate-key-pair` and OpenSSL write them (RFC 5280, SubjectPublicKeyInfo, in PEM).
+//! Keys whose signatures count: as `cosign generate-key-pair` and OpenSSL write them, in PEM.
 
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
     VerificationAlgorithm,
 };
-use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::PemObject as _;
 
-/// Object identifiers, without tag and length.
-const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
-const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-const EDWARDS: &[u8] = &[0x2b, 0x65, 0x70];
-/// DER's tags.
-const BIT_STRING: u8 = 0x03;
-const OBJECT: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
+use crate::keys;
 
 /// A key, and how what is signed with it is verified.
 pub(super) struct Key {
@@ -31,33 +20,20 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads the first public key of a PEM file.
-    pub(super) fn parse(pem: &[u8]) -> Result<Self, String> {
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|_| "it is no public key in PEM form (BEGIN PUBLIC KEY)".to_owned())?;
-        Self::of_der(&der)
-    }
-
-    pub(super) fn of_der(der: &[u8]) -> Result<Self, String> {
-        let damaged = || "it is damaged".to_owned();
-        let (whole, rest) = value(der, SEQUENCE).ok_or_else(damaged)?;
-        let (kind, bits) = value(whole, SEQUENCE).ok_or_else(damaged)?;
-        let (name, parameters) = value(kind, OBJECT).ok_or_else(damaged)?;
-        let (bits, after) = value(bits, BIT_STRING).ok_or_else(damaged)?;
-        // The first byte counts the bits that are not used: none.
-        let key =
-            bits.strip_prefix(&[0]).filter(|_| rest.is_empty() && after.is_empty()).ok_or_else(damaged)?;
-        let algorithm: &'static dyn VerificationAlgorithm = match name {
-            EC => match value(parameters, OBJECT).ok_or_else(damaged)?.0 {
-                P256 => &ECDSA_P256_SHA256_ASN1,
-                P384 => &ECDSA_P384_SHA256_ASN1,
-                _ => return Err("its curve is neither P-256 nor P-384".to_owned()),
-            },
-            RSA => &RSA_PKCS1_2048_8192_SHA256,
-            EDWARDS => &ED25519,
-            _ => return Err("it is neither ECDSA, RSA nor Ed25519".to_owned()),
+    /// Reads a PEM file with one public key.
+    pub(super) fn parse(pem: &[u8]) -> Result<Self, &'static str> {
+        let text = std::str::from_utf8(pem).unwrap_or_default();
+        let mut found = keys::keys(text);
+        let (Some(key), true) = (found.pop(), found.is_empty()) else {
+            return Err("it is not one public key in PEM form: ECDSA (P-256, P-384), RSA or Ed25519");
         };
-        Ok(Self { algorithm, key: key.to_vec() })
+        let (algorithm, key): (&'static dyn VerificationAlgorithm, _) = match key {
+            keys::Key::Rsa(key) => (&RSA_PKCS1_2048_8192_SHA256, key),
+            keys::Key::P256(key) => (&ECDSA_P256_SHA256_ASN1, key),
+            keys::Key::P384(key) => (&ECDSA_P384_SHA256_ASN1, key),
+            keys::Key::Edwards(key) => (&ED25519, key),
+        };
+        Ok(Self { algorithm, key })
     }
 
     /// Whether this key has signed a message.
@@ -66,18 +42,19 @@ impl Key {
     }
 }
 
-/// The content of a DER value with this tag, and what follows it.
-fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let rest = der.strip_prefix(&[tag])?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        // Keys are longer than 127 bytes, and shorter than 64 KiB.
-        0x81 | 0x82 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+#[cfg(test)]
+mod tests {
+    use super::Key;
+
+    /// From RFC 8410, section 10.1.
+    const EDWARDS: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn one_key_of_a_known_kind() {
+        assert!(Key::parse(EDWARDS.as_bytes()).is_ok());
+        assert!(Key::parse(EDWARDS.repeat(2).as_bytes()).is_err());
+        for wrong in ["", "x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+            assert!(Key::parse(wrong.as_bytes()).is_err());
         }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
+    }
 }

@@ -1,6 +1,5 @@
 //! Who may do what: everybody everything, the users of a password file everything, or the bearers of a token what it says.
 
-pub mod der;
 pub mod htpasswd;
 pub mod token;
 

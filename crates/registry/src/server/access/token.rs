@@ -3,6 +3,7 @@
 //! Signatures are RS256 or ES256, by a key of the file that the registry was given; certificates and keys that a token
 //! brings with it are not looked at. A certificate in the file stands for its key.
 
+use crate::keys::{self, Key};
 use std::fmt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +13,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde::Deserialize;
 
-use super::der::{self, Key};
 use super::{Action, Error};
 
 /// The longest token: one for hundreds of repositories is a fifth of it.
@@ -135,7 +135,7 @@ impl Tokens {
             std::fs::File::open(keys).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut pem));
         read.map_err(|source| Error::Read { path: keys.to_owned(), source })?;
         let wrong = |reason| Error::Keys { path: keys.to_owned(), reason };
-        let found = der::keys(&pem);
+        let found = keys::keys(&pem);
         if found.is_empty() {
             return Err(wrong("no public key and no certificate with an RSA or P-256 key"));
         }

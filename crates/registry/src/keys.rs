@@ -1,4 +1,4 @@
-//! As much of DER as finds a public key: in a PEM file of keys or of certificates.
+//! As much of DER as finds a public key (RFC 5280, `SubjectPublicKeyInfo`): in a PEM file of keys or of certificates.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,8 @@ const VERSION: u8 = 0xa0;
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const EDWARDS: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub enum Key {
     Rsa(Vec<u8>),
     /// A point of the curve P-256.
     P256(Vec<u8>),
+    /// A point of the curve P-384.
+    P384(Vec<u8>),
+    /// Ed25519.
+    Edwards(Vec<u8>),
 }
 
 /// The public keys in a PEM file. What is neither a public key nor a certificate is passed over.
@@ -73,7 +79,12 @@ fn public_key(der: &[u8]) -> Option<Key> {
     let key = key.get(1..)?.to_vec();
     match kind {
         RSA => Some(Key::Rsa(key)),
-        ELLIPTIC if expect(parameters, OBJECT)?.0 == P256 => Some(Key::P256(key)),
+        ELLIPTIC => match expect(parameters, OBJECT)?.0 {
+            P256 => Some(Key::P256(key)),
+            P384 => Some(Key::P384(key)),
+            _ => None,
+        },
+        EDWARDS => Some(Key::Edwards(key)),
         _ => None,
     }
 }
