@@ -61,7 +61,8 @@ enum Identity {
     /// This repository.
     ExactRepository { docker_repository: String },
     /// As [`Identity::MatchRepoDigestOrExact`], of what the reference is with another beginning.
-    RemapIdentity { prefix: String, signed_prefix: String },
+    #[serde(rename = "remapIdentity")]
+    Remap { prefix: String, signed_prefix: String },
 }
 
 #[derive(Deserialize)]
@@ -251,7 +252,7 @@ impl Identity {
             }
             Self::ExactRepository { docker_repository } => Reference::parse_named(docker_repository)
                 .is_ok_and(|wanted| wanted.repository() == signed.repository()),
-            Self::RemapIdentity { prefix, signed_prefix } => {
+            Self::Remap { prefix, signed_prefix } => {
                 let text = reference.to_string();
                 let moved = match text.strip_prefix(prefix.as_str()) {
                     Some(rest) if rest.is_empty() || rest.starts_with(['/', ':', '@']) => {

@@ -86,8 +86,8 @@ impl Proxies {
             })?;
             Ok(proxy.no_proxy(except.clone()))
         };
-        let http = said.http.iter().map(|url| rule(url, |url| reqwest::Proxy::http(url)));
-        http.chain(said.https.iter().map(|url| rule(url, |url| reqwest::Proxy::https(url)))).collect()
+        let http = said.http.iter().map(|url| rule(url, reqwest::Proxy::http));
+        http.chain(said.https.iter().map(|url| rule(url, reqwest::Proxy::https))).collect()
     }
 }
 
