@@ -410,3 +410,23 @@ fn what_a_registry_has_is_asked_without_taking_it() {
     assert_eq!(status, "400", "{found}");
     assert_eq!(host.corten(["images", "-q"]).ok(), "");
 }
+
+#[test]
+fn on_a_terminal_each_layer_has_its_line() {
+    let (source, registry) = (Registry::start(), Registry::start());
+    let from = source.push(&Layout::new(&[noise(2, 3_000_000)]), "x:1");
+    let host = Host::new();
+    host.corten(["pull", "-q", &from]).ok();
+    for cli in CLIS {
+        let faulty = Faulty::start(&registry.host());
+        let name = format!("{}/{}:1", faulty.host(), if cli == Cli::Corten { "ours" } else { "dockers" });
+        host.cli(cli, ["tag", &from, &name]).ok();
+        faulty.fault("PUT", Fault::HoldUpload(1_000_000), 3);
+        let terminal = host.terminal(cli, &["push", &name]);
+        terminal.expect("Pushing");
+        terminal.expect("MB/3.1");
+        faulty.release();
+        terminal.expect("1: digest: sha256:");
+        assert_eq!(terminal.wait(), 0);
+    }
+}
