@@ -61,6 +61,8 @@ pub struct Options {
     pub anonymous_pull: bool,
     /// How long what nobody needs stays: as long as the longest push takes.
     pub grace: Duration,
+    /// How long a client may take for 64 KiB of what it sends.
+    pub pace: Duration,
 }
 
 impl Default for Options {
@@ -71,6 +73,8 @@ impl Default for Options {
             delete_untagged: false,
             anonymous_pull: false,
             grace: Duration::from_secs(24 * 60 * 60),
+            // A kilobyte a second is slower than any line.
+            pace: Duration::from_secs(60),
         }
     }
 }
@@ -129,7 +133,7 @@ impl Server {
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer<'_>) -> Response<Body> {
         let began = Instant::now();
         let (parts, body) = request.into_parts();
-        let mut payload = Payload::new(body);
+        let mut payload = Payload::new(body, self.inner.options.pace);
         let mut user = None;
         let call = Call { server: &self.inner, method: parts.method, headers: parts.headers };
         let outcome = call.answer(&parts.uri, &mut payload, peer.trusted, &mut user).await;

@@ -22,10 +22,8 @@ pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
 /// How much of a file is read at a time; twice this is what one download holds.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// A client that sends less than this in [`PACE_TIME`] is not sending: a kilobyte a second is slower than any line.
+/// A client that sends less than this in [`super::Options::pace`] is not sending.
 const PACE_BYTES: u64 = 64 * 1024;
-/// See [`PACE_BYTES`].
-const PACE_TIME: Duration = Duration::from_secs(60);
 /// How much of a refused request is read on, so that the client comes to read why.
 const DRAIN_BYTES: u64 = 4 << 20;
 /// How long that may take.
@@ -88,13 +86,14 @@ pub fn piece(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
 pub struct Payload {
     body: Incoming,
     received: u64,
+    pace_time: Duration,
     /// How long may still be waited for the next [`PACE_BYTES`], and what was there before them.
     pace: Option<(Duration, u64)>,
 }
 
 impl Payload {
-    pub fn new(body: Incoming) -> Self {
-        Self { body, received: 0, pace: None }
+    pub fn new(body: Incoming, pace_time: Duration) -> Self {
+        Self { body, received: 0, pace_time, pace: None }
     }
 
     pub fn received(&self) -> u64 {
@@ -104,7 +103,7 @@ impl Payload {
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            let (left, marked) = self.pace.unwrap_or((PACE_TIME, self.received));
+            let (left, marked) = self.pace.unwrap_or((self.pace_time, self.received));
             let began = Instant::now();
             let frame = tokio::time::timeout(left, self.body.frame()).await;
             // Only waiting for the client counts, not for our own disk.

@@ -16,12 +16,17 @@ pub struct Patient<T> {
     stream: T,
     deadline: Pin<Box<Sleep>>,
     stalled: bool,
+    limit: Duration,
 }
 
 impl<T> Patient<T> {
     /// Gives a stream patience.
     pub fn new(stream: T) -> Self {
-        Self { stream, deadline: Box::pin(tokio::time::sleep(STALL_MAX)), stalled: false }
+        Self::with(stream, STALL_MAX)
+    }
+
+    fn with(stream: T, limit: Duration) -> Self {
+        Self { stream, deadline: Box::pin(tokio::time::sleep(limit)), stalled: false, limit }
     }
 
     fn bounded<R>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -31,7 +36,8 @@ impl<T> Patient<T> {
         }
         if !self.stalled {
             self.stalled = true;
-            self.deadline.as_mut().reset(Instant::now() + STALL_MAX);
+            let limit = self.limit;
+            self.deadline.as_mut().reset(Instant::now() + limit);
         }
         match self.deadline.as_mut().poll(context) {
             Poll::Ready(()) => {
@@ -91,10 +97,10 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt as _;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_does_not_read_is_given_up() {
         let (near, _far) = tokio::io::duplex(8);
-        let mut near = Patient::new(near);
+        let mut near = Patient::with(near, Duration::from_millis(50));
         let error = near.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
