@@ -266,3 +266,45 @@ pub fn registry(data: &[u8]) {
     let _ = basic(text);
     assert!(Tokens::new("realm", "service", "issuer", ::registry::keys::keys(text)).verify(text).is_err());
 }
+
+/// What archives of images say of what is in them: names stay inside, links end.
+pub fn archive(data: &[u8]) {
+    use engine::images::load::documents;
+    let inside = |path: &str| !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+    if let Ok(path) = documents::path(data) {
+        assert!(inside(&path));
+        if let Ok(Some(digest)) = documents::blob(&path) {
+            assert_eq!(path, format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()));
+        }
+    }
+    // The first byte divides a link's name from its target.
+    if let Some((length, rest)) = data.split_first() {
+        let (name, target) = rest.split_at(rest.len().min((*length).into()));
+        if let Ok(name) = documents::path(name)
+            && let Ok(target) = documents::link(&name, target)
+        {
+            assert!(inside(&target));
+            let links = [(name.clone(), target.clone()), (target, name.clone())].into();
+            assert_eq!(documents::follow::<()>(&name, &links, &Default::default()), None);
+        }
+    }
+    let _ = documents::layout(data);
+    if let Ok(entries) = documents::docker(data) {
+        assert!(!entries.is_empty());
+    }
+    if let Ok(index) = documents::index(data) {
+        for entry in &index.manifests {
+            let _ = documents::annotated(&entry.annotations);
+        }
+    }
+}
+
+/// Instructions that change an image's configuration: what is taken stays in bounds.
+pub fn instructions(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut config = oci::image::ContainerConfig::default();
+    if engine::instructions::apply(&mut config, &[text.to_owned()]).is_ok() {
+        assert!(config.exposed_ports.keys().all(|port| port.contains('/')));
+        assert!(config.working_dir.is_empty() || config.working_dir.starts_with('/'));
+    }
+}

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use api::stream::{Progress, ProgressDetail};
 use oci::{Digest, Platform, Reference};
-use storage::{Class, Lease, NewImage, Store};
+use storage::{Class, NewImage, Store};
 
 use super::{Images, Shared, assemble, show};
 use crate::error::{Error, Result};
@@ -67,14 +67,14 @@ impl Shared {
                 lines.count(counted(id, current, total));
             }
         };
-        let intake = intake::Intake::take(store, &lease, archive, &tell)?;
+        let intake = intake::Intake::take(&intake::Keep { store, lease: &lease, tell: &tell }, archive)?;
         let mut loaded = if intake.has_layout() {
             layout::images(store, &lease, &intake)?
         } else {
             docker::images(store, &lease, &intake)?
         };
         choose(&mut loaded, &options.platforms)?;
-        record(store, &lease, &loaded)?;
+        record(store, &loaded)?;
         drop(lease);
         for Loaded { image, names } in &loaded {
             for name in names {
@@ -141,7 +141,7 @@ fn choose(loaded: &mut [Loaded], platforms: &[Platform]) -> Result<()> {
 }
 
 /// Makes all images visible, or none.
-fn record(store: &Store, _lease: &Lease, loaded: &[Loaded]) -> Result<()> {
+fn record(store: &Store, loaded: &[Loaded]) -> Result<()> {
     store.durable_transaction(|tx| {
         let mut names: BTreeMap<&str, &Digest> = BTreeMap::new();
         for Loaded { image, names: own } in loaded {

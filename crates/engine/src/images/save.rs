@@ -108,7 +108,10 @@ fn named(store: &Store, name: &str) -> Result<Vec<(Image, Option<Reference>)>> {
         && reference.is_name_only()
     {
         let repository = reference.repository();
-        let images = store.transaction(|tx| tx.images())?;
+        let images = store.transaction(|tx| {
+            let all = tx.images()?;
+            Ok(all)
+        })?;
         let tags = images.iter().flat_map(|image| {
             let names = image.names.iter().filter_map(|name| Reference::parse_named(name).ok());
             let own = names.filter(|name| name.digest().is_none() && name.repository() == repository);

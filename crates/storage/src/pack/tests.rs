@@ -1,6 +1,11 @@
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::Duration;
+
+use proptest::prelude::*;
 
 use super::*;
+use crate::Store;
 
 #[test]
 fn gzip_is_one_stream_that_comes_back() {
@@ -18,5 +23,150 @@ fn gzip_is_one_stream_that_comes_back() {
         let mut again = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut again).unwrap();
         assert!(again == content);
+    }
+}
+
+/// What a layer does with a path.
+#[derive(Debug, Clone)]
+enum Deed {
+    File(u8),
+    Directory,
+    Whiteout,
+    Opaque,
+}
+
+/// Paths and contents; directories have none.
+type View = BTreeMap<String, Option<u8>>;
+
+fn below(path: &str) -> String {
+    format!("{path}/")
+}
+
+/// A layer whose deeds do not contradict each other.
+fn sound(deeds: Vec<(String, Deed)>) -> Vec<(String, Deed)> {
+    let mut kept: Vec<(String, Deed)> = Vec::new();
+    for (path, deed) in deeds {
+        let clash = kept.iter().any(|(known, other)| {
+            let leaf = matches!(other, Deed::File(_) | Deed::Whiteout);
+            let own_leaf = matches!(deed, Deed::File(_) | Deed::Whiteout);
+            *known == path
+                || (leaf && path.starts_with(&below(known)))
+                || (own_leaf && known.starts_with(&below(&path)))
+        });
+        if !clash {
+            kept.push((path, deed));
+        }
+    }
+    kept
+}
+
+/// What a layer makes of what is below it, by the words of OCI's specification.
+fn apply_to(view: &mut View, deeds: &[(String, Deed)]) {
+    let remove = |view: &mut View, path: &str, itself: bool| {
+        view.retain(|known, _| !(known.starts_with(&below(path)) || (itself && known == path)));
+    };
+    for (path, deed) in deeds {
+        match deed {
+            Deed::Whiteout => remove(view, path, true),
+            Deed::Opaque => remove(view, path, false),
+            _ => {}
+        }
+    }
+    for (path, deed) in deeds {
+        if matches!(deed, Deed::Whiteout) && !path.contains('/') {
+            continue;
+        }
+        let parents = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
+        for parent in parents {
+            // In place of a file.
+            if view.get(&parent) != Some(&None) {
+                view.insert(parent, None);
+            }
+        }
+        match deed {
+            Deed::File(content) => {
+                remove(view, path, true);
+                view.insert(path.clone(), Some(*content));
+            }
+            Deed::Directory | Deed::Opaque => drop(view.insert(path.clone(), None)),
+            Deed::Whiteout => {}
+        }
+    }
+}
+
+fn archive_of(deeds: &[(String, Deed)]) -> Vec<u8> {
+    let mut out = Writer::new(Vec::new());
+    for (path, deed) in deeds {
+        let (parent, name) =
+            path.rsplit_once('/').map_or(("", path.as_str()), |(parent, name)| (parent, name));
+        match deed {
+            Deed::File(content) => out.file(path, 0o644, &[*content]).unwrap(),
+            Deed::Directory => out.directory(path, 0o755).unwrap(),
+            Deed::Whiteout if parent.is_empty() => out.file(&format!(".wh.{name}"), 0o600, b"").unwrap(),
+            Deed::Whiteout => out.file(&format!("{parent}/.wh.{name}"), 0o600, b"").unwrap(),
+            Deed::Opaque => {
+                out.directory(path, 0o755).unwrap();
+                out.file(&format!("{path}/.wh..wh..opq"), 0o600, b"").unwrap();
+            }
+        }
+    }
+    out.finish().unwrap()
+}
+
+fn seen(store: &Store, id: &str, diff_ids: &[oci::Digest]) -> View {
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    store.create_snapshot(id, diff_ids, &lease).unwrap();
+    let bytes = store.seen_tree(id).unwrap().pack(Writer::new(Vec::new())).unwrap();
+    assert!(store.snapshot_tree(id).unwrap().changes().unwrap().is_empty());
+    let mut archive = crate::archive::Archive::new(&bytes[..]);
+    let mut view = View::new();
+    while let Some(entry) = archive.next_entry().unwrap() {
+        let path = String::from_utf8(entry.path.clone()).unwrap().trim_end_matches('/').to_owned();
+        let mut content = None;
+        archive
+            .data(|piece| {
+                content = piece.first().copied();
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(entry.kind == Kind::Directory, content.is_none());
+        view.insert(path, content);
+    }
+    view
+}
+
+fn deed() -> impl Strategy<Value = (String, Deed)> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("c")];
+    let path = proptest::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
+    let deed = prop_oneof![
+        3 => any::<u8>().prop_map(Deed::File),
+        2 => Just(Deed::Directory),
+        2 => Just(Deed::Whiteout),
+        1 => Just(Deed::Opaque),
+    ];
+    (path, deed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn squashed_layers_show_the_same(layers in proptest::collection::vec(proptest::collection::vec(deed(), 0..8), 1..5), keep in 0usize..4) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+        let (mut model, mut diff_ids) = (View::new(), Vec::new());
+        for (number, deeds) in layers.into_iter().enumerate() {
+            let mut deeds = sound(deeds);
+            // Two layers that are the same would be one.
+            deeds.push((format!("layer-{number}"), Deed::File(0)));
+            apply_to(&mut model, &deeds);
+            diff_ids.push(store.unpack_archive(&lease, &archive_of(&deeds)[..]).unwrap().diff_id);
+        }
+        prop_assert_eq!(&seen(&store, "before", &diff_ids), &model);
+        let (base, rest) = diff_ids.split_at(keep.min(diff_ids.len() - 1));
+        let squashed = store.squash_layers(&lease, base, rest).unwrap();
+        let after: Vec<oci::Digest> = base.iter().cloned().chain([squashed.diff_id]).collect();
+        prop_assert_eq!(&seen(&store, "after", &after), &model);
     }
 }

@@ -3,7 +3,9 @@
 use oci::Digest;
 use oci::image::{MAX_CONFIG_BYTES, media_type};
 use storage::pack::LayerSpool;
-use storage::{Expected, ImageLayer, Ingest, LayerWriter, Lease, Store};
+use storage::{Expected, ImageLayer, Ingest, LayerWriter};
+
+use super::intake::Keep;
 
 /// Bytes by which a file is known: a header of tar.
 const MAGIC_BYTES: usize = 512;
@@ -49,13 +51,11 @@ enum State {
 
 /// A file that is coming in.
 pub(super) struct Taker<'a> {
-    store: &'a Store,
-    lease: &'a Lease,
+    to: &'a Keep<'a>,
     /// The digest that it is called by.
     digest: Option<Digest>,
     size: u64,
     state: State,
-    tell: &'a dyn Fn(&str, u64, u64),
     label: String,
     done: u64,
     told: u64,
@@ -92,15 +92,9 @@ fn is_old_header(head: &[u8]) -> bool {
 
 impl<'a> Taker<'a> {
     /// Takes in a file of this size.
-    pub(super) fn new(
-        store: &'a Store,
-        lease: &'a Lease,
-        digest: Option<Digest>,
-        size: u64,
-        tell: &'a dyn Fn(&str, u64, u64),
-    ) -> Self {
+    pub(super) fn new(to: &'a Keep<'a>, digest: Option<Digest>, size: u64) -> Self {
         let state = State::Undecided(Vec::new());
-        Self { store, lease, digest, size, state, tell, label: String::new(), done: 0, told: 0 }
+        Self { to, digest, size, state, label: String::new(), done: 0, told: 0 }
     }
 
     /// Takes the next bytes.
@@ -132,7 +126,7 @@ impl<'a> Taker<'a> {
                 return Ok(State::Skip(None));
             }
             self.label = "layer".to_owned();
-            return Ok(State::Spool(Box::new(self.store.spool_layer(self.lease)?)));
+            return Ok(State::Spool(Box::new(self.to.store.spool_layer(self.to.lease)?)));
         };
         self.label = digest.short().to_owned();
         let expected = |media_type: &str| Expected {
@@ -142,10 +136,10 @@ impl<'a> Taker<'a> {
         };
         let state =
             match layer {
-                Some(media_type) => self.store.write_layer(self.lease, expected("")).map(|writer| {
+                Some(media_type) => self.to.store.write_layer(self.to.lease, expected("")).map(|writer| {
                     State::Layer { skip: writer.offset(), writer: Box::new(writer), media_type }
                 }),
-                None => self.store.ingest(self.lease, expected("")).map(|ingest| {
+                None => self.to.store.ingest(self.to.lease, expected("")).map(|ingest| {
                     let skip = ingest.offset();
                     State::Blob(Box::new(ingest), skip)
                 }),
@@ -171,7 +165,7 @@ impl<'a> Taker<'a> {
         }
         if self.done - self.told >= TOLD_BYTES || self.done == self.size {
             self.told = self.done;
-            (self.tell)(&self.label, self.done, self.size);
+            (self.to.tell)(&self.label, self.done, self.size);
         }
         Ok(())
     }
@@ -186,10 +180,10 @@ impl<'a> Taker<'a> {
                 let digest = match digest {
                     Some(digest) => {
                         let expected = Expected { digest: digest.clone(), size, media_type: String::new() };
-                        self.store.put_expected_blob(self.lease, &expected, &content)?;
+                        self.to.store.put_expected_blob(self.to.lease, &expected, &content)?;
                         digest
                     }
-                    None => self.store.put_blob(self.lease, "", &content)?,
+                    None => self.to.store.put_blob(self.to.lease, "", &content)?,
                 };
                 Some(Piece::Document { digest, size })
             }

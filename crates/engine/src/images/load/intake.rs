@@ -17,6 +17,16 @@ const ENTRIES_MAX: usize = 200_000;
 /// The documents at the archive's root.
 const DOCUMENTS: [&str; 4] = ["index.json", "manifest.json", "oci-layout", "repositories"];
 
+/// Where everything goes.
+pub(super) struct Keep<'a> {
+    /// The store.
+    pub(super) store: &'a Store,
+    /// What keeps it there.
+    pub(super) lease: &'a Lease,
+    /// Who hears how far a layer is.
+    pub(super) tell: &'a dyn Fn(&str, u64, u64),
+}
+
 /// What came.
 pub(super) struct Intake {
     /// The documents at the root.
@@ -29,13 +39,8 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Takes in all of an archive.
-    pub(super) fn take(
-        store: &Store,
-        lease: &Lease,
-        source: impl Read,
-        tell: &dyn Fn(&str, u64, u64),
-    ) -> Result<Self> {
-        let mut archive = archive::open(source, store.limits()).map_err(refused)?;
+    pub(super) fn take(to: &Keep<'_>, source: impl Read) -> Result<Self> {
+        let mut archive = archive::open(source, to.store.limits()).map_err(refused)?;
         let mut intake = Self { documents: BTreeMap::new(), files: BTreeMap::new(), links: BTreeMap::new() };
         let mut seen = BTreeSet::new();
         while let Some(entry) = archive.next_entry().map_err(refused)? {
@@ -49,7 +54,7 @@ impl Intake {
             if !seen.insert(path.clone()) {
                 return Err(Error::invalid(format!("{path:?} is in the archive twice")));
             }
-            intake.entry(store, lease, &entry, path, &mut archive, tell)?;
+            intake.entry(to, &entry, path, &mut archive)?;
         }
         archive.drain().map_err(refused)?;
         Ok(intake)
@@ -57,12 +62,10 @@ impl Intake {
 
     fn entry<R: BufRead>(
         &mut self,
-        store: &Store,
-        lease: &Lease,
+        to: &Keep<'_>,
         entry: &Entry,
         path: String,
         archive: &mut Archive<R>,
-        tell: &dyn Fn(&str, u64, u64),
     ) -> Result<()> {
         match entry.kind {
             Kind::File if entry.sparse.is_none() => {}
@@ -94,7 +97,7 @@ impl Intake {
             return Ok(());
         }
         let digest = documents::blob(&path)?;
-        let mut taker = Taker::new(store, lease, digest, entry.size, tell);
+        let mut taker = Taker::new(to, digest, entry.size);
         let piece =
             archive.data(|piece| taker.write(piece)).and_then(|()| taker.finish()).map_err(refused)?;
         if let Some(piece) = piece {
