@@ -8,6 +8,7 @@ use api::system::{
     SwarmInfo, Usage, Version,
 };
 use api::{ApiVersion, timestamp};
+use futures_util::StreamExt as _;
 
 use crate::Result;
 use crate::containers::show::SNAPSHOTTER;
@@ -18,6 +19,8 @@ use crate::context::Context;
 const DRIVER_TYPE: &str = "io.containerd.snapshotter.v1";
 /// The engine's own version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How many containers' files are walked over at once: more seeks than that do not make a disk faster.
+const MEASURED_AT_ONCE: usize = 8;
 /// The file with this installation's identifier.
 const ID_FILE: &str = "engine-id";
 
@@ -219,19 +222,29 @@ impl System {
     /// What `system df` shows of containers; images and volumes are told by their own services. From counters and indexes; with `verbose`
     /// the containers are measured one by one.
     pub async fn disk_usage(&self, verbose: bool) -> Result<DiskUsage> {
+        let measured = futures_util::stream::iter(self.context.index.all())
+            .map(|handle| {
+                let record = handle.record();
+                async move {
+                    let sizes = crate::containers::list::sizes(&self.context, &record).await;
+                    // One that is being removed occupies nothing any more.
+                    (record, sizes.unwrap_or_default())
+                }
+            })
+            .buffered(MEASURED_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
         let mut usage = Usage::default();
-        for handle in self.context.index.all() {
-            let record = handle.record();
+        let now = jiff::Timestamp::now();
+        for (record, sizes) in measured {
             usage.total_count += 1;
             let alive = record.life.pid().is_some();
             usage.active_count += i64::from(alive);
-            let sizes = crate::containers::list::sizes(&self.context, &record).await.unwrap_or_default();
             usage.total_size += sizes.rw;
             if !alive {
                 usage.reclaimable += sizes.rw;
             }
             if verbose {
-                let now = jiff::Timestamp::now();
                 usage.items.push(crate::containers::show::summary(&record, now, Some(sizes)));
             }
         }

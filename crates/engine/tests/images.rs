@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use api::Filters;
 use api::stream::Progress;
 use engine::events::Events;
-use engine::images::{Credentials, Images, ListOptions, PullOptions, Use, parse_platform, parse_reference};
+use engine::images::{
+    AttestationOptions, Credentials, Images, ListOptions, PullOptions, Use, parse_platform, parse_reference,
+};
 use engine::{Kind, Result};
 use kit::fixtures::{self, Image, Layout};
 use kit::registry::Registry;
@@ -286,4 +288,112 @@ async fn a_name_that_moves_on_leaves_its_image_dangling() {
     all.add("dangling", "false");
     let report = host.images.prune(all).await.unwrap();
     assert_eq!(report.images_deleted[0].untagged, name);
+}
+
+/// An index with the image `name`, which is here, and one statement about it, which is here or not.
+fn attested(host: &Host, name: &str, here: bool) -> oci::Digest {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let image = host.store.transaction(|tx| tx.image_by_name(name)).unwrap().unwrap().image;
+    let lease = host.store.lease("test", std::time::Duration::from_secs(60)).unwrap();
+    let put = |media_type: &str, bytes: &[u8]| {
+        if here {
+            host.store.put_blob(&lease, media_type, bytes).unwrap();
+        }
+        fixtures::digest(bytes)
+    };
+    let statement = br#"{"_type": "https://in-toto.io/Statement/v0.1",  "predicate": {"z": 1, "a": 2}}"#;
+    let config = br#"{"architecture": "unknown"}"#;
+    let layer = json!({
+        "mediaType": "application/vnd.in-toto+json", "digest": put("application/vnd.in-toto+json", statement),
+        "size": statement.len(), "annotations": {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"},
+    });
+    let attestation = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": [layer],
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                   "digest": put("application/vnd.oci.image.config.v1+json", config), "size": config.len()},
+    });
+    let attestation = serde_json::to_vec(&attestation).unwrap();
+    let manifest = &image.manifests[0];
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": MANIFEST, "digest": manifest.digest, "size": manifest.size,
+         "platform": {"os": "linux", "architecture": fixtures::host_architecture()}},
+        {"mediaType": MANIFEST, "digest": put(MANIFEST, &attestation), "size": attestation.len(),
+         "platform": {"os": "unknown", "architecture": "unknown"},
+         "annotations": {"vnd.docker.reference.type": "attestation-manifest",
+                         "vnd.docker.reference.digest": manifest.digest}},
+    ]});
+    let index = serde_json::to_vec(&index).unwrap();
+    let id = host.store.put_blob(&lease, INDEX, &index).unwrap();
+    let parts: [&[u8]; 3] = [&attestation, config, statement];
+    let others = parts.map(|bytes| oci::Digest::parse(&fixtures::digest(bytes)).unwrap());
+    let attested = storage::NewImage {
+        id: id.clone(),
+        media_type: INDEX.into(),
+        size: index.len() as u64,
+        other_blobs: if here { others.to_vec() } else { Vec::new() },
+        ..image
+    };
+    host.store.transaction(|tx| tx.put_image(&attested)).unwrap();
+    id
+}
+
+#[tokio::test]
+async fn what_builders_state_is_shown_as_they_wrote_it() {
+    let registry = Registry::start();
+    let name = registry.push(&Layout::new(&[small(1, "a")]), "app:1");
+    for here in [true, false] {
+        let host = Host::new();
+        host.pull(&name).await;
+        let id = attested(&host, &name, here);
+        let ask = async |options| host.images.attestations(id.as_str(), options).await;
+        let told = ask(AttestationOptions::default()).await.unwrap();
+        assert_eq!(told.len(), usize::from(here));
+        let manifests = host.images.inspect(id.as_str(), "", true).await.unwrap().manifests;
+        let kinds: Vec<(&str, bool)> =
+            manifests.iter().map(|manifest| (manifest.kind.as_str(), manifest.available)).collect();
+        assert_eq!(kinds, [("image", true), ("attestation", here)]);
+        assert_eq!(manifests[1].attestation_data.as_ref().unwrap().subject, manifests[0].id);
+        assert_eq!(manifests[1].size.content > 0, here);
+        if !here {
+            continue;
+        }
+        assert_eq!(told[0].predicate_type, "https://slsa.dev/provenance/v0.2");
+        assert_eq!(told[0].descriptor.media_type, "application/vnd.in-toto+json");
+        assert!(told[0].statement.is_none());
+        let whole = AttestationOptions { statements: true, ..AttestationOptions::default() };
+        let told = ask(whole).await.unwrap();
+        let text = told[0].statement.as_ref().unwrap().get();
+        assert_eq!(text, r#"{"_type": "https://in-toto.io/Statement/v0.1",  "predicate": {"z": 1, "a": 2}}"#);
+        let of =
+            |kind: &str| AttestationOptions { types: vec![kind.into()], ..AttestationOptions::default() };
+        assert_eq!(ask(of("https://spdx.dev/Document")).await.unwrap().len(), 0);
+        assert_eq!(ask(of("https://slsa.dev/provenance/v0.2")).await.unwrap().len(), 1);
+        let platform = parse_platform("linux/s390x").unwrap();
+        let error = ask(AttestationOptions { platform, ..AttestationOptions::default() }).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound);
+    }
+    let host = Host::new();
+    host.pull(&name).await;
+    assert!(host.images.attestations(&name, AttestationOptions::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn where_an_image_came_from_is_what_was_seen() {
+    let registry = Registry::start();
+    let layout = Layout::new(&[small(1, "a")]);
+    let names = ["one/app:1", "two/app:1"].map(|name| registry.push(&layout, name));
+    let host = Host::new();
+    for name in &names {
+        host.pull(name).await;
+    }
+    host.images.tag(&names[0], "elsewhere/app", "1").await.unwrap();
+    let from = |name: String| async { host.images.inspect(&name, "", false).await.unwrap().identity };
+    let pulled = from(names[0].clone()).await.unwrap().pull;
+    let repositories: Vec<&str> = pulled.iter().map(|pull| pull.repository.as_str()).collect();
+    assert_eq!(repositories, names.each_ref().map(|name| name.trim_end_matches(":1")));
+    // It goes with the image, and what comes back begins anew.
+    host.images.remove(&layout.digest, true).await.unwrap();
+    host.pull(&names[1]).await;
+    assert_eq!(from(names[1].clone()).await.unwrap().pull.len(), 1);
 }

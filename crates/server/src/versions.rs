@@ -44,7 +44,7 @@ type TakeBack = fn(Resource, &mut Object);
 type BringUp = fn(&mut CreateRequest);
 
 /// What versions changed in answers, newest first.
-const ANSWERS: [(u16, TakeBack); 10] = [
+const ANSWERS: [(u16, TakeBack); 11] = [
     (53, v1_53::answer),
     (52, v1_52::answer),
     (51, v1_51::answer),
@@ -54,6 +54,7 @@ const ANSWERS: [(u16, TakeBack); 10] = [
     (46, v1_46::answer),
     (45, v1_45::answer),
     (44, v1_44::answer),
+    (43, v1_43::answer),
     (42, v1_42::answer),
 ];
 

@@ -372,6 +372,20 @@ fn fields_come_and_go_with_versions() {
     assert_eq!(get(&host, "/v1.56/images/none/attestations").status, 404);
     assert_eq!(get(&host, "/v1.56/images/mine:1/attestations?platform=x").status, 400);
     assert_eq!(get(&host, "/v1.54/images/mine:1/attestations").status, 404);
+    // What has no name.
+    host.corten(["pull", "-q", "hello-world"]).ok();
+    let id = host.corten(["images", "-q", "--no-trunc", "hello-world"]).ok();
+    host.corten(["tag", "mine:1", "hello-world"]).ok();
+    for (version, tags, digests) in
+        [("1.43", json!([]), json!([])), ("1.42", json!(["<none>:<none>"]), json!(["<none>@<none>"]))]
+    {
+        let all = list(version, "?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D").json();
+        assert_eq!(
+            (&all[0]["Id"], &all[0]["RepoTags"], &all[0]["RepoDigests"]),
+            (&json!(id), &tags, &digests)
+        );
+    }
+    host.corten(["rmi", "hello-world"]).ok();
     // Before 1.50 nobody spoke of platforms.
     let gone = request(&host, "DELETE", "/v1.49/images/mine:1?platforms=nonsense", &[], b"").json();
     assert_eq!(gone, json!([{"Untagged": "mine:1"}]));

@@ -125,6 +125,7 @@ fn kinds_and_versions() {
     assert_eq!(keys("/v1.51/system/df"), old);
     let both: Vec<String> = keys("/v1.52/system/df");
     assert!(new.iter().chain(&old).all(|key| both.iter().any(|have| have == key)), "{both:?}");
+    assert!(keys("/v1.41/system/df").contains(&"BuilderSize".to_owned()));
     let answer = get(&host, "/v1.51/system/df?type=container").json();
     assert_eq!(answer["Containers"].as_array().map(Vec::len), Some(1));
     assert_eq!((&answer["Images"], &answer["LayersSize"]), (&Value::Null, &json!(0)));

@@ -1,4 +1,4 @@
-//! 1.42 took the limit of kernel memory away, and brought the making of bind mounts' sources and the terminal's size at
+//! 1.42 took the limit of kernel memory and the sum of the build cache away, and brought the making of bind mounts' sources and the terminal's size at
 //! creation.
 
 use super::{Object, Resource, fill, object};
@@ -21,6 +21,7 @@ pub(super) fn answer(resource: Resource, answer: &mut Object) {
                 ("ClusterAdvertise", Value::from("")),
             ],
         ),
+        Resource::DiskUsage => fill(answer, [("BuilderSize", json!(0))]),
         _ => {}
     }
 }
