@@ -154,24 +154,19 @@ impl Store {
         // What was thrown away before is to be gone, not to be found.
         self.wait_for_removals();
         let mut checked = Checked::default();
-        let blobs = self.transaction(|tx| {
+        let (blobs, images) = self.transaction(|tx| {
             let scene =
                 Scene { root: self.root(), boot: self.boot(), sql: &tx.sql, work: Some(self.claimed()) };
             tables::check(&scene, &mut checked)?;
             repositories::check(&scene, &mut checked)?;
-            files::check(&scene, &mut checked)
+            Ok((files::check(&scene, &mut checked)?, tables::images(&scene)?))
         })?;
         if !options.quick {
-            let root = self.root().to_owned();
-            contents::check(&root, &blobs, options, &mut checked, |digest| {
+            contents::check(self.root(), &blobs, options, &mut checked, |digest| {
                 // It may have been removed since.
                 Ok(self.blob_info(digest)?.is_some())
             })?;
-            let images = self.transaction(|tx| {
-                let images = tx.images()?;
-                Ok(images)
-            })?;
-            contents::documents(&root, &images, &mut checked);
+            contents::documents(self.root(), &images, &mut checked);
         }
         Ok(checked)
     }

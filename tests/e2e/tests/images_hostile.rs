@@ -219,11 +219,7 @@ fn documents() -> Vec<Case> {
         ),
         index("an index of a layer", &json!([entry(LAYER, &none, json!(1))]), "manifest"),
         index("an index of nothing", &json!([entry(MANIFEST, &none, json!(1))]), "unknown"),
-        index(
-            "an index of too much",
-            &json!([entry(MANIFEST, &none, json!(1u64 << 40))]),
-            "larger than the limit",
-        ),
+        index("an index of too much", &json!([entry(MANIFEST, &none, json!(1u64 << 40))]), "unknown"),
     ]
 }
 
@@ -231,12 +227,11 @@ fn configurations() -> Vec<Case> {
     let many: Vec<Value> = vec![json!({"created_by": "x", "empty_layer": true}); 300_000];
     vec![
         Honest::config("no configuration", |it| *it = json!([]), "configuration"),
-        Honest::config("another file system", |it| it["rootfs"]["type"] = json!("squashfs"), "rootfs"),
         Honest::config("no layers", |it| it["rootfs"]["diff_ids"] = json!([]), "layers"),
         Honest::config(
             "layers in another order",
             |it| it["rootfs"]["diff_ids"].as_array_mut().expect("a list").reverse(),
-            "verification",
+            "unexpected digest of content",
         ),
         Honest::config("a digest of nothing", |it| it["rootfs"]["diff_ids"][0] = json!("x"), "digest"),
         Honest::config(
@@ -264,8 +259,8 @@ fn archives() -> Vec<Case> {
     let tar = fixtures::tar(&[Entry::file("f", "x".repeat(5000))]);
     let (start, escape) = (tar[..700].to_vec(), fixtures::tar(&[Entry::file("../../escape", "x")]));
     vec![
-        Honest::layer("noise", fixtures::noise_layer(1000, 9).bytes, "verification"),
-        Honest::layer("no archive", vec![b'x'; 4096], "archive"),
+        Honest::layer("noise", fixtures::noise_layer(1000, 9).bytes, "unexpected digest of content"),
+        Honest::layer("no archive", vec![b'x'; 4096], "invalid layer"),
         Honest::layer("half an archive", start, "archive"),
         Honest::layer("half a stream", half, "failed to register layer"),
         Honest::layer("what climbs", Layer::of_tar(&escape, Packing::Gzip).bytes, ""),
@@ -277,20 +272,24 @@ fn lies_are_refused_in_one_line_and_leave_nothing() {
     let liar = Liar::start();
     let host = Host::new();
     let canary = host.root().join("escape");
+    let mut wrong = Vec::new();
     for case in documents().into_iter().chain(configurations()).chain(archives()) {
         let (what, words) = (case.what, case.words);
         liar.say(case);
         let output = host.corten(["pull", &liar.name()]).run();
-        println!("{what}: {}", output.stderr.trim());
-        assert_eq!(output.code, 1, "{what}: {}", output.stdout);
-        assert!(output.stderr.contains(words), "{what}: {}", output.stderr);
-        assert_eq!(output.stderr.trim().lines().count(), 1, "{what}: {}", output.stderr);
-        assert!(output.stderr.len() < 1000, "{what}: {}", output.stderr);
-        let said = host.corten(["system", "check", "--format", "json"]).ok();
-        let report: Value = serde_json::from_str(&said).expect("JSON");
-        assert_eq!((&report["Blobs"], &report["Layers"]), (&json!(0), &json!(0)), "{what}: {said}");
+        let said = output.stderr.trim();
+        if output.code != 1 || !said.contains(words) || said.lines().count() != 1 || said.len() > 1000 {
+            wrong.push(format!("{what}: code {}: {said:.2000}", output.code));
+        }
+        let report: Value =
+            serde_json::from_str(&host.corten(["system", "check", "--format", "json"]).run().stdout)
+                .expect("JSON");
+        if (&report["Clean"], &report["Blobs"], &report["Layers"]) != (&json!(true), &json!(0), &json!(0)) {
+            wrong.push(format!("{what} leaves {report}"));
+        }
         assert!(!canary.exists(), "{what}");
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(host.corten(["images", "-aq"]).ok(), "");
 }
 
@@ -311,6 +310,7 @@ fn an_honest_image_from_the_same_registry_is_pulled() {
                     json!([{"created": "never", "created_by": "a\u{202e}b\n\t", "empty_layer": false}]);
                 it["config"]["ExposedPorts"] = json!({"99999/what": {}});
                 it["config"]["StopSignal"] = json!("SIGNONSENSE");
+                it["rootfs"]["type"] = json!("squashfs");
                 it["unknown"] = json!({"deep": [[[[[[[[[[]]]]]]]]]]});
             },
             "",
