@@ -388,7 +388,7 @@ async fn where_an_image_came_from_is_what_was_seen() {
         host.pull(name).await;
     }
     host.images.tag(&names[0], "elsewhere/app", "1").await.unwrap();
-    let from = |name: String| async { host.images.inspect(&name, "", false).await.unwrap().identity };
+    let from = async |name: String| host.images.inspect(&name, "", false).await.unwrap().identity;
     let pulled = from(names[0].clone()).await.unwrap().pull;
     let repositories: Vec<&str> = pulled.iter().map(|pull| pull.repository.as_str()).collect();
     assert_eq!(repositories, names.each_ref().map(|name| name.trim_end_matches(":1")));

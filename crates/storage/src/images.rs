@@ -310,13 +310,22 @@ impl Tx<'_> {
         Ok(statement.query_map([digest.as_str()], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// Images without a name.
+    /// Images without a tag, the newest first: at most digests name them.
     pub fn dangling_images(&self) -> Result<Vec<Image>> {
-        self.images_of(
-            "SELECT id, json, created_ns, updated_ns, content_bytes, unpacked_bytes FROM images
-             WHERE NOT EXISTS (SELECT 1 FROM names WHERE image = images.id) ORDER BY created_ns DESC, id",
+        let mut statement =
+            self.sql.prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
+        let mut names = |id: &str| -> Result<Vec<String>> {
+            Ok(statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        };
+        let mut images = self.images_of(
+            "SELECT id, json, created_ns, updated_ns, content_bytes, unpacked_bytes FROM images WHERE NOT EXISTS
+             (SELECT 1 FROM names WHERE image = images.id AND instr(name, '@') = 0) ORDER BY created_ns DESC, id",
             |_| Vec::new(),
-        )
+        )?;
+        for image in &mut images {
+            image.names = names(image.image.id.as_str())?;
+        }
+        Ok(images)
     }
 
     /// What a query of images' rows finds, with the names that `names` knows.

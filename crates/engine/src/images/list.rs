@@ -121,13 +121,12 @@ impl Wanted {
 }
 
 impl Shared {
-    /// All images.
-    pub(super) fn all(&self) -> Result<Vec<Image>> {
-        let images = self.store.transaction(|tx| {
-            let images = tx.images()?;
-            Ok(images)
-        });
-        Ok(images?)
+    /// The images that may be wanted, the newest first.
+    pub(super) fn candidates(&self, wanted: &Wanted) -> Result<Vec<Image>> {
+        Ok(self.store.transaction(|tx| match wanted.dangling {
+            Some(true) => tx.dangling_images(),
+            _ => tx.images(),
+        })?)
     }
 
     /// What lists and filters ask of an image.
@@ -141,7 +140,7 @@ impl Shared {
 
     pub(super) fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let wanted = Wanted::read(self, &options.filters, FILTERS)?;
-        let images = self.all()?;
+        let images = self.candidates(&wanted)?;
         let users = Users::new((self.uses)());
         let shared = match options.shared_size {
             true => {

@@ -33,7 +33,7 @@ impl Shared {
         };
         let users = Users::new((self.uses)());
         let mut plans = Vec::new();
-        for image in self.all()? {
+        for image in self.candidates(&wanted)? {
             if users.of(image.id().as_str()).is_empty() && wanted.takes(&image, &self.facts(&image)) {
                 plans.push((image.image.id, Plan { untag: image.names, delete: true }));
             }
