@@ -5,7 +5,7 @@ use std::io::Write;
 
 use client::config::ConfigFile;
 use client::context::Store;
-use client::{Client, Options, Settings, Target};
+use client::{Client, Options, Settings, Target, credentials};
 
 use crate::autostart;
 use crate::error::{Error, Result};
@@ -61,6 +61,14 @@ impl Session {
                 Error::Message(format!("Failed to initialize: unable to resolve docker endpoint: {text}"))
             }
             other => other.into(),
+        })
+    }
+
+    /// Who the user is to a registry. Where that cannot be found out, nobody in particular: what is public is had all the same.
+    pub fn credentials(&self, registry: &str) -> credentials::Auth {
+        credentials::find(&self.config, registry).unwrap_or_else(|error| {
+            self.note(&format!("WARNING: going on without credentials: {error}"));
+            credentials::Auth::default()
         })
     }
 

@@ -6,7 +6,7 @@
 //! auths[registry]                    ->  {"auth": base64 of user:password}, {"identitytoken": …}
 //! ```
 
-mod helper;
+mod external;
 mod vault;
 
 use base64::Engine as _;
@@ -76,7 +76,7 @@ fn helper_for<'a>(config: &'a ConfigFile, server: &str) -> Option<&'a str> {
 pub fn find(config: &ConfigFile, registry: &str) -> Result<Auth> {
     let server = key_of(registry);
     let found = match helper_for(config, server) {
-        Some(helper) if helper != OWN => return Ok(told(helper::get(helper, server)?, server)),
+        Some(helper) if helper != OWN => return Ok(told(external::get(helper, server)?, server)),
         Some(_) => None,
         None => config.object("auths").and_then(|auths| {
             auths.get(server).or_else(|| {
@@ -150,9 +150,23 @@ pub fn keep(config: &mut ConfigFile, auth: &Auth, plain: bool) -> Result<Kept> {
         token => Secret { username: TOKEN_USER.to_owned(), secret: token.to_owned() },
     };
     let kept = match helper_for(config, server) {
+        Some(helper) if plain && helper != OWN => {
+            let text = format!(
+                "config.json has docker-credential-{helper} keep passwords: none is written there as text"
+            );
+            return Err(Error::Credentials(text));
+        }
+        Some(OWN) | None if plain => {
+            // No helper for this one, also where there is one for all.
+            config.set_entry(
+                "credHelpers",
+                server,
+                config.text("credsStore").map(|_| Value::String(String::new())),
+            );
+            Kept::Plain
+        }
         Some(helper) => Kept::Helper(helper.to_owned()),
-        None if plain => Kept::Plain,
-        None if !helper::exists(OWN) => Kept::Vault,
+        None if !external::exists(OWN) => Kept::Vault,
         None => {
             // Whatever else stands there as text would not be found any more behind a store for all.
             if !has_plain(config) {
@@ -170,7 +184,7 @@ pub fn keep(config: &mut ConfigFile, auth: &Auth, plain: bool) -> Result<Kept> {
     }
     let mut entry = Map::new();
     match &kept {
-        Kept::Helper(name) if name != OWN => helper::store(name, server, &secret)?,
+        Kept::Helper(name) if name != OWN => external::store(name, server, &secret)?,
         Kept::Helper(_) | Kept::Vault => Vault::of_user()?.put(server, &secret)?,
         Kept::Plain if secret.username == TOKEN_USER => {
             entry.insert("auth".into(), STANDARD.encode(format!("{}:", auth.username)).into());
@@ -200,13 +214,14 @@ pub fn forget(config: &mut ConfigFile, registry: &str) -> Result<bool> {
     }
     match helper_for(config, server) {
         Some(helper) if helper != OWN => {
-            known |= helper::get(helper, server)?.is_some();
-            helper::erase(helper, server)?;
+            known |= external::get(helper, server)?.is_some();
+            external::erase(helper, server)?;
         }
         _ => known |= Vault::of_user()?.remove(server)?,
     }
     for name in [server, host_of(registry)] {
-        if config.object("credHelpers").and_then(|helpers| helpers.get(name)?.as_str()) == Some(OWN) {
+        let named = config.object("credHelpers").and_then(|helpers| helpers.get(name)?.as_str());
+        if matches!(named, Some(OWN | "")) {
             // Docker's own logout leaves this standing.
             config.set_entry("credHelpers", name, None);
             stale = true;

@@ -48,6 +48,7 @@ pub use challenge::fuzz as fuzz_challenge;
 use endpoint::Endpoint;
 use exchange::{Complaint, Request};
 pub use fetch::Fetch;
+pub(crate) use hosts::canonical;
 #[doc(hidden)]
 pub use hosts::fuzz_settings;
 use hosts::{Base, Hosts, Place};

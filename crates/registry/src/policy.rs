@@ -19,7 +19,7 @@ use base64::Engine as _;
 use oci::{Digest, Reference};
 use serde::Deserialize;
 
-use crate::client::Repository;
+use crate::client::{Repository, canonical};
 use crate::error::{Error, Result};
 use key::Key;
 
@@ -116,8 +116,8 @@ impl Policy {
                     return Err(wrong(path, &format!("scope {scope:?} holds no requirement")));
                 }
                 let requirements = all(requirements)?;
-                if transport == TRANSPORT {
-                    scopes.insert(scope, requirements);
+                if transport == TRANSPORT && scopes.insert(canonical(&scope), requirements).is_some() {
+                    return Err(wrong(path, &format!("scope {scope:?} is there twice, in other letters")));
                 }
             }
         }
@@ -213,11 +213,14 @@ fn read(policy: &Path, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The scopes that a reference is in, the most special first: itself, its repository, its namespaces, its host, the domains above
-/// it, all.
+/// The scopes that a reference is in, the most special first: its digest, its tag, its repository, its namespaces, its host, the domains
+/// above it, all. However it is spelled, it is in the same.
 fn scopes(reference: &Reference) -> Vec<String> {
-    let repository = reference.repository();
-    let mut scopes = vec![reference.to_string(), repository.clone()];
+    let repository = canonical(&reference.repository());
+    let mut scopes = Vec::new();
+    scopes.extend(reference.digest().map(|digest| format!("{repository}@{digest}")));
+    scopes.extend(reference.tag().map(|tag| format!("{repository}:{tag}")));
+    scopes.push(repository.clone());
     let mut rest = repository.as_str();
     while let Some((above, _)) = rest.rsplit_once('/') {
         scopes.push(above.to_owned());
@@ -304,6 +307,23 @@ mod tests {
             "busybox:1",
         ] {
             assert!(accepts(name), "{name}");
+        }
+        // Another spelling is no way around.
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        for name in ["R.Example/team/bad:2", "r.example:443/team/bad", "r.example:0443/team/bad:1"] {
+            assert!(!accepts(name), "{name}");
+        }
+        let policy = parse(&format!(
+            r#"{{"default":{accept},"transports":{{"docker":{{"r.example:5/team/app:1":{reject},"docker.io/library/x":{reject}}}}}}}"#
+        ))
+        .unwrap();
+        let accepts = |name: &str| matches!(policy.requirements(&of(name)), [Requirement::Accept]);
+        assert!(accepts("r.example:5/team/app:2"));
+        for name in ["R.EXAMPLE:5/team/app:1".to_owned(), format!("r.example:05/team/app:1{digest}")] {
+            assert!(!accepts(&name), "{name}");
+        }
+        for name in ["x", "index.docker.io/library/x", "registry-1.docker.io/library/x"] {
+            assert!(!accepts(name), "{name}");
         }
         for name in
             ["r.example/teams", "r.example/team/bad:2", "wild.example/x", "busybox:2", "other.example/x"]

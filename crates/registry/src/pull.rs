@@ -333,14 +333,14 @@ impl Walk<'_> {
     /// The document the name leads to: from the store where that is known to be right.
     async fn resolve(&mut self, request: &Request) -> Result<Resolved> {
         let target = request.reference.target();
+        // Whose content is here may still never have been there: a name is not lent to what its registry does not have.
         let known = match request.reference.digest() {
-            Some(digest) => Some((digest.clone(), String::new())),
-            None if request.known.is_some() => {
-                self.repository.head(target).await?.map(|head| (head.digest, head.media_type))
-            }
-            None => None,
+            Some(digest) if request.known.as_ref() == Some(digest) => Some(digest.clone()),
+            Some(digest) if self.stored(digest, None).await?.is_none() => None,
+            None if request.known.is_none() => None,
+            _ => self.repository.head(target).await?.map(|head| head.digest),
         };
-        if let Some((digest, _)) = known
+        if let Some(digest) = known
             && let Some(resolved) = self.stored(&digest, None).await?
         {
             return Ok(resolved);

@@ -156,6 +156,23 @@ async fn the_registry_itself_with_certificates_of_its_settings() {
 }
 
 #[tokio::test]
+async fn who_shares_a_registrys_host_is_not_the_registry() {
+    let (registry, _, image) = served();
+    let dir = tempfile::tempdir().unwrap();
+    let (other, own) = (Faulty::start(&registry.host()), Faulty::start(&registry.host()));
+    let asks = r#"Basic realm="x""#;
+    for server in [&other, &own] {
+        let answer = Answer::new(401, "text/plain", "").with("www-authenticate", asks);
+        server.fault("/manifests/", Fault::Instead(answer), 1);
+    }
+    let text = format!("[host.\"http://{}\"]\n[host.\"http://{}\"]\n", other.host(), own.host());
+    write_hosts(dir.path(), &own.host(), &text);
+    whole(&open(dir.path(), &format!("{}/a/b:1", own.host())).await.unwrap(), &image).await;
+    assert!(other.asked().iter().all(|asked| asked.authorization.is_none()), "{:?}", other.asked());
+    assert!(own.asked().iter().any(|asked| asked.authorization.is_some()), "{:?}", own.asked());
+}
+
+#[tokio::test]
 async fn registries_conf_moves_blocks_and_mirrors() {
     let (registry, layout, image) = served();
     let dir = tempfile::tempdir().unwrap();
@@ -175,6 +192,9 @@ async fn registries_conf_moves_blocks_and_mirrors() {
     let error = open(dir.path(), "bad.example/a/b:1").await.err().unwrap();
     assert!(matches!(error, Error::Blocked { .. }), "{error}");
     assert!(error.to_string().contains("bad.example/a/b:1 is blocked by /"), "{error}");
+    for name in ["Bad.example/a/b:1", "bad.example:443/a/b", "bad.example:0443/a"] {
+        assert!(matches!(open(dir.path(), name).await.err().unwrap(), Error::Blocked { .. }), "{name}");
+    }
     open(dir.path(), "bad.example.org/a/b:1").await.unwrap();
     let wild = open(dir.path(), "x.wild.example/a/b:1").await.unwrap();
     wild.resolve(&layout.digest).await.unwrap();

@@ -152,6 +152,44 @@ fn as_plain_text_where_that_is_asked_for_and_beside_it() {
 }
 
 #[test]
+fn as_plain_text_though_a_helper_is_named() {
+    let registry = protected();
+    let name = registry.push(&small(), "a/b:1");
+    let host = Host::new();
+    fs::write(config_path(&host), "{\"credsStore\":\"corten\"}").unwrap();
+    let args = ["login", "--plaintext", "-u", "ann", "--password-stdin", &registry.host()];
+    with_helper(&host, Cli::Corten, &args).stdin("s3cret").ok();
+    assert_eq!(config(&host)["auths"][registry.host()]["auth"], "YW5uOnMzY3JldA==");
+    for cli in CLIS {
+        with_helper(&host, cli, &["pull", "-q", &name]).ok();
+        host.cli(cli, ["rmi", &name]).ok();
+    }
+    fs::write(config_path(&host), "{\"credsStore\":\"gone\"}").unwrap();
+    host.corten(args).stdin("s3cret").fails(1, "config.json has docker-credential-gone keep passwords");
+    // A helper that is not there keeps nobody from what is public.
+    let open = Registry::start();
+    let public = open.push(&small(), "a/b:1");
+    let output = host.corten(["pull", "-q", &public]).run();
+    output.expect_code(0);
+    assert!(output.stderr.contains("WARNING: going on without credentials: "), "{}", output.stderr);
+    host.corten(["logout", &registry.host()]).ok();
+}
+
+#[test]
+fn a_wrong_password_is_told_where_nobody_asks_for_one() {
+    let asked = Faulty::alone();
+    let refusal =
+        Answer::new(401, "application/json", r#"{"errors":[{"code":"UNAUTHORIZED","message":"wrong"}]}"#);
+    asked.fault("/v2/", Fault::Instead(Answer::new(200, "application/json", "{}")), 1);
+    asked.fault("/v2/", Fault::Instead(refusal), 1);
+    let host = Host::new();
+    let login = ["login", "-u", "ann", "--password-stdin", &asked.host()];
+    host.corten(login).stdin("wrong").fails(1, "unauthorized: wrong");
+    asked.fault("/v2/", Fault::Instead(Answer::new(200, "application/json", "{}")), 2);
+    host.corten(login).stdin("right").ok();
+}
+
+#[test]
 fn a_token_is_kept_in_place_of_a_password() {
     let registry = Registry::with(Setup {
         access: Access::Token { username: "ann".into(), password: "s3cret".into() },

@@ -63,6 +63,23 @@ fn by_tag_by_digest_and_again() {
 }
 
 #[test]
+fn a_name_is_not_lent_to_what_its_registry_does_not_have() {
+    let (registry, other) = (Registry::start(), Registry::start());
+    let layout = Layout::new(&[noise(1, 1000)]);
+    let name = registry.push(&layout, "a/b:1");
+    let host = Host::new();
+    host.corten(["pull", "-q", &name]).ok();
+    let by_digest = |server: &str| format!("{server}/a/b@{}", layout.digest);
+    // Nobody is there, and somebody who does not have it.
+    host.corten(["pull", &by_digest("127.0.0.1:1")]).fails(1, "connection refused");
+    host.corten(["pull", &by_digest(&other.host())]).fails(1, "not found");
+    host.corten(["pull", "-q", &by_digest(&registry.host())]).ok();
+    // What the name has led to before, it leads to.
+    drop(registry);
+    host.corten(["pull", "-q", &by_digest(name.split('/').next().unwrap())]).ok();
+}
+
+#[test]
 fn all_tags_of_a_repository() {
     let registry = Registry::start();
     let (one, two) = (Layout::new(&[noise(1, 1000)]), Layout::new(&[noise(1, 2000)]));

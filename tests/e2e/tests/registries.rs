@@ -103,6 +103,15 @@ fn by_a_proxy() {
 }
 
 #[test]
+fn docker_hub_is_searched_where_it_can_be() {
+    let proxy = Proxy::start("127.0.0.1:1".to_owned());
+    let url = format!("http://{}", proxy.at);
+    let host = Host::with_flags(&["--https-proxy", &url, "--registry-mirror", "http://127.0.0.1:1"]);
+    host.corten(["search", "busybox"]).fails(1, "https://index.docker.io/v");
+    assert!(proxy.asked()[0].starts_with("CONNECT index.docker.io:443 "), "{:?}", proxy.asked());
+}
+
+#[test]
 fn by_files_of_containerd_and_podman() {
     let registry = Registry::start();
     registry.push(&small(), "library/box:1");

@@ -73,7 +73,7 @@ async fn login(session: &Session, parsed: &Parsed) -> Result<()> {
     }
     let mut known = Auth::default();
     if username.is_empty() && password.is_empty() {
-        known = credentials::find(&session.config, &server)?;
+        known = session.credentials(&server);
         if let Some(answer) = again(session, &known, &server).await? {
             return session.line(&answer.status);
         }
@@ -217,7 +217,9 @@ async fn logout(session: &Session, parsed: &Parsed) -> Result<()> {
     let mut config = session.config.clone();
     session.line(&format!("Removing login credentials for {server}"))?;
     // There may have been none: Docker says no more either.
-    credentials::forget(&mut config, &server)?;
+    if let Err(error) = credentials::forget(&mut config, &server) {
+        session.note(&format!("WARNING: could not erase credentials: {error}"));
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use api::image::SearchResult;
 use client::query::Query;
-use client::{Method, Request, credentials};
+use client::{Method, Request};
 use std::rc::Rc;
 
 use crate::command::{Arity, Command, Example};
@@ -53,7 +53,7 @@ async fn search(session: &Session, parsed: &Parsed) -> Result<()> {
     }
     // Who asks the registry that the term begins with.
     let registry = term.split_once('/').map(|(first, _)| first).filter(|first| first.contains(['.', ':']));
-    let auth = credentials::find(&session.config, registry.unwrap_or_default())?;
+    let auth = session.credentials(registry.unwrap_or_default());
     let request =
         Request::new(Method::GET, "/images/search").query(query).header("X-Registry-Auth", auth.header());
     let found: Vec<SearchResult> = session.client()?.decoded(&request).await?;

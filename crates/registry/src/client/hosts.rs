@@ -119,7 +119,7 @@ impl Hosts {
     pub(crate) fn places(&self, reference: &Reference) -> Result<Vec<Place>> {
         let domain = reference.domain();
         let registry = if domain == oci::reference::DEFAULT_DOMAIN { HUB } else { domain };
-        let name = reference.repository();
+        let name = canonical(&reference.repository());
         let rules = podman::read(&self.registries)?;
         let rule = rules.iter().filter(|rule| rule.covers(&name)).max_by_key(|rule| rule.prefix.len());
         if let Some(rule) = rule.filter(|rule| rule.blocked) {
@@ -149,6 +149,24 @@ impl Hosts {
         }
         Ok(places)
     }
+}
+
+/// A name of a registry, of a repository or of a part of them, in the one spelling that rules are compared in: registries in lower
+/// case, without the port that HTTPS has anyway, and Docker Hub by its one name.
+pub(crate) fn canonical(name: &str) -> String {
+    let (host, path) = name.split_once('/').map_or((name, None), |(host, path)| (host, Some(path)));
+    let mut host = host.to_ascii_lowercase();
+    if let Some((before, port)) = host.rsplit_once(':')
+        && !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let port = port.trim_start_matches('0');
+        host = if port == "443" { before.to_owned() } else { format!("{before}:{port}") };
+    }
+    if matches!(host.as_str(), HUB | "index.docker.io") {
+        host = oci::reference::DEFAULT_DOMAIN.to_owned();
+    }
+    path.map_or_else(|| host.clone(), |path| format!("{host}/{path}"))
 }
 
 /// The text of a file of settings; `None` where there is none.

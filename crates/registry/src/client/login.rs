@@ -57,6 +57,14 @@ async fn greet(endpoint: &Endpoint, credentials: &Credentials) -> Result<Option<
         request.headers.extend(shown);
         answer = exchange::persist(endpoint, &request).await?;
     }
+    if answer.status().is_success()
+        && !request.headers.contains_key(AUTHORIZATION)
+        && let Credentials::Basic { username, password } = credentials
+    {
+        // Whoever asks nobody may still know who is who: a wrong password is better told now than at the first push.
+        request.headers.insert(AUTHORIZATION, auth::basic(username, password)?);
+        answer = exchange::persist(endpoint, &request).await?;
+    }
     let status = answer.status();
     if status.is_success() {
         return Ok(kept);

@@ -11,6 +11,7 @@ use url::Url;
 use super::auth::{self, Credentials};
 use super::endpoint::Endpoint;
 use super::exchange::{self, Request};
+use super::hosts::Place;
 use super::{Client, challenges};
 use crate::error::{Error, Result};
 
@@ -57,9 +58,17 @@ impl Client {
     /// (`registry.example:5000/term`).
     pub async fn search(&self, term: &str, limit: usize, credentials: &Credentials) -> Result<Vec<Found>> {
         let (registry, term) = split(term)?;
-        let host = registry.unwrap_or(HUB_INDEX);
+        let endpoints = match registry {
+            Some(registry) => self.of_registry(registry).await?,
+            None => {
+                // Images come from elsewhere, and from mirrors, none of which can be searched.
+                let mut endpoints = Vec::new();
+                self.endpoints(Place::origin(HUB_INDEX, "any"), &mut endpoints).await?;
+                endpoints
+            }
+        };
         let mut failed = None;
-        for endpoint in self.of_registry(host).await? {
+        for endpoint in endpoints {
             match search(&endpoint, registry, term, limit, credentials).await {
                 Err(error @ Error::Unreachable { .. }) => failed = Some(error),
                 other => return other,

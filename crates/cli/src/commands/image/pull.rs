@@ -2,7 +2,7 @@
 
 use api::stream::Progress;
 use client::query::Query;
-use client::{Method, Request, credentials};
+use client::{Method, Request};
 use oci::{AnyReference, Reference};
 
 use crate::command::{Arity, Command, Example};
@@ -97,7 +97,7 @@ pub async fn pull(session: &Session, reference: &Reference, how: Pull<'_>) -> Re
         .pair("fromImage", &reference.familiar_name())
         .maybe("tag", tag)
         .maybe("platform", Some(how.platform));
-    let auth = credentials::find(&session.config, reference.domain())?;
+    let auth = session.credentials(reference.domain());
     let request =
         Request::new(Method::POST, "/images/create").query(query).header("X-Registry-Auth", auth.header());
     let response = client.send(&request).await?;

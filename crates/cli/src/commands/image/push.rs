@@ -2,7 +2,7 @@
 
 use api::stream::Progress;
 use client::query::{Query, segment};
-use client::{Method, Request, credentials};
+use client::{Method, Request};
 use oci::{Platform, Reference};
 use serde::Deserialize;
 
@@ -83,7 +83,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
         .maybe("tag", reference.tag())
         .maybe("platform", Some(platform.as_str()))
         .maybe("compression", parsed.text("compression"));
-    let auth = credentials::find(&session.config, reference.domain())?;
+    let auth = session.credentials(reference.domain());
     let path = format!("/images/{}/push", segment(&reference.familiar_name()));
     let request = Request::new(Method::POST, &path).query(query).header("X-Registry-Auth", auth.header());
     let response = session.client()?.send(&request).await?;

@@ -1,6 +1,5 @@
 //! Registries, asked from here.
 
-use client::credentials;
 use oci::Reference;
 use oci::image::{Document, ImageConfig, Index};
 use registry::{Client, Credentials, Options};
@@ -38,7 +37,7 @@ impl<'a> Registries<'a> {
     }
 
     fn credentials(&self, reference: &Reference) -> Result<Credentials> {
-        let auth = credentials::find(&self.session.config, reference.domain())?;
+        let auth = self.session.credentials(reference.domain());
         Ok(if !auth.registrytoken.is_empty() {
             Credentials::Bearer { token: auth.registrytoken }
         } else if !auth.identitytoken.is_empty() {

@@ -225,13 +225,17 @@ impl File {
             dial_timeout: settings.dial_timeout,
             ..Place::origin(host, repository)
         };
-        let own = |url: &Url| url.host_str().is_some_and(|name| name == super::super::options::host_of(host));
+        // The registry itself may be among them, with settings of its own; nobody else gets its users' credentials.
+        let itself = Url::parse(&format!("https://{host}/")).ok();
+        let origin = |url: &Url| (url.host_str().map(str::to_ascii_lowercase), url.port_or_known_default());
+        let own = |url: &Url| {
+            itself.as_ref().is_some_and(|itself| origin(itself) == origin(url)) && url.path() == "/"
+        };
         let mut places: Vec<_> = self
             .hosts
             .into_iter()
             .map(|(url, settings)| {
-                // The registry itself may be among them, with settings of its own.
-                let mirror = !(own(&url) && url.path() == "/");
+                let mirror = !own(&url);
                 let namespace = mirror.then(|| registry.to_owned());
                 Place { mirror, namespace, ..place(url, settings) }
             })

@@ -130,7 +130,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Rule>> {
             return Err(wrong("pull-from-mirror should be all, digest-only or tag-only"));
         }
         rules.push(Rule {
-            prefix: prefix.to_owned(),
+            prefix: super::canonical(prefix),
             blocked: rule.blocked,
             path: path.to_owned(),
             location: if location.is_empty() && !wildcard { prefix.to_owned() } else { location.clone() },
@@ -147,10 +147,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Rule>> {
             blocked: block.registries.contains(&name),
             insecure: insecure.registries.contains(&name),
             path: path.to_owned(),
-            location: name.clone(),
+            prefix: super::canonical(&name),
             digests_only: false,
             mirrors: Vec::new(),
-            prefix: name,
+            location: name,
         }));
     }
     Ok(rules)
