@@ -32,15 +32,6 @@ pub(super) fn check(scene: &Scene<'_>, checked: &mut Checked) -> Result<Vec<Blob
             }
         }
     }
-    if scene.work.is_none() {
-        let known: HashSet<String> =
-            scene.column::<String>("SELECT id FROM repository_uploads")?.into_iter().collect();
-        for name in names(&scene.root.join("content/uploads"))? {
-            if !known.contains(&name) {
-                orphan(scene, &scene.root.join("content/uploads").join(name), checked);
-            }
-        }
-    }
     for name in names(&scene.root.join("content/ingest"))? {
         let digest = name.replacen('-', ":", 1);
         if Digest::parse(&digest).is_err() {

@@ -68,21 +68,6 @@ const RULES: &[Rule] = &[
         detail: "is not there, and keeps something",
     },
     Rule {
-        fault: Fault::Reference,
-        sql: "SELECT 'repository ' || repository, digest FROM
-              (SELECT repository, digest FROM repository_blobs UNION SELECT repository, digest FROM repository_manifests)
-              WHERE NOT EXISTS (SELECT 1 FROM refs WHERE owner_kind = 'repository' AND owner = repository
-                                AND kind = 'blob' AND target = digest)",
-        detail: "has the blob {}, and does not keep it",
-    },
-    Rule {
-        fault: Fault::Reference,
-        sql: "SELECT 'repository ' || repository, tag FROM repository_tags WHERE NOT EXISTS
-              (SELECT 1 FROM repository_manifests WHERE repository_manifests.repository = repository_tags.repository
-               AND repository_manifests.digest = repository_tags.digest)",
-        detail: "has the tag {} of a manifest that is not there",
-    },
-    Rule {
         fault: Fault::Leak,
         sql: "SELECT 'blob ' || digest, '' FROM blobs
               WHERE NOT EXISTS (SELECT 1 FROM refs WHERE kind = 'blob' AND target = digest)
