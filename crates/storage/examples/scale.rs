@@ -24,14 +24,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let store = timed("open", || Store::open(root))?;
     timed("totals", || store.totals())?;
-    timed("images", || store.transaction(|tx| tx.images()))?;
+    timed("images", || store.transaction(|tx| Ok(tx.images()?.len())))?;
     let name = format!("docker.io/library/image:{}", images / 2);
     timed("image by name", || store.transaction(|tx| tx.image_by_name(&name)))?;
     let part = config(images / 2).0[..19].to_owned();
     timed("image by the beginning of its configuration's digest", || {
         store.transaction(|tx| tx.image_by_prefix(&part))
     })?;
-    timed("dangling images", || store.transaction(|tx| tx.dangling_images()))?;
+    timed("dangling images", || store.transaction(|tx| Ok(tx.dangling_images()?.len())))?;
     timed("gc of nothing", || store.gc())?;
     let lease = store.lease("test", Duration::from_secs(60))?;
     timed("put a blob", || store.put_blob(&lease, "text/plain", b"x"))?;
