@@ -314,8 +314,21 @@ impl Tx<'_> {
         Ok(referrers)
     }
 
-    /// The size of a blob that a repository has.
+    /// The size of a blob that a repository has, for somebody who may count on it: garbage collection leaves it alone for a while.
     pub fn repository_blob(&self, repository: &str, digest: &Digest) -> Result<Option<u64>> {
+        let Some((size, seen)) = self.repository_blob_seen(repository, digest)? else { return Ok(None) };
+        if now_ns().saturating_sub(seen) > i64::try_from(SEEN_AGAIN.as_nanos()).unwrap_or(i64::MAX) {
+            self.link_blob(repository, digest)?;
+        }
+        Ok(Some(size))
+    }
+
+    /// The size of a blob that a repository has; nothing is written, which a full disk could not.
+    pub fn repository_blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.repository_blob_seen(repository, digest)?.map(|(size, _)| size))
+    }
+
+    fn repository_blob_seen(&self, repository: &str, digest: &Digest) -> Result<Option<(u64, i64)>> {
         let row: Option<(i64, i64)> = self
             .sql
             .prepare_cached(
@@ -324,11 +337,7 @@ impl Tx<'_> {
             )?
             .query_row([repository, digest.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((size, seen)) = row else { return Ok(None) };
-        if now_ns().saturating_sub(seen) > i64::try_from(SEEN_AGAIN.as_nanos()).unwrap_or(i64::MAX) {
-            self.link_blob(repository, digest)?;
-        }
-        Ok(Some(loaded(size)))
+        Ok(row.map(|(size, seen)| (loaded(size), seen)))
     }
 
     /// Makes a blob of the store one of a repository.

@@ -103,9 +103,20 @@ impl Call<'_> {
 
     async fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, Refusal> {
         let (repository, digest) = (repository.to_owned(), digest.clone());
+        // Who asks only whether it is here will not send it.
+        let counts_on_it = self.method == Method::HEAD && !self.server.options.read_only;
         let size = self
             .server
-            .blocking(move |store| store.transaction(|tx| tx.repository_blob(&repository, &digest)))
+            .blocking(move |store| {
+                let size = store.transaction(|tx| tx.repository_blob_size(&repository, &digest))?;
+                if size.is_some()
+                    && counts_on_it
+                    && let Err(error) = store.transaction(|tx| tx.repository_blob(&repository, &digest))
+                {
+                    tracing::debug!(%error, "cannot remember that a blob was asked for");
+                }
+                Ok(size)
+            })
             .await?;
         Ok(size)
     }
