@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 
 /// Changes that are told of: they are answered in one document.
 const CHANGES_MAX: usize = 2_000_000;
+/// What their paths may come to: a container makes names as long as it likes, and whole paths are much longer than what it has on the
+/// disk. A million ordinary paths.
+const PATHS_BYTES_MAX: usize = 64 << 20;
 /// Directories within each other.
 const DEPTH_MAX: usize = 512;
 
@@ -51,7 +54,8 @@ impl Tree {
     /// What the topmost part changes of the base, in the order of names. As with Docker, a directory counts as changed if
     /// something in it was made or removed.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let mut walk = Walk { base: &self.base, upper: &self.parts, found: Vec::new(), levels: Vec::new() };
+        let mut walk =
+            Walk { base: &self.base, upper: &self.parts, found: Vec::new(), bytes: 0, levels: Vec::new() };
         let error = |error| Error::io("list", Path::new("/"), error);
         let upper = open_parts(&self.parts).map_err(error)?;
         let base = open_parts(&self.base).map_err(error)?;
@@ -73,6 +77,8 @@ struct Walk<'a> {
     base: &'a [Part],
     /// With room for each directory before what is in it.
     found: Vec<Option<Change>>,
+    /// What the paths of these come to.
+    bytes: usize,
     levels: Vec<Level>,
 }
 
@@ -121,6 +127,13 @@ impl Walk<'_> {
         }
         if self.found.len() >= CHANGES_MAX {
             return Err(Error::Limit { what: "number of changed files", limit: CHANGES_MAX as u64 });
+        }
+        self.bytes += if kind.is_some() { path.len() } else { 0 };
+        if self.bytes > PATHS_BYTES_MAX {
+            return Err(Error::Limit {
+                what: "bytes of the paths of changed files",
+                limit: PATHS_BYTES_MAX as u64,
+            });
         }
         self.found.push(kind.map(|kind| Change { path: path.clone(), kind }));
         let Found { stat, mut dirs, opaque, .. } = found;
