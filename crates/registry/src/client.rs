@@ -27,7 +27,7 @@ mod upload;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
@@ -148,6 +148,7 @@ impl Client {
             writes: false,
             endpoints,
             chosen: AtomicUsize::new(0),
+            reached: AtomicBool::new(false),
             credentials,
         })
     }
@@ -283,6 +284,8 @@ pub struct Repository {
     endpoints: Vec<Endpoint>,
     /// The endpoint that answered last; others are asked only when it fails.
     chosen: AtomicUsize,
+    /// Whether one has answered.
+    reached: AtomicBool,
     credentials: Credentials,
 }
 
@@ -427,6 +430,7 @@ impl Repository {
 
     fn remember(&self, at: usize) {
         self.chosen.store(at, Ordering::Relaxed);
+        self.reached.store(true, Ordering::Relaxed);
         let endpoint = &self.endpoints[at];
         if let Some(host) = &endpoint.known_as {
             locked(&self.client.inner.schemes).insert(host.clone(), endpoint.base.clone());

@@ -118,6 +118,31 @@ fn both_commands_do_the_same() {
 }
 
 #[test]
+fn a_plain_registry_on_loopback_takes_a_list_of_its_own_repository() {
+    let registry = Registry::start();
+    let images = [fixtures::busybox_for("amd64"), fixtures::busybox_for("arm64")];
+    let parts = ["m:amd64", "m:arm64"];
+    let names: Vec<String> = images
+        .into_iter()
+        .zip(parts)
+        .map(|(image, name)| registry.push(&Layout::new(&[image]), name))
+        .collect();
+    let host = Host::new();
+    for (tag, insecure) in [("8", &[][..]), ("9", &["--insecure"][..])] {
+        let list = format!("{}/m:{tag}", registry.host());
+        let parts: Vec<&str> = names.iter().map(String::as_str).collect();
+        host.corten([&["manifest", "create"], insecure, &[&list], &parts].concat()).ok();
+        // The manifest is the first thing that is said to the registry.
+        let digest = host.corten([&["manifest", "push"], insecure, &[&list]].concat()).ok();
+        let name = format!("docker://{list}");
+        let raw = Cmd::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &name]).ok();
+        assert_eq!(fixtures::digest(raw.as_bytes()), digest);
+        let index: Value = serde_json::from_str(&raw).expect("an index");
+        assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
+    }
+}
+
+#[test]
 fn one_command_goes_on_with_what_the_other_began() {
     let scene = Scene::new();
     for (first, second) in [(Cli::Docker, Cli::Corten), (Cli::Corten, Cli::Docker)] {

@@ -149,11 +149,13 @@ pub(crate) struct Failure {
     pub(crate) words: String,
     /// Whether a conversation had begun (or may have): worth trying again.
     pub(crate) transient: bool,
+    /// Whether no further try can come out otherwise: what answers speaks no TLS, or is not trusted.
+    pub(crate) settled: bool,
 }
 
 impl Failure {
     pub(crate) fn fatal(words: &str) -> Self {
-        Self { words: words.to_owned(), transient: false }
+        Self { words: words.to_owned(), transient: false, settled: false }
     }
 
     /// Reads the layers of an HTTP client's error.
@@ -183,7 +185,7 @@ impl Failure {
             (false, _) if last.is_empty() => chain(error),
             (false, _) => last,
         };
-        Self { words, transient: !dialing && !error.is_builder() }
+        Self { words, transient: !dialing && !error.is_builder(), settled: false }
     }
 
     fn in_tls(error: &rustls::Error) -> Self {
@@ -199,7 +201,8 @@ impl Failure {
             E::AlertReceived(alert) => format!("remote error: tls: {alert:?}"),
             other => format!("tls: {other}"),
         };
-        Self { words, transient: false }
+        let settled = matches!(error, E::InvalidMessage(_) | E::InvalidCertificate(_));
+        Self { words, transient: false, settled }
     }
 
     pub(crate) fn into_error(self, method: &Method, url: &Url, tries: u32) -> Error {

@@ -410,7 +410,12 @@ impl Repository {
         digest: &Digest,
     ) -> Result<()> {
         let limits = self.client.limits();
-        let url = self.endpoint().url(&format!("manifests/{target}"));
+        let path = format!("manifests/{target}");
+        if self.endpoints.len() > 1 && !self.reached.load(Ordering::Relaxed) {
+            // Where and how it is to be spoken to is found out by a question.
+            self.reach("", Method::HEAD, &path).await?;
+        }
+        let url = self.endpoint().url(&path);
         let kind = HeaderValue::from_str(media_type).map_err(|_| Error::Option {
             option: format!("media type {media_type:?}"),
             why: "it cannot be sent".into(),
@@ -457,7 +462,11 @@ impl Repository {
             let body = payload.body(&mut headers);
             let call = endpoint.http.request(parcel.method.clone(), url.clone()).headers(headers).body(body);
             let mut answer = call.send().await.map_err(|error| {
-                let failure = Failure { transient: true, ..Failure::of(&error, &url) };
+                let failure = Failure::of(&error, &url);
+                if failure.settled {
+                    return Trouble::Fatal(failure.into_error(&parcel.method, &url, 1));
+                }
+                let failure = Failure { transient: true, ..failure };
                 Trouble::Passing { error: failure.into_error(&parcel.method, &url, 1), pause: None }
             })?;
             match answer.status().as_u16() {
