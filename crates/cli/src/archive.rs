@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use client::{Streaming, Upload};
@@ -12,6 +13,8 @@ use crate::terminal;
 
 /// What means standard input or output.
 pub const STANDARD: &str = "-";
+/// Who may read an archive: what is in it may be secret.
+const MODE: u32 = 0o600;
 
 /// Where an archive goes.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Unfinished {
     fn make(beside: &Path) -> io::Result<Self> {
         let name = beside.file_name().unwrap_or_default().to_string_lossy();
         let path = beside.with_file_name(format!(".{name}.{}", std::process::id()));
-        let file = File::options().write(true).create_new(true).open(&path)?;
+        let file = File::options().write(true).create_new(true).mode(MODE).open(&path)?;
         Ok(Self { path, file })
     }
 }

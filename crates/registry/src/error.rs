@@ -49,6 +49,8 @@ pub enum Error {
     Missing {
         /// What is not here.
         digest: oci::Digest,
+        /// Whether it is a manifest of an index; else it is what an image consists of.
+        of_index: bool,
     },
     /// The credentials were refused, or there were none.
     #[error("{method} \"{url}\": {detail}")]

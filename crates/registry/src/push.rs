@@ -156,7 +156,7 @@ impl Pusher {
         let whole = plan.top.clone();
         let (store, image) = (self.inner.store.clone(), request.image.clone());
         let chosen = blocking(move || Ok(plan::only(&store, &lease, &image))).await??;
-        plan = chosen.ok_or(Error::Missing { digest })?;
+        plan = chosen.ok_or(Error::Missing { digest, of_index: true })?;
         plan.instead_of = Some(whole);
         Ok(plan)
     }

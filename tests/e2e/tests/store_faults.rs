@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use kit::fixtures::{self, Image, Layout};
 use kit::registry::Registry;
-use kit::{Host, wait_for};
+use kit::{CLIS, Host, wait_for};
 use serde_json::{Value, json};
 
 /// What the daemon does to its files.
@@ -378,6 +378,44 @@ fn every_damage_is_found_and_mended_where_it_can_be() {
         host.corten(["rmi", &name]).ok();
         assert_eq!(left(&host), json!([0, 0, 0, 0]), "{what}");
     }
+}
+
+#[test]
+fn an_image_that_lacks_a_blob_is_not_sent_and_the_blob_is_named() {
+    let registry = Registry::start();
+    let name = registry.push(&Layout::new(&[noise(1, 50_000)]), "x:1");
+    let host = Host::new();
+    host.corten(["pull", "-q", &name]).ok();
+    let blob = largest_blob(&host);
+    let digest = format!("sha256:{}", blob.file_name().expect("its name").display());
+    let archive = host.root().join("x.tar");
+    let path = archive.display().to_string();
+    let missing = format!("missing content: content digest {digest}: not found");
+    let save = |words: &str| {
+        for cli in CLIS {
+            host.cli(cli, ["save", "-o", &path, &name]).fails(1, words);
+            assert!(!archive.exists());
+        }
+    };
+    fs::write(&blob, "x").expect("damage");
+    save(&format!("the store's {digest} has 1 bytes, not "));
+    fs::remove_file(&blob).expect("remove");
+    save(&missing);
+    let said = host.corten(["system", "check", "--repair"]).fails(1, "");
+    assert!(said.stdout.contains("Mended 1 of 1.\nleft: "), "{}", said.stdout);
+    assert!(said.stdout.trim().ends_with(": 1 problem left"), "{}", said.stdout);
+    save(&missing);
+    let other = format!("{}/y:1", registry.host());
+    host.corten(["tag", &name, &other]).ok();
+    for cli in CLIS {
+        let said = host.cli(cli, ["push", &other]).fails(1, &missing);
+        let said = format!("{}{}", said.stdout, said.stderr);
+        assert!(!said.contains("index") && !said.contains("manifest list"), "{said}");
+    }
+    host.corten(["pull", "-q", &name]).ok();
+    whole(&host);
+    host.corten(["push", &other]).ok();
+    host.corten(["save", "-o", &path, &name]).ok();
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl From<registry::Error> for Error {
             E::Unreachable { detail, .. } if detail.contains("unknown authority") => {
                 Some("put the registry's CA certificate into /etc/corten/certs.d/<host>/ca.crt")
             }
+            E::Missing { of_index: false, .. } => Some("not all of the image is here: pull it again"),
             E::Missing { .. } => Some(
                 "not all of the index's manifests are here: pull the others, or push one with --platform",
             ),

@@ -146,7 +146,7 @@ impl Push {
         let pushed = match self.pusher.push(&request, &|event| tell(&self.lines, event)).await {
             Ok(pushed) => pushed,
             Err(error) => {
-                if let RegistryError::Missing { .. } = &error {
+                if let RegistryError::Missing { of_index: true, .. } = &error {
                     let top =
                         Descriptor::new(&request.image.media_type, request.image.id, request.image.size);
                     self.aux(json!({"contentMissing": true, "desc": top})).await;

@@ -99,7 +99,30 @@ fn plan(store: &Store, options: &SaveOptions) -> Result<(Plan, Lease)> {
     for digest in plan.documents.keys().chain(plan.layers.keys()) {
         lease.hold(&Resource::Blob(digest.clone()))?;
     }
+    for (digest, size) in plan.documents.iter().chain(&plan.layers) {
+        present(store, digest, *size)?;
+    }
     Ok((plan, lease))
+}
+
+/// Whether a blob is there to be sent: in the middle of an archive nobody can be told any more.
+fn present(store: &Store, digest: &Digest, size: u64) -> Result<()> {
+    let hint = "not all of the image is here: pull or load it again";
+    let file = match store.open_blob(digest) {
+        Err(storage::Error::NotFound { .. }) => {
+            let words = format!("missing content: content digest {digest}: not found");
+            return Err(Error::not_found(words).with_hint(hint));
+        }
+        opened => opened?,
+    };
+    let metadata = file.metadata();
+    let length = metadata
+        .map_err(|error| Error::system(format!("cannot look at the store's {digest}")).with_source(error))?;
+    if length.len() == size {
+        return Ok(());
+    }
+    let words = format!("the store's {digest} has {} bytes, not {size}", length.len());
+    Err(Error::system(words).with_hint("corten system check --repair forgets what is damaged"))
 }
 
 /// The images that a name means; a repository alone means all its tags.

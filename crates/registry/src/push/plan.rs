@@ -53,6 +53,8 @@ struct Walk<'a> {
     lease: &'a Lease,
     plan: Plan,
     seen: BTreeSet<Digest>,
+    /// What was not here the last time that something was not.
+    lost: Option<Digest>,
 }
 
 /// All of an image, or one manifest of it.
@@ -68,7 +70,7 @@ pub(super) fn whole(
             .iter()
             .find(|manifest| manifest.digest == *digest)
             .map(entry)
-            .ok_or_else(|| Error::Missing { digest: digest.clone() })?,
+            .ok_or_else(|| Error::Missing { digest: digest.clone(), of_index: true })?,
         None => Descriptor::new(&image.media_type, image.id.clone(), image.size),
     };
     let diff_ids: BTreeMap<Digest, Digest> = image
@@ -85,9 +87,9 @@ pub(super) fn whole(
         absent: Vec::new(),
         instead_of: None,
     };
-    let mut walk = Walk { store, lease, plan, seen: BTreeSet::new() };
+    let mut walk = Walk { store, lease, plan, seen: BTreeSet::new(), lost: None };
     if !walk.visit(&top, DEPTH_MAX)? {
-        return Err(Error::Missing { digest: top.digest });
+        return Err(Error::Missing { digest: walk.lost.unwrap_or(top.digest), of_index: false });
     }
     for layer in &mut walk.plan.layers {
         layer.diff_id = diff_ids.get(&layer.digest).cloned();
@@ -188,7 +190,7 @@ impl Walk<'_> {
     }
 
     /// Keeps a blob until the push is over; false if it is not here.
-    fn hold(&self, digest: &Digest) -> Result<bool> {
+    fn hold(&mut self, digest: &Digest) -> Result<bool> {
         let here = self.store.transaction(|tx| {
             let here = tx.blob_info(digest)?.is_some();
             if here {
@@ -196,6 +198,9 @@ impl Walk<'_> {
             }
             Ok(here)
         })?;
+        if !here {
+            self.lost = Some(digest.clone());
+        }
         Ok(here)
     }
 }

@@ -85,7 +85,9 @@ fn told(report: &Report) -> String {
     let found = report.problems.len() as u64 + report.untold;
     if let Some(left) = &report.left {
         if found > 0 {
-            text.push_str(&format!("Mended {} of {found}.\n", found.saturating_sub(left.len() as u64)));
+            // What was forgotten may be missing elsewhere now: that is another problem.
+            let kept = left.iter().filter(|problem| report.problems.contains(problem)).count();
+            text.push_str(&format!("Mended {} of {found}.\n", found.saturating_sub(kept as u64)));
         }
         for Problem { fault, what, detail } in left {
             text.push_str(&format!("left: {fault}: {what}: {detail}\n"));
@@ -94,11 +96,16 @@ fn told(report: &Report) -> String {
     if report.untold > 0 {
         text.push_str(&format!("… and {} more.\n", report.untold));
     }
-    let verdict = match (found, report.clean) {
-        (0, _) => "nothing is wrong".to_owned(),
-        (_, true) if report.left.is_some() => "nothing is wrong any more".to_owned(),
-        (1, _) => "1 problem".to_owned(),
-        (many, _) => format!("{many} problems"),
+    let (wrong, word) = match &report.left {
+        Some(left) => (left.len() as u64, " left"),
+        None => (found, ""),
+    };
+    let verdict = match wrong {
+        _ if found == 0 => "nothing is wrong".to_owned(),
+        // What the next start clears away is no harm.
+        _ if report.clean && report.left.is_some() => "nothing is wrong any more".to_owned(),
+        1 => format!("1 problem{word}"),
+        many => format!("{many} problems{word}"),
     };
     let read =
         if report.bytes > 0 { format!(", {} read", size(report.bytes.cast_signed())) } else { String::new() };
