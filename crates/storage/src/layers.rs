@@ -213,7 +213,10 @@ impl LayerWriter {
         };
         if matches!(
             error,
-            Error::InvalidLayer { .. } | Error::Limit { .. } | Error::UnsupportedMediaType { .. }
+            Error::InvalidLayer { .. }
+                | Error::Limit { .. }
+                | Error::UnsupportedMediaType { .. }
+                | Error::Compressed { .. }
         ) {
             self.raw.spoil();
         }

@@ -152,15 +152,11 @@ fn inflate(
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
             pump(decoder, limits, output, spare)?;
         }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(unsupported("xz")),
-        [b'B', b'Z', b'h', ..] => return Err(unsupported("bzip2")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(Error::Compressed { by: "xz" }),
+        [b'B', b'Z', b'h', ..] => return Err(Error::Compressed { by: "bzip2" }),
         _ => pump(&mut feed, limits, output, spare)?,
     }
     feed.finish()
-}
-
-fn unsupported(compression: &str) -> Error {
-    Error::UnsupportedMediaType { media_type: format!("tar compressed by {compression}") }
 }
 
 fn broken(error: io::Error) -> Error {

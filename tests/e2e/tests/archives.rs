@@ -1,6 +1,7 @@
 //! Images as archives: saved, loaded, imported; by other tools' archives and for other tools; hostile and broken ones.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kit::fixtures::{self, Entry, Image, Layer, Layout, Packing};
@@ -228,7 +229,40 @@ fn a_root_filesystem_is_imported_with_changes() {
         }
     }
     host.corten(["import", "-", "Bad"]).stdin(tar).fails(1, "must be lowercase");
-    host.corten(["import", "-", "x"]).stdin(b"BZh91AY&SY".to_vec()).fails(1, "bzip2");
+}
+
+#[test]
+fn what_is_not_read_is_named_with_the_way_round() {
+    let host = Host::new();
+    for cli in CLIS {
+        for (bytes, by) in [(&b"BZh91AY&SY"[..], "bzip2"), (&b"\xfd7zXZ\0\0\x04"[..], "xz")] {
+            let words =
+                format!("archives compressed by {by} are not read: unpack it first ({by} -d < FILE | ");
+            let load = format!("{words}corten load)");
+            host.cli(cli, ["load"]).stdin(bytes.to_vec()).fails(1, &load);
+            let import = format!("{words}corten import - NAME)");
+            host.cli(cli, ["import", "-", "x"]).stdin(bytes.to_vec()).fails(1, &import);
+        }
+    }
+    for command in ["load", "import"] {
+        let help = host.corten([command, "--help"]).ok();
+        assert!(help.contains("compressed by gzip or zstd"), "{help}");
+    }
+}
+
+#[test]
+fn archives_are_their_writers_alone() {
+    let host = Host::with_busybox();
+    host.corten(["create", "--network", "none", "--name", "made", "busybox"]).ok();
+    for cli in CLIS {
+        for args in [["save", "busybox"], ["export", "made"]] {
+            let path = host.root().join("archive.tar");
+            host.cli(cli, [args[0], "-o", &path.display().to_string(), args[1]]).ok();
+            let mode = fs::metadata(&path).expect("an archive").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{cli:?}: {args:?}");
+            fs::remove_file(&path).expect("remove");
+        }
+    }
 }
 
 #[test]

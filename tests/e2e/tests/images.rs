@@ -175,6 +175,9 @@ fn platforms_come_and_go_one_by_one() {
         host.cli(cli, ["history", "--platform", "linux/s390x", &name])
             .fails(1, "was found but does not provide the specified platform (linux/s390x)");
         host.cli(cli, ["image", "inspect", "--platform", "linux/s390x", &name]).fails(1, "linux/s390x");
+        let wrong = ["--platform", "bad/bad/bad/bad", &name];
+        let said = host.cli(cli, [&["image", "inspect"][..], &wrong].concat()).fails(1, "bad/bad/bad/bad");
+        assert!(!said.stderr.contains("JSON"), "{}", said.stderr);
         let container = host.cli(cli, ["create", "--network", "none", &name]).ok();
         host.cli(cli, ["rmi", "--platform", &here, &name])
             .fails(1, "(must be forced) - image is being used by stopped container");

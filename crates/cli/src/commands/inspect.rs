@@ -106,19 +106,19 @@ impl Kind {
         }
     }
 
-    async fn get(self, client: &Client, name: &str, parsed: &Parsed) -> client::Result<String> {
+    async fn get(
+        self,
+        client: &Client,
+        name: &str,
+        parsed: &Parsed,
+        platform: Option<&str>,
+    ) -> client::Result<String> {
         let name = segment(name);
         let (path, query) = match self {
             Self::Container => {
                 (format!("/containers/{name}/json"), Query::new().flag("size", parsed.on("size")))
             }
-            Self::Image => {
-                let platform = parsed.text("platform").map(|text| match oci::Platform::parse(text) {
-                    Ok(platform) => serde_json::to_string(&platform).unwrap_or_default(),
-                    Err(_) => text.to_owned(),
-                });
-                (format!("/images/{name}/json"), Query::new().maybe("platform", platform.as_deref()))
-            }
+            Self::Image => (format!("/images/{name}/json"), Query::new().maybe("platform", platform)),
             Self::Network => {
                 (format!("/networks/{name}"), Query::new().flag("verbose", parsed.on("verbose")))
             }
@@ -154,12 +154,19 @@ async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
                 .map_err(|err| Error::Format(format!("template parsing error: {err}")))?,
         ),
     };
+    let platform = match parsed.text("platform").filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => {
+            let platform = oci::Platform::parse(text).map_err(|err| Error::Message(err.to_string()))?;
+            Some(serde_json::to_string(&platform).map_err(|err| Error::Message(err.to_string()))?)
+        }
+    };
     let client = session.client()?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     let mut rendered = String::new();
     for name in &parsed.args {
-        match look(client, name, parsed, kinds).await {
+        match look(client, name, parsed, platform.as_deref(), kinds).await {
             Ok(text) => match &template {
                 None => found.push(text),
                 Some(template) => match render(template, &text) {
@@ -194,9 +201,15 @@ async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
     Err(Error::Message(failures.join("\n")))
 }
 
-async fn look(client: &Client, name: &str, parsed: &Parsed, kinds: &[Kind]) -> Result<String> {
+async fn look(
+    client: &Client,
+    name: &str,
+    parsed: &Parsed,
+    platform: Option<&str>,
+    kinds: &[Kind],
+) -> Result<String> {
     for kind in kinds {
-        match kind.get(client, name, parsed).await {
+        match kind.get(client, name, parsed, platform).await {
             // With one kind to look for, the daemon's own words are the answer.
             Err(err) if kinds.len() > 1 && passed_over(*kind, &err) => {}
             Err(err) => return Err(err.into()),

@@ -23,8 +23,6 @@ pub fn open<'a>(source: impl Read + 'a, limits: &Limits) -> Result<Archive<Box<d
     let mut magic = Vec::new();
     source.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(super::unwrap_io)?;
     let whole = BufReader::with_capacity(BUFFER_BYTES, io::Cursor::new(magic.clone()).chain(source));
-    let unsupported =
-        |name: &str| Error::UnsupportedMediaType { media_type: format!("tar compressed by {name}") };
     let bounded = |source: Box<dyn Read + 'a>| {
         let bounded = Bounded { source, taken: Rc::clone(&taken), given: 0, limits: limits.clone() };
         Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded)) as Box<dyn BufRead + 'a>
@@ -36,8 +34,8 @@ pub fn open<'a>(source: impl Read + 'a, limits: &Limits) -> Result<Archive<Box<d
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(super::unwrap_io)?;
             bounded(Box::new(decoder))
         }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(unsupported("xz")),
-        [b'B', b'Z', b'h', ..] => return Err(unsupported("bzip2")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(Error::Compressed { by: "xz" }),
+        [b'B', b'Z', b'h', ..] => return Err(Error::Compressed { by: "bzip2" }),
         _ => Box::new(whole),
     };
     Ok(Archive::new(source))

@@ -27,7 +27,10 @@ pub const COMMAND: Command = Command {
             switch("quiet", "Suppress the load output").short('q'),
         ],
     }],
-    examples: &[Example { about: "What save, podman or skopeo have written", line: "load -i web.tar.zst" }],
+    examples: &[Example {
+        about: "What save, podman or skopeo have written: plain, or compressed by gzip or zstd",
+        line: "load -i web.tar.zst",
+    }],
     ..Command::leaf(|session, parsed| Box::pin(load(session, parsed)))
 };
 
