@@ -2,6 +2,24 @@
 
 use kit::{Cmd, Host, binary};
 
+/// Whether our command line has a command.
+fn exists(command: &str) -> bool {
+    Cmd::new(binary().display().to_string()).args([command, "--help"]).run().code == 0
+}
+
+#[test]
+fn what_is_not_yet_is_not_yet() {
+    let readme = include_str!("../../../README.md");
+    let row = readme.lines().find_map(|line| line.strip_prefix("| not yet | ")).expect("the row");
+    let (named, _) = row.split_once(": each is refused by name").expect("its end");
+    let words = named.split(", ").map(|item| item.trim_matches('`').to_lowercase());
+    let words: Vec<String> = words.filter(|item| !item.contains(' ')).collect();
+    assert!(words.len() >= 10 && words.iter().any(|word| word == "build"), "{words:?}");
+    let there: Vec<&String> = words.iter().filter(|word| exists(word)).collect();
+    assert!(there.is_empty(), "these are there: {there:?}");
+    assert!(exists("push"));
+}
+
 #[test]
 fn the_tour_is_true() {
     let host = Host::with_busybox();
