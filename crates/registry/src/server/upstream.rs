@@ -52,8 +52,11 @@ pub struct Upstream {
     host: String,
     credentials: Credentials,
     down_since: Mutex<Option<Instant>>,
-    flights: Mutex<HashMap<Digest, Flight>>,
+    flights: Mutex<HashMap<Wanted, Flight>>,
 }
+
+/// A blob of a repository. Not only the blob: that it is on its way for one repository says nothing about what another has.
+type Wanted = (String, Digest);
 
 /// A blob on its way.
 #[derive(Clone)]
@@ -97,7 +100,7 @@ impl Upstream {
         self.client.repository(&reference, self.credentials.clone()).await
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Digest, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Wanted, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,21 +223,23 @@ impl Call<'_> {
         if self.method == hyper::Method::HEAD {
             return self.send(&digest, size, |_, _| body::empty());
         }
-        let known = upstream.flights().get(&digest).cloned();
+        let wanted = (repository, digest);
+        let known = upstream.flights().get(&wanted).cloned();
         let flight = match known {
             Some(flight) => flight,
-            None => self.take_off(upstream, repository, &digest, size).await?,
+            None => self.take_off(upstream, &wanted, size).await?,
         };
+        let (_, digest) = wanted;
         self.send(&digest, size, |start, length| flight.body(start, length))
     }
 
     async fn take_off(
         &self,
         upstream: &Upstream,
-        repository: String,
-        digest: &Digest,
+        wanted: &Wanted,
         size: u64,
     ) -> Result<Flight, Refusal> {
+        let repository = wanted.0.clone();
         let remote = upstream.repository(&repository).await.map_err(|error| refusal(&error))?;
         let begin = move |store: &storage::Store| {
             let upload = store.begin_upload(&repository)?;
@@ -247,14 +252,14 @@ impl Call<'_> {
         let taken = {
             let mut flights = upstream.flights();
             let full = flights.len() >= FLIGHTS_MAX;
-            match flights.get(digest) {
+            match flights.get(wanted) {
                 Some(other) => Some(Ok(other.clone())),
                 None if full => {
                     let words = "too many blobs are being fetched";
                     Some(Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", words)))
                 }
                 None => {
-                    flights.insert(digest.clone(), flight.clone());
+                    flights.insert(wanted.clone(), flight.clone());
                     None
                 }
             }
@@ -263,10 +268,10 @@ impl Call<'_> {
             tokio::task::spawn_blocking(move || upload.cancel());
             return taken;
         }
-        let (server, digest) = (Arc::clone(self.server), digest.clone());
+        let landing = Landing { server: Arc::clone(self.server), wanted: wanted.clone() };
         tokio::spawn(async move {
-            let _landed = Landing { server: Arc::clone(&server), digest: digest.clone() };
-            let end = match fetch(&remote, upload, &digest, size, &sender).await {
+            let digest = &landing.wanted.1;
+            let end = match fetch(&remote, upload, digest, size, &sender).await {
                 Ok(()) => Progress::Whole,
                 Err(error) => {
                     tracing::warn!(%digest, error = crate::error::chain(&error), "cannot fetch a blob");
@@ -282,13 +287,13 @@ impl Call<'_> {
 /// Takes a flight off the list when it is over, however it ends.
 struct Landing {
     server: Arc<Inner>,
-    digest: Digest,
+    wanted: Wanted,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
         if let Some(upstream) = &self.server.upstream {
-            upstream.flights().remove(&self.digest);
+            upstream.flights().remove(&self.wanted);
         }
     }
 }
