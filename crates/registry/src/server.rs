@@ -23,6 +23,7 @@ mod uploads;
 mod upstream;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,8 @@ pub struct Peer<'a> {
     pub name: &'a str,
     /// Whether it may do everything without showing anything: it is the administrator of this machine.
     pub trusted: bool,
+    /// Whether it came to where only this machine reaches the registry.
+    pub own: bool,
 }
 
 impl Server {
@@ -136,7 +139,7 @@ impl Server {
         let mut payload = Payload::new(body, self.inner.options.pace);
         let mut user = None;
         let call = Call { server: &self.inner, method: parts.method, headers: parts.headers };
-        let outcome = call.answer(&parts.uri, &mut payload, peer.trusted, &mut user).await;
+        let outcome = call.answer(&parts.uri, &mut payload, peer, &mut user).await;
         if outcome.is_err() {
             // Else the connection is reset under a client that has not read the refusal yet.
             payload.drain().await;
@@ -177,9 +180,12 @@ impl Call<'_> {
         &self,
         uri: &hyper::Uri,
         payload: &mut Payload,
-        trusted: bool,
+        peer: Peer<'_>,
         user: &mut Option<String>,
     ) -> Answer {
+        if peer.own && !peer.trusted {
+            self.check_host()?;
+        }
         let route = route::parse(uri.path())?;
         let query = Query::parse(uri.query().unwrap_or(""))?;
         let allowed = route.methods();
@@ -194,7 +200,7 @@ impl Call<'_> {
         {
             wanted.push((from, Action::Pull));
         }
-        let identity = if trusted {
+        let identity = if peer.trusted {
             Identity::administrator()
         } else {
             let anonymous = self.server.options.anonymous_pull;
@@ -211,7 +217,7 @@ impl Call<'_> {
         {
             return Err(self.server.access.challenge(&wanted, identity.shortcoming()));
         }
-        self.check_writable(&route, trusted)?;
+        self.check_writable(&route, peer.trusted)?;
         self.dispatch(route, &query, payload, &identity).await
     }
 
@@ -227,6 +233,18 @@ impl Call<'_> {
             return Ok(());
         }
         let words = "pages of other hosts may not write to this registry";
+        Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", words))
+    }
+
+    /// Refuses requests for another host where everybody may do everything and only this machine gets here: a page whose name
+    /// has come to mean loopback sends them, in the browser of somebody who looks at it.
+    fn check_host(&self) -> Result<(), Refusal> {
+        let open = matches!(self.server.access, Access::Open);
+        let own = |value: &HeaderValue| value.to_str().is_ok_and(is_loopback);
+        if !open || self.headers.get_all(HOST).iter().all(own) {
+            return Ok(());
+        }
+        let words = "this registry answers only by the names of loopback";
         Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", words))
     }
 
@@ -328,6 +346,14 @@ impl Inner {
     fn idle(&self) -> MutexGuard<'_, HashMap<String, Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this is what loopback is called, with any port.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<hyper::http::uri::Authority>() else { return false };
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// The parameters after the question mark; of several of one name the first counts.

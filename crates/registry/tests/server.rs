@@ -36,7 +36,7 @@ fn connect(server: &Server) -> DuplexStream {
     let service = service_fn(move |request: Request<Incoming>| {
         let server = server.clone();
         let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>> =
-            Box::pin(async move { Ok(server.answer(request, Peer { name: "test", trusted: false }).await) });
+            Box::pin(async move { Ok(server.answer(request, Peer { name: "test", trusted: false, own: true }).await) });
         answer
     });
     tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(far), service).await });
@@ -50,6 +50,20 @@ async fn ask(server: &Server, request: &str) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("an answer");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends a request with a body; its status and the first error's code.
+async fn send(server: &Server, method: &str, path: &str, media_type: &str, body: &str) -> String {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
+    seen(&ask(server, &(head + body)).await)
+}
+
+fn seen(answer: &str) -> String {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let code = document["errors"][0]["code"].as_str().unwrap_or_default();
+    format!("{} {code}", &head[9..12]).trim_end().to_owned()
 }
 
 fn location(answer: &str) -> String {
@@ -141,4 +155,71 @@ async fn blobs_are_mounted_only_from_where_one_may_read() {
     assert!(ask(&server, &get).await.starts_with("HTTP/1.0 200"));
     let none = format!("GET /v2/_catalog HTTP/1.0\r\n{own}\r\n");
     assert!(ask(&server, &none).await.starts_with("HTTP/1.0 401"));
+}
+
+#[tokio::test]
+async fn a_registry_on_loopback_answers_by_the_names_of_loopback() {
+    let (_dir, server) = open(Access::Open);
+    let status = async |server: &Server, host: &str| {
+        let request = format!("GET /v2/ HTTP/1.0\r\n{host}\r\n");
+        ask(server, &request).await[9..12].to_owned()
+    };
+    for host in ["", "localhost", "LocalHost:5000", "127.0.0.1:5000", "127.8.9.1", "[::1]:5000"] {
+        let header = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
+        assert_eq!(status(&server, &header).await, "200", "{host}");
+    }
+    for host in ["evil.example:5000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:5000", "a@b"]
+    {
+        // The page's own origin does not help it, and nor does a good name before.
+        let header = format!("Origin: http://{host}\r\nHost: {host}\r\n");
+        assert_eq!(status(&server, &header).await, "403", "{host}");
+        assert_eq!(status(&server, &format!("Host: localhost\r\n{header}")).await, "403", "{host}");
+    }
+    let write = "POST /v2/a/blobs/uploads/ HTTP/1.0\r\nOrigin: http://evil.example\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(seen(&ask(&server, write).await), "403 DENIED");
+    // Who has to show who they are cannot be led there by a page.
+    let signer = Signer::new();
+    let key = Key::P256(signer.0.public_key().as_ref().to_vec());
+    let (_dir, server) = open(Access::Token(Tokens::new("http://realm", "here", "us", vec![key])));
+    assert_eq!(status(&server, "Host: registry.example\r\n").await, "401");
+}
+
+#[tokio::test]
+async fn what_the_store_has_besides_is_nobodys_business() {
+    let (dir, server) = open(Access::Open);
+    let (layer, config) = (digest(b"layer"), digest(b"{}"));
+    let oci = "application/vnd.oci.image";
+    let (kind, plain) = (format!("{oci}.manifest.v1+json"), "application/octet-stream");
+    let push = async |name: &str, bytes: &str| {
+        let path = format!("/v2/{name}/blobs/uploads/?digest={}", digest(bytes.as_bytes()));
+        assert_eq!(send(&server, "POST", &path, plain, bytes).await, "201");
+    };
+    push("theirs", "layer").await;
+    push("theirs", "{}").await;
+    push("mine", "{}").await;
+    let part = |media_type: &str, digest: &str, size: usize| json!({"mediaType": media_type, "digest": digest, "size": size});
+    let manifest = |parts: serde_json::Value| {
+        let config = part(&format!("{oci}.config.v1+json"), &config, 2);
+        json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": parts}).to_string()
+    };
+    let put = async |name: &str, document: &str| {
+        send(&server, "PUT", &format!("/v2/{name}/manifests/1"), &kind, document).await
+    };
+    // A manifest of theirs is a blob of a kind of its own. Whoever names it as a layer learns nothing, nor of the daemon's.
+    let theirs = manifest(json!([part(&format!("{oci}.layer.v1.tar"), &layer, 5)]));
+    assert_eq!(put("theirs", &theirs).await, "201");
+    let known = digest(theirs.as_bytes());
+    for (wanted, size) in [(known.as_str(), theirs.len()), (&digest(b"nowhere"), 7), (&layer, 5)] {
+        for media_type in [format!("{oci}.layer.v1.tar"), format!("{oci}.config.v1+json")] {
+            let document = manifest(json!([part(&media_type, wanted, size)]));
+            assert_eq!(put("mine", &document).await, "400 MANIFEST_BLOB_UNKNOWN", "{media_type} {wanted}");
+        }
+        let elsewhere = format!("{oci}.layer.nondistributable.v1.tar");
+        assert_eq!(put("mine", &manifest(json!([part(&elsewhere, wanted, size)]))).await, "201", "{wanted}");
+    }
+    // Within one repository kinds are told apart as before.
+    push("theirs", &theirs).await;
+    let mixed = manifest(json!([part(&format!("{oci}.layer.v1.tar"), &known, theirs.len())]));
+    assert_eq!(put("theirs", &mixed).await, "400 MANIFEST_INVALID");
+    drop(dir);
 }

@@ -11,7 +11,6 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 use super::{Error, serve};
 
@@ -44,7 +43,7 @@ impl Local {
         }
         let registry = super::open(data_root, &super::Features::default()).await?;
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        tokio::spawn(serve::converse(far, registry, "local".to_owned(), true, CancellationToken::new()));
+        tokio::spawn(serve::converse(far, registry, serve::Client::local(), serve::Ends::never()));
         Self::over(near).await
     }
 

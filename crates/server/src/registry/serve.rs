@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use registry::server::{Body, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,8 +28,12 @@ use crate::tls::{self, Acceptor};
 
 /// Connections at a time; others wait until one ends. Each may hold a megabyte.
 const CONNECTIONS_MAX: usize = 512;
-/// How long a client may take for a request's headers, and leave a connection idle: longer than Go's clients keep idle
-/// connections, so that none is closed under a request.
+/// Connections of the administrator at a time: they have places of their own, which nobody else can take.
+const LOCAL_CONNECTIONS_MAX: usize = 32;
+/// How long a client may take until its first request is there: who connects and says nothing takes a place from others.
+const FIRST_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take for the headers of later requests, and leave a connection idle: longer than Go's clients keep
+/// idle connections, so that none is closed under a request. Where places are short, idle connections are closed sooner.
 const HEADERS_TIME: Duration = Duration::from_secs(180);
 /// How long to leave a listener alone that has no descriptors left to accept with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -88,16 +93,36 @@ impl Listening {
             let registry = self.registry.clone();
             tokio::spawn(async move { registry.keep_up().await })
         };
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        tokio::join!(
+            self.accept(Door::Tcp(&self.tcp), CONNECTIONS_MAX, &tasks, &shutdown),
+            self.accept(Door::Local(&self.local), LOCAL_CONNECTIONS_MAX, &tasks, &shutdown),
+        );
+        upkeep.abort();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+
+    /// Serves who comes by a door, so many connections at a time, until the shutdown.
+    async fn accept(
+        &self,
+        door: Door<'_>,
+        places: usize,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) {
+        let (places, crowded) = (Arc::new(Semaphore::new(places)), Arc::new(Notify::new()));
+        // Behind TLS no page of another host gets that far: it has no certificate for its name.
+        let own = self.acceptor.is_none() && self.address().is_ok_and(|address| address.ip().is_loopback());
         loop {
+            if places.available_permits() == 0 {
+                crowded.notify_waiters();
+            }
             let place = tokio::select! {
                 () = shutdown.cancelled() => break,
                 place = Arc::clone(&places).acquire_owned() => place,
             };
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.tcp.accept() => accepted.map(Accepted::Tcp),
-                accepted = self.local.accept() => accepted.map(|(stream, _)| Accepted::Local(stream)),
+                accepted = door.accept() => accepted,
             };
             let accepted = match accepted {
                 Ok(accepted) => accepted,
@@ -107,15 +132,44 @@ impl Listening {
                     continue;
                 }
             };
-            let (registry, shutdown, acceptor) =
-                (self.registry.clone(), shutdown.clone(), self.acceptor.clone());
+            let ends = Ends { shutdown: shutdown.clone(), crowded: Arc::clone(&crowded) };
+            let (registry, acceptor) = (self.registry.clone(), self.acceptor.clone());
             tasks.spawn(async move {
-                accepted.serve(registry, acceptor, shutdown).await;
+                accepted.serve(registry, acceptor, own, ends).await;
                 drop(place);
             });
         }
-        upkeep.abort();
-        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Why a connection ends though its client would go on.
+pub struct Ends {
+    shutdown: CancellationToken,
+    /// Others wait for its place.
+    crowded: Arc<Notify>,
+}
+
+impl Ends {
+    /// Never.
+    pub fn never() -> Self {
+        Self { shutdown: CancellationToken::new(), crowded: Arc::default() }
+    }
+}
+
+/// Who is at the other end.
+pub struct Client {
+    /// For the log.
+    pub name: String,
+    /// Whether it is the administrator of this machine.
+    pub trusted: bool,
+    /// Whether only this machine reaches the registry.
+    pub own: bool,
+}
+
+impl Client {
+    /// The administrator of this machine.
+    pub fn local() -> Self {
+        Self { name: "local".to_owned(), trusted: true, own: false }
     }
 }
 
@@ -124,6 +178,21 @@ fn parse(address: &str) -> Option<SocketAddr> {
     match address.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}").parse().ok(),
         None => address.replace("localhost", "127.0.0.1").parse().ok(),
+    }
+}
+
+/// Where connections come in.
+enum Door<'a> {
+    Tcp(&'a TcpListener),
+    Local(&'a UnixListener),
+}
+
+impl Door<'_> {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(Accepted::Tcp),
+            Self::Local(listener) => listener.accept().await.map(|(stream, _)| Accepted::Local(stream)),
+        }
     }
 }
 
@@ -137,18 +206,20 @@ impl Accepted {
         self,
         registry: registry::Server,
         acceptor: Option<Acceptor>,
-        shutdown: CancellationToken,
+        own: bool,
+        ends: Ends,
     ) {
         match self {
-            Self::Local(stream) => converse(stream, registry, "local".to_owned(), true, shutdown).await,
+            Self::Local(stream) => converse(stream, registry, Client::local(), ends).await,
             Self::Tcp((stream, from)) => {
                 if let Err(error) = stream.prepare() {
                     tracing::debug!(%error, "the client's socket keeps its defaults");
                 }
+                let peer = Client { name: from.to_string(), trusted: false, own };
                 match acceptor {
-                    None => converse(stream, registry, from.to_string(), false, shutdown).await,
+                    None => converse(stream, registry, peer, ends).await,
                     Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) => converse(stream, registry, from.to_string(), false, shutdown).await,
+                        Ok(stream) => converse(stream, registry, peer, ends).await,
                         Err(error) => tracing::debug!(%error, %from, "no TLS connection"),
                     },
                 }
@@ -157,26 +228,34 @@ impl Accepted {
     }
 }
 
-/// Answers what comes by one connection, until the client leaves or, after `shutdown`, until its request is answered.
+/// Answers what comes by one connection, until the client leaves or, where there is a reason, until its request is answered.
 pub async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
     registry: registry::Server,
-    peer: String,
-    trusted: bool,
-    shutdown: CancellationToken,
+    from: Client,
+    ends: Ends,
 ) {
+    let (from, begun) = (Arc::new(from), Arc::new(AtomicBool::new(false)));
+    let seen = Arc::clone(&begun);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (registry, peer) = (registry.clone(), peer.clone());
+        seen.store(true, Ordering::Relaxed);
+        let (registry, from) = (registry.clone(), Arc::clone(&from));
         let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>> =
-            Box::pin(async move { Ok(registry.answer(request, Peer { name: &peer, trusted }).await) });
+            Box::pin(async move {
+                let peer = Peer { name: &from.name, trusted: from.trusted, own: from.own };
+                Ok(registry.answer(request, peer).await)
+            });
         answer
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIME)
         .serve_connection(TokioIo::new(Patient::new(stream)), service);
-    let mut ending = false;
+    let (mut ending, mut waiting) = (false, true);
+    let first = tokio::time::sleep(FIRST_TIME);
+    tokio::pin!(first);
     loop {
+        let crowded = ends.crowded.notified();
         tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
@@ -184,7 +263,18 @@ pub async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 }
                 return;
             }
-            () = shutdown.cancelled(), if !ending => {
+            () = &mut first, if waiting => {
+                waiting = false;
+                if !begun.load(Ordering::Relaxed) {
+                    tracing::debug!("a connection to the registry brought no request");
+                    return;
+                }
+            }
+            () = crowded, if !ending && begun.load(Ordering::Relaxed) => {
+                ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = ends.shutdown.cancelled(), if !ending => {
                 ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
