@@ -78,4 +78,4 @@ pub use repositories::{Content, KeptManifest, NewManifest, Pruned, Pruning, Refe
 pub use snapshots::{Mounts, PreparedSnapshot};
 pub use store::Store;
 pub use transaction::{Durability, Resource, Tx};
-pub use uploads::{UPLOADS_MAX, Upload};
+pub use uploads::{REPOSITORY_UPLOADS_MAX, UPLOADS_MAX, Upload};

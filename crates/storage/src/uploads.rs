@@ -20,6 +20,9 @@ use crate::transaction::Tx;
 
 /// How many uploads there may be at a time: each is a file that somebody may never end.
 pub const UPLOADS_MAX: usize = 1024;
+/// How many of them may be of one repository: who pushes there keeps nobody else from pushing elsewhere. A client sends a
+/// handful at a time.
+pub const REPOSITORY_UPLOADS_MAX: usize = 64;
 /// Where there are that many, one that nobody has written to for this long makes room: clients try again within minutes.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Bytes of an identifier: as many as nobody guesses.
@@ -59,9 +62,7 @@ impl Store {
         let id = random_id()?;
         let path = self.upload_path(&id);
         let claim = self.claim(&claim_key(&id)).ok_or_else(|| in_use(&id))?;
-        if self.transaction(count)? >= UPLOADS_MAX {
-            self.expire_uploads(IDLE_MAX)?;
-        }
+        self.make_room(repository)?;
         let file = File::options()
             .read(true)
             .write(true)
@@ -70,7 +71,11 @@ impl Store {
             .open(&path)
             .at("make", &path)?;
         let begun = self.transaction(|tx| {
-            if count(tx)? >= UPLOADS_MAX {
+            if count(tx, Some(repository))? >= REPOSITORY_UPLOADS_MAX {
+                let limit = REPOSITORY_UPLOADS_MAX as u64;
+                return Err(Error::Limit { what: "number of uploads to a repository", limit });
+            }
+            if count(tx, None)? >= UPLOADS_MAX {
                 return Err(Error::Limit { what: "number of uploads", limit: UPLOADS_MAX as u64 });
             }
             tx.sql
@@ -149,6 +154,38 @@ impl Store {
         Ok(expired)
     }
 
+    /// Where all places are taken, tries to free one for an upload to this repository.
+    fn make_room(&self, repository: &str) -> Result<()> {
+        for (of, limit) in [(Some(repository), REPOSITORY_UPLOADS_MAX), (None, UPLOADS_MAX)] {
+            if self.transaction(|tx| count(tx, of))? >= limit && !self.evict_empty(of)? {
+                self.expire_uploads(IDLE_MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the upload that has waited longest for its first byte, of a repository or of all; whether there was one. Whose
+    /// it is loses nothing by beginning again.
+    fn evict_empty(&self, repository: Option<&str>) -> Result<bool> {
+        let ids: Vec<String> = self.transaction(|tx| ids_of(tx, repository))?;
+        let waiting = |id: String| {
+            let data = fs::metadata(self.upload_path(&id)).ok().filter(|data| data.len() == 0)?;
+            Some((data.modified().ok()?, id))
+        };
+        let mut empty: Vec<_> = ids.into_iter().filter_map(waiting).collect();
+        empty.sort();
+        for (_, id) in empty {
+            // Bytes may come at last.
+            let Some(_claim) = self.claim(&claim_key(&id)) else { continue };
+            let size = fs::metadata(self.upload_path(&id)).map_or(0, |data| data.len());
+            if size == 0 {
+                self.forget_upload(&id)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn forget_upload(&self, id: &str) -> Result<()> {
         self.transaction(|tx| tx.remove_upload(id))?;
         self.discard(&self.upload_path(id))
@@ -173,15 +210,22 @@ impl Store {
     }
 }
 
-fn count(tx: &Tx<'_>) -> Result<usize> {
-    let count: i64 =
-        tx.sql.prepare_cached("SELECT count(*) FROM repository_uploads")?.query_row([], |row| row.get(0))?;
+fn count(tx: &Tx<'_>, repository: Option<&str>) -> Result<usize> {
+    let count: i64 = tx
+        .sql
+        .prepare_cached("SELECT count(*) FROM repository_uploads WHERE ?1 IS NULL OR repository = ?1")?
+        .query_row([repository], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn ids(tx: &Tx<'_>) -> Result<Vec<String>> {
-    let mut statement = tx.sql.prepare_cached("SELECT id FROM repository_uploads")?;
-    let ids = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids_of(tx, None)
+}
+
+fn ids_of(tx: &Tx<'_>, repository: Option<&str>) -> Result<Vec<String>> {
+    let mut statement =
+        tx.sql.prepare_cached("SELECT id FROM repository_uploads WHERE ?1 IS NULL OR repository = ?1")?;
+    let ids = statement.query_map([repository], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(ids)
 }
 

@@ -40,6 +40,10 @@ impl super::Inner {
     }
 
     fn rest(&self, upload: Upload) {
+        // There is nothing to remember of it, and kept open it could not make room for others.
+        if upload.offset() == 0 {
+            return;
+        }
         let mut idle = self.idle();
         if idle.len() >= IDLE_MAX {
             let oldest = idle.iter().min_by_key(|(_, idle)| idle.since).map(|(id, _)| id.clone());

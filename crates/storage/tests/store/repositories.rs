@@ -89,10 +89,55 @@ fn uploads_expire_unless_somebody_writes() {
     assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 1);
     drop(held);
     assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 1);
-    for _ in 0..storage::UPLOADS_MAX {
-        drop(store.begin_upload("a").unwrap());
+}
+
+#[test]
+fn one_repository_does_not_take_all_uploads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let begin = |repository: &str, bytes: &[u8]| {
+        let mut upload = store.begin_upload(repository)?;
+        upload.write(bytes)?;
+        Ok::<_, Error>(upload.id().to_owned())
+    };
+    let of_one = storage::REPOSITORY_UPLOADS_MAX;
+    let begun: Vec<String> = (0..of_one).map(|n| begin("a", &b"x"[..n % 2]).unwrap()).collect();
+    let is_there = |id: &str| store.upload_size("a", id).is_ok();
+    // Those that wait for their first byte make room, the oldest first; bytes that came stay.
+    begin("a", b"x").unwrap();
+    assert_eq!((is_there(&begun[0]), is_there(&begun[1]), is_there(&begun[2])), (false, true, true));
+    for _ in 1..of_one / 2 {
+        begin("a", b"x").unwrap();
     }
+    assert_eq!(begun.iter().filter(|id| is_there(id)).count(), of_one / 2);
+    assert!(matches!(begin("a", b"x"), Err(Error::Limit { limit, .. }) if limit == of_one as u64));
+    begin("b", b"x").unwrap();
+    assert_eq!(files(&store, "content/uploads"), of_one + 1);
+}
+
+#[test]
+fn an_upload_that_is_written_to_makes_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let held: Vec<_> =
+        (0..storage::REPOSITORY_UPLOADS_MAX).map(|_| store.begin_upload("a").unwrap()).collect();
     assert!(matches!(store.begin_upload("a"), Err(Error::Limit { .. })));
+    drop(held);
+    drop(store.begin_upload("a").unwrap());
+}
+
+#[test]
+fn all_uploads_have_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut first = None;
+    for n in 0..storage::UPLOADS_MAX {
+        let upload = store.begin_upload(&format!("r{}", n % 32)).unwrap();
+        first.get_or_insert_with(|| upload.id().to_owned());
+    }
+    drop(store.begin_upload("other").unwrap());
+    assert_eq!(files(&store, "content/uploads"), storage::UPLOADS_MAX);
+    assert!(store.upload_size("r0", &first.unwrap()).unwrap_err().is_not_found());
 }
 
 #[test]
