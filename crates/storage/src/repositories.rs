@@ -125,7 +125,6 @@ impl Store {
 impl Tx<'_> {
     fn check_contents(&self, repository: &str, manifest: &NewManifest) -> Result<()> {
         for content in &manifest.contents {
-            self.check_class(&content.digest, Class::of(&content.media_type))?;
             if !content.required {
                 continue;
             }
@@ -143,7 +142,8 @@ impl Tx<'_> {
                         actual,
                     });
                 }
-                Some(_) => {}
+                // What is not of this repository is compared with nothing: else clients learned what else is in the store.
+                Some(_) => self.check_class(&content.digest, Class::of(&content.media_type))?,
             }
         }
         Ok(())
