@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::refusal::Refusal;
 
 /// What basic authentication calls this registry.
 const REALM: &str = "corten registry";
+/// After how many seconds to show a password again that nobody has looked at.
+const BUSY_SECONDS: &str = "2";
 
 /// Why nobody can be let in.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +114,8 @@ pub enum Shortcoming {
     Wrong,
     /// What was shown is right, but not enough.
     Insufficient,
+    /// What was shown was not looked at: too many others show something.
+    Busy,
 }
 
 impl Identity {
@@ -164,7 +168,7 @@ impl Access {
         match self {
             Self::Htpasswd(file) if scheme.eq_ignore_ascii_case("basic") => {
                 let (name, password) = basic(value).ok_or(Shortcoming::Wrong)?;
-                if !file.verify(&name, &password).await {
+                if !file.verify(&name, &password).await.map_err(|htpasswd::Busy| Shortcoming::Busy)? {
                     return Err(Shortcoming::Wrong);
                 }
                 Ok(Identity { name: Some(name), rights: Rights::All })
@@ -182,8 +186,13 @@ impl Access {
         }
     }
 
-    /// 401, with what would help.
+    /// 401, with what would help; where nobody has looked, 429.
     pub(super) fn challenge(&self, wanted: &[(&str, Action)], why: Option<Shortcoming>) -> Refusal {
+        if why == Some(Shortcoming::Busy) {
+            let words = "too many passwords are being checked";
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", words);
+            return refusal.with(RETRY_AFTER, BUSY_SECONDS);
+        }
         let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
         let value = match self {
             Self::Open => return refusal,

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::Error;
 
@@ -17,6 +17,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const HASH_LENGTH: usize = 60;
 /// Passwords that are checked at a time: each takes a processor for a while, which is what bcrypt is for.
 const CHECKS_MAX: usize = 2;
+/// Requests that may be about passwords to be checked at a time. With the costliest hashes that are in use the last of them
+/// waits for ten seconds; who comes after it is told to come again.
+const WAITING_MAX: usize = 64;
+/// Bcrypt takes no more of a password than this: what follows would not count.
+const PASSWORD_BYTES_MAX: usize = 72;
 /// Right passwords that are remembered, as hashes: clients show theirs with every request.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -24,8 +29,13 @@ const REMEMBERED_MAX: usize = 1024;
 pub struct Htpasswd {
     path: PathBuf,
     loaded: Mutex<Loaded>,
-    checks: Arc<Semaphore>,
+    checks: Semaphore,
+    waiting: Semaphore,
 }
+
+/// So many passwords wait to be checked that one more would wait too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
 
 struct Loaded {
     state: State,
@@ -43,11 +53,15 @@ impl Htpasswd {
         let state = state(path).map_err(read)?;
         let users = load(path)?;
         let loaded = Mutex::new(Loaded { state, users, right: HashSet::new() });
-        Ok(Self { path: path.to_owned(), loaded, checks: Arc::new(Semaphore::new(CHECKS_MAX)) })
+        let (checks, waiting) = (Semaphore::new(CHECKS_MAX), Semaphore::new(WAITING_MAX));
+        Ok(Self { path: path.to_owned(), loaded, checks, waiting })
     }
 
-    /// Whether the password is the user's.
-    pub async fn verify(&self, name: &str, password: &str) -> bool {
+    /// Whether the password is the user's. [`Busy`] where too many others are asking.
+    pub async fn verify(&self, name: &str, password: &str) -> Result<bool, Busy> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Ok(false);
+        }
         let (known, hash) = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             self.reload(&mut loaded);
@@ -56,24 +70,31 @@ impl Htpasswd {
             let other = || loaded.users.values().next().cloned();
             (known.is_some(), known.or_else(other))
         };
-        let Some(hash) = hash else { return false };
+        let Some(hash) = hash else { return Ok(false) };
         let key = remembered(name, password, &hash);
-        if known && self.loaded.lock().unwrap_or_else(PoisonError::into_inner).right.contains(&key) {
-            return true;
+        let is_remembered =
+            || known && self.loaded.lock().unwrap_or_else(PoisonError::into_inner).right.contains(&key);
+        if is_remembered() {
+            return Ok(true);
         }
-        let Ok(_check) = Arc::clone(&self.checks).acquire_owned().await else { return false };
+        let _waiting = self.waiting.try_acquire().map_err(|_: TryAcquireError| Busy)?;
+        let Ok(_check) = self.checks.acquire().await else { return Ok(false) };
+        // Clients send several requests at once; one check is enough for all.
+        if is_remembered() {
+            return Ok(true);
+        }
         let password = password.to_owned();
         let right =
             tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false)).await;
         if !known || !right.unwrap_or(false) {
-            return false;
+            return Ok(false);
         }
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.right.len() >= REMEMBERED_MAX {
             loaded.right.clear();
         }
         loaded.right.insert(key);
-        true
+        Ok(true)
     }
 
     fn reload(&self, loaded: &mut Loaded) {
@@ -146,12 +167,40 @@ mod tests {
         let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
         fs::write(&path, format!("# staff\nada:{}\n\nbob:{}\n", hash("one"), hash("two"))).unwrap();
         let users = Htpasswd::open(&path).unwrap();
-        assert!(users.verify("ada", "one").await && users.verify("ada", "one").await);
-        assert!(users.verify("bob", "two").await);
-        assert!(!users.verify("ada", "two").await && !users.verify("eve", "one").await);
+        let verify = async |name: &str, password: &str| users.verify(name, password).await.unwrap();
+        assert!(verify("ada", "one").await && verify("ada", "one").await);
+        assert!(verify("bob", "two").await);
+        assert!(!verify("ada", "two").await && !verify("eve", "one").await);
         fs::write(&path, format!("ada:{}\n", hash("three"))).unwrap();
-        assert!(!users.verify("ada", "one").await && users.verify("ada", "three").await);
-        assert!(!users.verify("bob", "two").await);
+        assert!(!verify("ada", "one").await && verify("ada", "three").await);
+        assert!(!verify("bob", "two").await);
+    }
+
+    #[tokio::test]
+    async fn passwords_that_bcrypt_would_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let long = "x".repeat(PASSWORD_BYTES_MAX);
+        fs::write(&path, format!("ada:{}\n", bcrypt::hash(&long, 4).unwrap())).unwrap();
+        let users = Htpasswd::open(&path).unwrap();
+        assert!(!users.verify("ada", &format!("{long}y")).await.unwrap());
+        assert!(users.verify("ada", &long).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_queue_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        fs::write(&path, format!("ada:{}\n", bcrypt::hash("one", 4).unwrap())).unwrap();
+        let users = Htpasswd::open(&path).unwrap();
+        assert!(users.verify("ada", "one").await.unwrap());
+        let tries = (0..WAITING_MAX + 5).map(|_| users.verify("ada", "wrong"));
+        let outcomes = futures_util::future::join_all(tries).await;
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Busy)).count(), 5);
+        // Others are gone by now; and who is known has not to wait at all.
+        assert_eq!(users.verify("ada", "wrong").await, Ok(false));
+        let _all = users.waiting.try_acquire_many(u32::try_from(WAITING_MAX).unwrap()).unwrap();
+        assert_eq!((users.verify("ada", "wrong").await, users.verify("ada", "one").await), (Err(Busy), Ok(true)));
     }
 
     #[test]
