@@ -29,6 +29,10 @@ const OWNER: &str = "repository";
 /// sooner than this after another write nothing.
 const SEEN_AGAIN: Duration = Duration::from_secs(60);
 
+/// Annotations up to this size are kept to be listed with a manifest; with more, it is listed without any. They are still in
+/// the manifest itself.
+pub const LISTED_ANNOTATIONS_BYTES_MAX: usize = 64 << 10;
+
 /// Something that a manifest needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -154,6 +158,8 @@ impl Tx<'_> {
         self.make_repository(repository)?;
         let annotations = serde_json::to_string(&manifest.annotations)
             .map_err(|source| Error::CorruptRecord { what: "manifest", id: digest.to_string(), source })?;
+        let annotations =
+            if annotations.len() > LISTED_ANNOTATIONS_BYTES_MAX { "{}".to_owned() } else { annotations };
         self.sql
             .prepare_cached(
                 "INSERT INTO repository_manifests
@@ -278,30 +284,40 @@ impl Tx<'_> {
     }
 
     /// What is said in a repository about a manifest, in the order of digests, after `after`. With `artifact_type`, only
-    /// what is of that type.
+    /// what is of that type. Ends where they are more than `count_max`, or together larger than `bytes_max`: with the first that
+    /// is too many.
     pub fn referrers(
         &self,
         repository: &str,
         subject: &Digest,
         artifact_type: Option<&str>,
         after: &str,
-        count_max: usize,
+        (count_max, bytes_max): (usize, usize),
     ) -> Result<Vec<Referrer>> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT digest, media_type, size, artifact_type, annotations FROM repository_manifests
+            "SELECT digest, media_type, size, artifact_type,
+             CASE WHEN length(CAST(annotations AS BLOB)) > ?6 THEN '{}' ELSE annotations END
+             FROM repository_manifests
              WHERE repository = ?1 AND subject = ?2 AND (?3 IS NULL OR artifact_type = ?3) AND digest > ?4
              ORDER BY digest LIMIT ?5",
         )?;
-        let parameters =
-            params![repository, subject.as_str(), artifact_type, after, stored(count_max as u64)];
+        let parameters = params![
+            repository,
+            subject.as_str(),
+            artifact_type,
+            after,
+            stored((count_max as u64).saturating_add(1)),
+            stored(LISTED_ANNOTATIONS_BYTES_MAX as u64)
+        ];
         let rows = statement.query_map(parameters, |row| {
             let digest: String = row.get(0)?;
             let annotations: String = row.get(4)?;
             Ok((digest, row.get(1)?, row.get(2)?, row.get(3)?, annotations))
         })?;
-        let mut referrers = Vec::new();
+        let (mut referrers, mut bytes) = (Vec::new(), 0);
         for row in rows {
-            let (digest, media_type, size, artifact_type, annotations) = row?;
+            let (digest, media_type, size, artifact_type, annotations): (_, String, _, String, _) = row?;
+            bytes += digest.len() + media_type.len() + artifact_type.len() + annotations.len();
             let Ok(digest) = Digest::parse(&digest) else { continue };
             let annotations = serde_json::from_str(&annotations).map_err(|source| Error::CorruptRecord {
                 what: "manifest",
@@ -310,6 +326,9 @@ impl Tx<'_> {
             })?;
             let manifest = KeptManifest { digest, media_type, size: loaded(size) };
             referrers.push(Referrer { manifest, artifact_type, annotations });
+            if bytes > bytes_max {
+                break;
+            }
         }
         Ok(referrers)
     }

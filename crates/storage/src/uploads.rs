@@ -168,17 +168,14 @@ impl Store {
     /// it is loses nothing by beginning again.
     fn evict_empty(&self, repository: Option<&str>) -> Result<bool> {
         let ids: Vec<String> = self.transaction(|tx| ids_of(tx, repository))?;
-        let waiting = |id: String| {
-            let data = fs::metadata(self.upload_path(&id)).ok().filter(|data| data.len() == 0)?;
-            Some((data.modified().ok()?, id))
-        };
-        let mut empty: Vec<_> = ids.into_iter().filter_map(waiting).collect();
-        empty.sort();
-        for (_, id) in empty {
+        let is_empty = |id: &str| fs::metadata(self.upload_path(id)).is_ok_and(|data| data.len() == 0);
+        for id in ids {
+            if !is_empty(&id) {
+                continue;
+            }
             // Bytes may come at last.
             let Some(_claim) = self.claim(&claim_key(&id)) else { continue };
-            let size = fs::metadata(self.upload_path(&id)).map_or(0, |data| data.len());
-            if size == 0 {
+            if is_empty(&id) {
                 self.forget_upload(&id)?;
                 return Ok(true);
             }
@@ -223,8 +220,9 @@ fn ids(tx: &Tx<'_>) -> Result<Vec<String>> {
 }
 
 fn ids_of(tx: &Tx<'_>, repository: Option<&str>) -> Result<Vec<String>> {
-    let mut statement =
-        tx.sql.prepare_cached("SELECT id FROM repository_uploads WHERE ?1 IS NULL OR repository = ?1")?;
+    let mut statement = tx.sql.prepare_cached(
+        "SELECT id FROM repository_uploads WHERE ?1 IS NULL OR repository = ?1 ORDER BY created_ns",
+    )?;
     let ids = statement.query_map([repository], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(ids)
 }

@@ -94,9 +94,8 @@ impl Call<'_> {
         let referrers = self
             .server
             .blocking(move |store| {
-                store.transaction(|tx| {
-                    tx.referrers(&name, &digest, filter.as_deref(), &last, count.saturating_add(1))
-                })
+                let limits = (count, REFERRERS_BYTES_MAX);
+                store.transaction(|tx| tx.referrers(&name, &digest, filter.as_deref(), &last, limits))
             })
             .await?;
         let (mut manifests, mut size, mut more) = (Vec::new(), 0, None);

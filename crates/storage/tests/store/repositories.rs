@@ -195,3 +195,32 @@ fn manifests_keep_what_they_need() {
     assert_eq!(store.gc().unwrap().blobs, 2);
     assert_whole(&store);
 }
+
+#[test]
+fn pages_of_referrers_are_read_no_further_than_they_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let subject = digest(b"subject");
+    let put = |n: u8, annotation: usize| {
+        let mut about = manifest(&format!("{{{n}}}"), &[]);
+        about.subject = Some(subject.clone());
+        about.annotations.insert("note".to_owned(), "x".repeat(annotation));
+        store.put_manifest("a", &about, None).unwrap();
+    };
+    (0..10).for_each(|n| put(n, 10_000));
+    put(10, 1 << 20);
+    let list =
+        |count, bytes| store.transaction(|tx| tx.referrers("a", &subject, None, "", (count, bytes))).unwrap();
+    let whole = list(100, 1 << 20);
+    // One that says too much is listed, without what it says.
+    let silent = whole.iter().filter(|about| about.annotations.is_empty()).count();
+    assert_eq!((whole.len(), silent), (11, 1));
+    assert!(whole.iter().all(|about| about.annotations.values().all(|text| text.len() == 10_000)));
+    // The one that is too many is among them, and no more.
+    assert_eq!(list(3, 1 << 20).len(), 4);
+    assert!((3..=4).contains(&list(100, 25_000).len()));
+    assert_eq!(list(100, 0).len(), 1);
+    let loud = whole[0].manifest.digest.as_str();
+    let rest = store.transaction(|tx| tx.referrers("a", &subject, None, loud, (100, 1 << 20))).unwrap();
+    assert_eq!(rest, whole[1..]);
+}
