@@ -1,6 +1,7 @@
 //! The registry in this process: with shorter limits, and rights that no token server of the kit gives.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -11,9 +12,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kit::fixtures::digest;
+use registry::Credentials;
 use registry::keys::Key;
 use registry::server::access::token::Tokens;
-use registry::server::{Access, Body, Options, Peer, Server};
+use registry::server::{Access, Body, Options, Peer, Server, Upstream, UpstreamOptions};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
@@ -36,7 +38,9 @@ fn connect(server: &Server) -> DuplexStream {
     let service = service_fn(move |request: Request<Incoming>| {
         let server = server.clone();
         let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, std::convert::Infallible>> + Send>> =
-            Box::pin(async move { Ok(server.answer(request, Peer { name: "test", trusted: false, own: true }).await) });
+            Box::pin(async move {
+                Ok(server.answer(request, Peer { name: "test", trusted: false, own: true }).await)
+            });
         answer
     });
     tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(far), service).await });
@@ -55,7 +59,8 @@ async fn ask(server: &Server, request: &str) -> String {
 /// Sends a request with a body; its status and the first error's code.
 async fn send(server: &Server, method: &str, path: &str, media_type: &str, body: &str) -> String {
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.0\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
     seen(&ask(server, &(head + body)).await)
 }
 
@@ -157,6 +162,88 @@ async fn blobs_are_mounted_only_from_where_one_may_read() {
     assert!(ask(&server, &none).await.starts_with("HTTP/1.0 401"));
 }
 
+/// Another registry with one manifest, the same in all repositories, whose layer only `private` has; of that it sends the
+/// first half at once, and the rest after `go`.
+async fn upstream(manifest: String, go: Arc<tokio::sync::Notify>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(upstream_answer(stream, manifest.clone(), Arc::clone(&go)));
+        }
+    });
+    port
+}
+
+async fn upstream_answer(mut stream: tokio::net::TcpStream, manifest: String, go: Arc<tokio::sync::Notify>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap_or(b'\n'));
+        if head.len() > 10_000 {
+            return;
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let (media_type, body) = ("application/vnd.oci.image.manifest.v1+json", manifest.as_str());
+    let (status, media_type, body) = match path {
+        "/v2/" => ("200 OK", "application/json", "{}"),
+        path if path.contains("/manifests/") => ("200 OK", media_type, body),
+        path if path.starts_with("/v2/private/blobs/") => ("200 OK", "application/octet-stream", SECRET),
+        _ => ("404 Not Found", "application/json", r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#),
+    };
+    let reply = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let body = if head.starts_with("HEAD ") { "" } else { body };
+    let (now, later) = if body == SECRET { body.split_at(body.len() / 2) } else { (body, "") };
+    let sent = stream.write_all((reply + now).as_bytes()).await;
+    if !later.is_empty() && sent.is_ok() {
+        go.notified().await;
+        stream.write_all(later.as_bytes()).await.expect("the rest");
+    }
+}
+
+const SECRET: &str = "what only one repository of the other registry has";
+
+#[tokio::test]
+async fn a_cache_hands_blobs_on_their_way_to_nobody_else() {
+    let wanted = digest(SECRET.as_bytes());
+    let oci = "application/vnd.oci.image";
+    let layer = json!({"mediaType": format!("{oci}.layer.v1.tar"), "digest": wanted, "size": SECRET.len()});
+    let config = json!({"mediaType": format!("{oci}.config.v1+json"), "digest": digest(b"{}"), "size": 2});
+    let manifest = json!({"schemaVersion": 2, "mediaType": format!("{oci}.manifest.v1+json"), "config": config, "layers": [layer]});
+    let go = Arc::new(tokio::sync::Notify::new());
+    let port = upstream(manifest.to_string(), Arc::clone(&go)).await;
+    let options =
+        UpstreamOptions { url: format!("http://127.0.0.1:{port}"), credentials: Credentials::default() };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Server::open_store(dir.path()).expect("a store");
+    let other = Upstream::new(options).expect("another registry");
+    let server = Server::new(store, Access::Open, Some(other), Options::default());
+    for name in ["private", "mallory"] {
+        let got = ask(&server, &format!("GET /v2/{name}/manifests/1 HTTP/1.0\r\n\r\n")).await;
+        assert!(got.starts_with("HTTP/1.0 200"), "{got}");
+    }
+    let mut flying = connect(&server);
+    let get = |name: &str| format!("GET /v2/{name}/blobs/{wanted} HTTP/1.0\r\n\r\n");
+    flying.write_all(get("private").as_bytes()).await.expect("send");
+    let mut head = [0; 12];
+    flying.read_exact(&mut head).await.expect("it begins");
+    assert_eq!(&head, b"HTTP/1.0 200");
+    let theirs = tokio::time::timeout(Duration::from_secs(20), ask(&server, &get("mallory"))).await;
+    let theirs = theirs.expect("an answer while the other is on its way");
+    assert!(!theirs.contains(&SECRET[..5]), "{theirs}");
+    go.notify_one();
+    let mut rest = String::new();
+    flying.read_to_string(&mut rest).await.expect("all of it");
+    assert!(rest.ends_with(SECRET), "{rest}");
+    // Nor when it is here.
+    let theirs = ask(&server, &get("mallory")).await;
+    assert!(!theirs.contains(&SECRET[..5]), "{theirs}");
+}
+
 #[tokio::test]
 async fn a_registry_on_loopback_answers_by_the_names_of_loopback() {
     let (_dir, server) = open(Access::Open);
@@ -168,14 +255,21 @@ async fn a_registry_on_loopback_answers_by_the_names_of_loopback() {
         let header = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
         assert_eq!(status(&server, &header).await, "200", "{host}");
     }
-    for host in ["evil.example:5000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:5000", "a@b"]
-    {
+    for host in [
+        "evil.example:5000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::2]:5000",
+        "a@b",
+    ] {
         // The page's own origin does not help it, and nor does a good name before.
         let header = format!("Origin: http://{host}\r\nHost: {host}\r\n");
         assert_eq!(status(&server, &header).await, "403", "{host}");
         assert_eq!(status(&server, &format!("Host: localhost\r\n{header}")).await, "403", "{host}");
     }
-    let write = "POST /v2/a/blobs/uploads/ HTTP/1.0\r\nOrigin: http://evil.example\r\nHost: evil.example\r\n\r\n";
+    let write =
+        "POST /v2/a/blobs/uploads/ HTTP/1.0\r\nOrigin: http://evil.example\r\nHost: evil.example\r\n\r\n";
     assert_eq!(seen(&ask(&server, write).await), "403 DENIED");
     // Who has to show who they are cannot be led there by a page.
     let signer = Signer::new();

@@ -389,6 +389,45 @@ fn requests_that_nobody_should_send() {
 }
 
 #[test]
+fn who_connects_and_says_nothing_shuts_nobody_out() {
+    let registry = Embedded::start();
+    Repository::new(registry.port(), "a").push("1", "a");
+    let port = registry.port();
+    // Some have asked before, and wait for what they may ask next; the others never say a word. Together more than there are
+    // places for.
+    let mut silent = Vec::new();
+    for n in 0..560 {
+        let mut stream = raw::connect(port);
+        if n % 8 == 0 {
+            let asked = stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            asked.expect("ask once");
+        }
+        silent.push(stream);
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(registry.command("ls", &[]).ok(), "a");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "the administrator waits for nobody");
+    assert_eq!(registry.ask("GET", "/v2/a/tags/list", &[], b"").status, 200);
+    assert!(Repository::new(port, "a").is_whole("1"));
+}
+
+#[test]
+fn a_page_whose_name_means_loopback_is_not_answered() {
+    let registry = Embedded::start();
+    for (method, target) in [("GET", "/v2/_catalog"), ("POST", "/v2/a/blobs/uploads/")] {
+        let mut stream = raw::connect(registry.port());
+        let request = format!(
+            "{method} {target} HTTP/1.0\r\nHost: evil.example:{}\r\nOrigin: http://evil.example:{}\r\nContent-Length: 0\r\n\r\n",
+            registry.port(),
+            registry.port()
+        );
+        stream.write_all(request.as_bytes()).expect("send");
+        let reply = Reply::read(&mut stream);
+        assert_eq!((reply.status, reply.code().as_str()), (403, "DENIED"), "{reply:?}");
+    }
+}
+
+#[test]
 fn a_cache_of_another_registry() {
     let mut upstream = Registry::with(Setup {
         access: Access::Basic { username: "ada".into(), password: "secret".into() },

@@ -233,12 +233,7 @@ impl Call<'_> {
         self.send(&digest, size, |start, length| flight.body(start, length))
     }
 
-    async fn take_off(
-        &self,
-        upstream: &Upstream,
-        wanted: &Wanted,
-        size: u64,
-    ) -> Result<Flight, Refusal> {
+    async fn take_off(&self, upstream: &Upstream, wanted: &Wanted, size: u64) -> Result<Flight, Refusal> {
         let repository = wanted.0.clone();
         let remote = upstream.repository(&repository).await.map_err(|error| refusal(&error))?;
         let begin = move |store: &storage::Store| {

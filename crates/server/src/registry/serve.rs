@@ -102,13 +102,7 @@ impl Listening {
     }
 
     /// Serves who comes by a door, so many connections at a time, until the shutdown.
-    async fn accept(
-        &self,
-        door: Door<'_>,
-        places: usize,
-        tasks: &TaskTracker,
-        shutdown: &CancellationToken,
-    ) {
+    async fn accept(&self, door: Door<'_>, places: usize, tasks: &TaskTracker, shutdown: &CancellationToken) {
         let (places, crowded) = (Arc::new(Semaphore::new(places)), Arc::new(Notify::new()));
         // Behind TLS no page of another host gets that far: it has no certificate for its name.
         let own = self.acceptor.is_none() && self.address().is_ok_and(|address| address.ip().is_loopback());
@@ -202,13 +196,7 @@ enum Accepted {
 }
 
 impl Accepted {
-    async fn serve(
-        self,
-        registry: registry::Server,
-        acceptor: Option<Acceptor>,
-        own: bool,
-        ends: Ends,
-    ) {
+    async fn serve(self, registry: registry::Server, acceptor: Option<Acceptor>, own: bool, ends: Ends) {
         match self {
             Self::Local(stream) => converse(stream, registry, Client::local(), ends).await,
             Self::Tcp((stream, from)) => {

@@ -200,7 +200,10 @@ mod tests {
         // Others are gone by now; and who is known has not to wait at all.
         assert_eq!(users.verify("ada", "wrong").await, Ok(false));
         let _all = users.waiting.try_acquire_many(u32::try_from(WAITING_MAX).unwrap()).unwrap();
-        assert_eq!((users.verify("ada", "wrong").await, users.verify("ada", "one").await), (Err(Busy), Ok(true)));
+        assert_eq!(
+            (users.verify("ada", "wrong").await, users.verify("ada", "one").await),
+            (Err(Busy), Ok(true))
+        );
     }
 
     #[test]
