@@ -48,6 +48,26 @@ pub fn open_dir_at(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<OwnedF
     open_at(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
+/// Opens `name` in `dir`, which must be a regular file, for reading. A FIFO, device, socket, link or directory is refused without being
+/// opened, however often the name is given to something else meanwhile: nothing blocks and no driver is woken. Needs `/proc`.
+pub fn open_regular_at(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<File> {
+    open_regular_handle(open_at(dir, name, OFlags::PATH, Mode::empty())?)
+}
+
+/// Opens what a handle (`O_PATH`) stands for, which must be a regular file, for reading; see [`open_regular_at`].
+pub fn open_regular_handle(handle: impl AsFd) -> io::Result<File> {
+    let handle = handle.as_fd();
+    match kind(&stat(handle)?) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR.into()),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+    // By name it may be something else by now; the magic link leads to the very same inode.
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(retry_on_intr(|| rustix::fs::openat(CWD, link.as_str(), flags, Mode::empty()))?))
+}
+
 /// Makes the directory `name`; the mode is subject to the umask.
 pub fn mkdir_at(dir: impl AsFd, name: impl AsRef<OsStr>, mode: Mode) -> io::Result<()> {
     Ok(rustix::fs::mkdirat(dir, name.as_ref(), mode)?)
@@ -513,6 +533,35 @@ mod tests {
         remove_tree(&top, "t").unwrap();
         assert!(list(&top).unwrap().is_empty());
         assert!(Path::new("/etc/passwd").exists());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let top = open_dir(dir.path()).unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        std::fs::write(dir.path().join("file"), "content").unwrap();
+        let handle = open_at(&top, "file", OFlags::PATH, Mode::empty()).unwrap();
+        std::fs::rename(dir.path().join("file"), dir.path().join("moved")).unwrap();
+        mknod_at(&top, "fifo", FileType::Fifo, mode, 0).unwrap();
+        symlink_at("moved", &top, "link").unwrap();
+        mkdir_at(&top, "dir", mode).unwrap();
+        // No driver has this number: had it been opened, it would be another error.
+        mknod_at(&top, "file", FileType::CharacterDevice, mode, makedev(4095, 7)).unwrap();
+        assert_eq!(open_at(&top, "file", OFlags::RDONLY, mode).unwrap_err().raw_os_error(), Some(6));
+        for name in ["file", "fifo", "link"] {
+            let error = open_regular_at(&top, name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
+        }
+        assert_eq!(open_regular_at(&top, "dir").unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(open_regular_at(&top, "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+        // The handle stands for what was opened, not for what has its name.
+        for mut file in [open_regular_handle(&handle).unwrap(), open_regular_at(&top, "moved").unwrap()] {
+            let mut content = String::new();
+            file.read_to_string(&mut content).unwrap();
+            assert_eq!(content, "content");
+        }
     }
 
     #[test]

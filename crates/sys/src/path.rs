@@ -24,7 +24,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 pub use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, Stat};
-use rustix::fs::{CWD, RawMode, ResolveFlags};
+use rustix::fs::{CWD, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 /// How often a look-up is repeated that the kernel gave up because of a rename going on at the same time.
@@ -193,21 +193,9 @@ impl Root {
     }
 
     /// Opens `rel`, which must lead to a regular file, for reading. A FIFO, device, socket or directory is refused
-    /// without being opened, so nothing blocks and no driver is woken.
+    /// without being opened, so nothing blocks and no driver is woken. Needs the host's `/proc`.
     pub fn open_regular(&self, rel: impl AsRef<Path>) -> io::Result<File> {
-        let rel = rel.as_ref();
-        for _ in 0..LOOKUP_RETRIES_MAX {
-            let seen = self.stat(rel)?;
-            refuse_irregular(&seen)?;
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let fd = self.open_at(rel, flags, Mode::empty())?;
-            let got = rustix::fs::fstat(&fd)?;
-            refuse_irregular(&got)?;
-            if (got.st_dev, got.st_ino) == (seen.st_dev, seen.st_ino) {
-                return Ok(File::from(fd));
-            }
-        }
-        Err(Errno::AGAIN.into())
+        crate::fsx::open_regular_handle(self.open_path(rel)?)
     }
 
     /// The content of the regular file that `rel` leads to, refused if it is longer than `bytes_max`.
@@ -321,14 +309,6 @@ fn split(rel: &Path) -> io::Result<(&Path, OsString)> {
         return Err(Errno::INVAL.into());
     };
     Ok((dir, name.to_owned()))
-}
-
-fn refuse_irregular(stat: &Stat) -> io::Result<()> {
-    match FileType::from_raw_mode(stat.st_mode as RawMode) {
-        FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(Errno::ISDIR.into()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
-    }
 }
 
 /// The text of the symbolic link `name` in `dir`.

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
-use sys::fsx::{self, FileType, Mode, OFlags, Stat};
+use sys::fsx::{self, FileType, Stat};
 
 /// Symbolic links followed in one look-up: the kernel's own limit.
 const SYMLINKS_MAX: u32 = 40;
@@ -124,9 +124,12 @@ fn look(here: &Merged, name: &OsString) -> io::Result<Found> {
                 return Ok(Found::Link(sys::path::read_link_at(std::os::fd::AsFd::as_fd(dir), name)?));
             }
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-                let file = File::from(fsx::open_at(dir, name, flags, Mode::empty())?);
-                return Ok(if file.metadata()?.is_file() { Found::File(file) } else { Found::Odd });
+                return match fsx::open_regular_at(dir, name) {
+                    Ok(file) => Ok(Found::File(file)),
+                    // Not what it was a moment ago.
+                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(Found::Odd),
+                    Err(e) => Err(e),
+                };
             }
             _ => return Ok(Found::Odd),
         }
@@ -139,6 +142,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+    use sys::fsx::Mode;
 
     fn layers(count: usize) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
         let dir = tempfile::tempdir().unwrap();

@@ -217,10 +217,10 @@ fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
 fn copy_node(level: &Level, name: &OsString, stat: &Stat) -> io::Result<()> {
     match fsx::kind(stat) {
         FileType::RegularFile => {
-            let from = fsx::open_at(&level.source, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+            let from = fsx::open_regular_at(&level.source, name)?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
             let to = fsx::open_at(&level.target, name, flags, Mode::from_raw_mode(0o600))?;
-            let (from, to) = (File::from(from), File::from(to));
+            let to = File::from(to);
             fsx::copy_data(&from, &to)?;
             return copy_attributes(&from, &fsx::stat(&from)?, &to);
         }

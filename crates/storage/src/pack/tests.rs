@@ -26,6 +26,78 @@ fn gzip_is_one_stream_that_comes_back() {
     }
 }
 
+#[test]
+fn what_was_a_file_when_it_was_seen_is_not_opened_as_a_device() {
+    use sys::fsx::{self, FileType, Mode, OFlags};
+    let dir = tempfile::tempdir().unwrap();
+    let (top, path) = (fsx::open_dir(dir.path()).unwrap(), dir.path().join("x"));
+    let put = |kind, device| fsx::mknod_at(&top, "x", kind, Mode::from_raw_mode(0o600), device).unwrap();
+    std::fs::write(&path, "seen").unwrap();
+    let seen = fsx::stat_at(&top, "x").unwrap();
+    let open = || super::tree::open_seen(&top, "x".as_ref(), &seen);
+    assert_eq!(io::read_to_string(open().unwrap().unwrap()).unwrap(), "seen");
+    // It stays, or its number would be free for another.
+    std::fs::rename(&path, dir.path().join("kept")).unwrap();
+    // No driver has this number: opening it is an error.
+    let nobodys = fsx::makedev(4095, 7);
+    for (kind, device) in
+        [(FileType::CharacterDevice, nobodys), (FileType::BlockDevice, nobodys), (FileType::Fifo, 0)]
+    {
+        put(kind, device);
+        if device != 0 {
+            fsx::open_at(&top, "x", OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap_err();
+        }
+        assert!(open().unwrap().is_none());
+        std::fs::remove_file(&path).unwrap();
+    }
+    std::os::unix::fs::symlink("kept", &path).unwrap();
+    assert!(open().unwrap().is_none());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "another").unwrap();
+    assert!(open().unwrap().is_none());
+    std::fs::remove_file(&path).unwrap();
+    assert!(open().unwrap().is_none());
+}
+
+#[test]
+fn a_tree_whose_files_become_devices_meanwhile_is_packed_without_opening_them() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use sys::fsx::{self, FileType, Mode};
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, aside) = (dir.path().join("tree"), dir.path().join("aside"));
+    for directory in [&tree, &aside] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let (top, beside) = (fsx::open_dir(&tree).unwrap(), fsx::open_dir(&aside).unwrap());
+    std::fs::write(aside.join("file"), "content").unwrap();
+    let (mode, nobodys) = (Mode::from_raw_mode(0o600), fsx::makedev(4095, 7));
+    fsx::mknod_at(&beside, "device", FileType::CharacterDevice, mode, nobodys).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for name in ["file", "device"] {
+                    fsx::rename_at(&beside, name, &top, "x").unwrap();
+                    fsx::rename_at(&top, "x", &beside, name).unwrap();
+                }
+            }
+        });
+        // Each try that opened the device would end in an error.
+        let tries: Vec<_> = (0..20_000)
+            .map(|_| {
+                let parts = vec![Part::new(fsx::open_dir(&tree)?, None)];
+                let tree = Tree { parts, base: Vec::new(), form: Form::Plain };
+                tree.pack(Writer::new(io::sink())).map(drop).map_err(io::Error::other)
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(tries.len() == 20_000);
+        for outcome in tries {
+            outcome.unwrap();
+        }
+    });
+}
+
 /// What a layer does with a path.
 #[derive(Debug, Clone)]
 enum Deed {

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,6 @@ const HOLES_FROM: u64 = 1 << 20;
 const PIECES_MAX: usize = 1 << 16;
 /// Bytes of content read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// `ELOOP`: what was a file has become a symbolic link.
-const A_LINK: i32 = 40;
 /// The attributes with which a directory hides those of the same name below.
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 /// Mode, owner and group of a root of which no layer says anything.
@@ -55,6 +53,9 @@ const STUBS: [&[u8]; 8] = [
     b"etc/mtab",
     b"sbin/docker-init",
 ];
+
+/// Extended attributes, by name.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// How a tree is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,31 +331,22 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn special(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], found: &Found, kind: Kind) -> Result<()> {
-        let error = |error| failed("read", path, error);
         let mut entry = self.attributes(path, &found.stat, kind);
-        if kind == Kind::Symlink {
-            let text = sys::path::read_link_at(dir.as_fd(), os(name)).map_err(error)?;
-            entry.link = text.as_os_str().as_bytes().to_vec();
+        match special_of(dir, os(name), kind) {
+            Ok((link, xattrs)) => (entry.link, entry.xattrs) = (link, xattrs),
+            // Gone meanwhile, or no link any more.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return Ok(());
+            }
+            Err(error) => return Err(failed("read", path, error)),
         }
-        let names = xattr::list_at(dir, os(name)).or_else(unsupported).map_err(error)?;
-        entry.xattrs = attributes_of(names, |key| xattr::get_at(dir, os(name), key)).map_err(error)?;
         self.write(&entry)
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8], found: &Found) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match fsx::open_at(dir, os(name), flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            // Gone meanwhile, or become something else.
-            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(A_LINK) => {
-                return Ok(());
-            }
-            Err(error) => return Err(failed("open", path, error)),
-        };
+        let opened = open_seen(dir, os(name), &found.stat).map_err(|error| failed("open", path, error))?;
+        let Some(file) = opened else { return Ok(()) };
         let stat = fsx::stat(&file).map_err(|error| failed("look at", path, error))?;
-        if fsx::kind(&stat) != FileType::RegularFile || stat.st_ino != found.stat.st_ino {
-            return Ok(());
-        }
         let mut entry = self.described(path, &stat, Kind::File, &file)?;
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.sparse = holes(&file, &stat).map_err(|error| failed("read", path, error))?;
@@ -444,6 +436,31 @@ impl<W: Write> Packer<'_, W> {
     }
 }
 
+/// The text of a link, and the attributes of what cannot be opened.
+fn special_of(dir: &OwnedFd, name: &OsStr, kind: Kind) -> io::Result<(Vec<u8>, Attributes)> {
+    let mut link = Vec::new();
+    if kind == Kind::Symlink {
+        link = sys::path::read_link_at(dir.as_fd(), name)?.into_os_string().into_vec();
+    }
+    let names = xattr::list_at(dir, name).or_else(unsupported)?;
+    Ok((link, attributes_of(names, |key| xattr::get_at(dir, name, key))?))
+}
+
+/// Opens the regular file that `name` was when it was `seen`. `None` where it is gone or has become something else: then nothing is
+/// opened, since opening a device alone may have effects on the host.
+pub(super) fn open_seen(dir: &OwnedFd, name: &OsStr, seen: &Stat) -> io::Result<Option<File>> {
+    let handle = match fsx::open_at(dir, name, OFlags::PATH, Mode::empty()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let stat = fsx::stat(&handle)?;
+    let same = (stat.st_dev, stat.st_ino) == (seen.st_dev, seen.st_ino);
+    if !same || fsx::kind(&stat) != FileType::RegularFile {
+        return Ok(None);
+    }
+    fsx::open_regular_handle(&handle).map(Some)
+}
+
 /// A file without content: what whiteouts are.
 fn empty(path: Vec<u8>) -> Entry {
     Entry { path, mode: 0o600, ..super::plain("", Kind::File, 0, 0) }
@@ -460,7 +477,7 @@ fn unsupported(error: io::Error) -> io::Result<Vec<std::ffi::OsString>> {
 fn attributes_of(
     names: Vec<std::ffi::OsString>,
     get: impl Fn(&OsStr) -> io::Result<Option<Vec<u8>>>,
-) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+) -> io::Result<Attributes> {
     let mut kept = Vec::new();
     for name in names {
         let bytes = name.as_bytes();
@@ -531,7 +548,10 @@ pub(super) fn look(dirs: &[Dir], parts: &[Part], name: &[u8], path: &[u8]) -> io
             }));
         }
         let fd = match fsx::open_dir_at(&dir.fd, os(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Gone meanwhile, or become something else.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                continue;
+            }
             other => other?,
         };
         let opaque = is_opaque(&fd)?;
