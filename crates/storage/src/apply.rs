@@ -13,6 +13,8 @@ mod name;
 mod node;
 mod whiteout;
 
+pub(crate) use whiteout::OPAQUE;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;

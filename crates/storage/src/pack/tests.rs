@@ -98,6 +98,50 @@ fn a_tree_whose_files_become_devices_meanwhile_is_packed_without_opening_them() 
     });
 }
 
+#[test]
+fn only_the_mark_of_this_stores_overlays_hides_what_is_below() {
+    use sys::fsx;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let below = [("mine/below".to_owned(), Deed::File(1)), ("hidden/below".to_owned(), Deed::File(2))];
+    let layer = store.unpack_archive(&lease, &archive_of(&below)[..]).unwrap();
+    store.create_snapshot("c", std::slice::from_ref(&layer.diff_id), &lease).unwrap();
+    let upper = store.mounts("c").unwrap().upper.unwrap();
+    for (name, mark) in [("mine", "user.overlay.opaque"), ("hidden", "trusted.overlay.opaque")] {
+        std::fs::create_dir(upper.join(name)).unwrap();
+        let fd = fsx::open_dir(upper.join(name)).unwrap();
+        sys::xattr::set(&fd, mark, b"y").unwrap();
+        sys::xattr::set(&fd, "user.colour", b"red").unwrap();
+        std::fs::write(upper.join(name).join("own"), "").unwrap();
+    }
+    let list = |tree: Tree| {
+        let bytes = tree.pack(Writer::new(Vec::new())).unwrap();
+        let mut archive = crate::archive::Archive::new(&bytes[..]);
+        let mut list = Vec::new();
+        while let Some(entry) = archive.next_entry().unwrap() {
+            archive.data(|_| Ok(())).unwrap();
+            let path = String::from_utf8(entry.path.clone()).unwrap();
+            if entry.kind == Kind::Directory {
+                // Overlay's marks are in no archive, whoever has set them.
+                assert_eq!(entry.xattrs, [(b"user.colour".to_vec(), b"red".to_vec())], "{path}");
+            }
+            list.push(path);
+        }
+        list
+    };
+    assert_eq!(
+        list(store.seen_tree("c").unwrap()),
+        ["hidden/", "hidden/own", "mine/", "mine/below", "mine/own"]
+    );
+    assert_eq!(
+        list(store.snapshot_tree("c").unwrap()),
+        ["hidden/", "hidden/.wh..wh..opq", "hidden/own", "mine/", "mine/own"]
+    );
+    let changes = store.snapshot_tree("c").unwrap().changes().unwrap();
+    assert!(changes.iter().any(|change| change.path == b"/hidden"), "{changes:?}");
+}
+
 /// What a layer does with a path.
 #[derive(Debug, Clone)]
 enum Deed {

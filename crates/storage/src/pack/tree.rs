@@ -18,6 +18,7 @@ use sys::xattr;
 
 use super::Writer;
 use super::layer::wrapped;
+use crate::apply::OPAQUE;
 use crate::archive::{Entry, Kind, Segment, Sparse};
 use crate::error::{Error, Result};
 
@@ -33,8 +34,6 @@ const HOLES_FROM: u64 = 1 << 20;
 const PIECES_MAX: usize = 1 << 16;
 /// Bytes of content read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// The attributes with which a directory hides those of the same name below.
-const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 /// Mode, owner and group of a root of which no layer says anything.
 const ROOT: (u32, u32, u32) = (0o755, 0, 0);
 /// What whiteouts begin with.
@@ -473,7 +472,8 @@ fn unsupported(error: io::Error) -> io::Result<Vec<std::ffi::OsString>> {
     }
 }
 
-/// The attributes that belong to the files: overlay's own and those of the host's policy do not.
+/// The attributes that belong to the files: overlay's own and those of the host's policy do not. Nor do those that overlay takes for its
+/// own where it is mounted with `userxattr`: a container may have set them, but engines without root's rights would hide files by them.
 fn attributes_of(
     names: Vec<std::ffi::OsString>,
     get: impl Fn(&OsStr) -> io::Result<Option<Vec<u8>>>,
@@ -574,13 +574,10 @@ pub(super) fn look(dirs: &[Dir], parts: &[Part], name: &[u8], path: &[u8]) -> io
     Ok(found)
 }
 
+/// Whether a directory hides those of the same name below. This store's overlays are mounted without `userxattr`: what a container sets
+/// itself, `user.overlay.opaque`, says nothing to them.
 pub(super) fn is_opaque(fd: &OwnedFd) -> io::Result<bool> {
-    for name in OPAQUE {
-        if xattr::get(fd, name)?.is_some_and(|value| value == b"y") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(xattr::get(fd, OPAQUE)?.is_some_and(|value| value == b"y"))
 }
 
 /// Whether these are directories of which one is only the place of what was changed in it.
