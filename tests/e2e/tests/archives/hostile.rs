@@ -102,6 +102,77 @@ fn documents_that_lie_are_refused() {
 }
 
 #[test]
+fn a_link_makes_no_blob_of_another() {
+    let host = Host::new();
+    let image = small();
+    let (layer, config) = (&image.layers[0], image.config_bytes());
+    let blob = |digest: &str| format!("blobs/sha256/{}", &digest[7..]);
+    let (other, none) = (fixtures::digest(b"another"), fixtures::digest(b"none"));
+    let (config_digest, layer_digest) = (fixtures::digest(&config), layer.digest());
+    let manifest = |from: &str, to: &str| replaced(image.manifest_bytes(), from, to);
+    let archive = |manifest: &[u8], index: Value, more: Vec<Entry>| {
+        let mut all = vec![
+            Entry::file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+            Entry::file("index.json", index.to_string()),
+            Entry::file(&blob(&fixtures::digest(manifest)), manifest),
+            Entry::file(&blob(&config_digest), &config),
+            Entry::file(&blob(&layer_digest), &layer.bytes),
+        ];
+        all.extend(more);
+        fixtures::tar(&all)
+    };
+    let oci = |kind: &str| format!("application/vnd.oci.image.{kind}.v1+json");
+    let entry = |kind: &str, digest: &str, size: usize| json!({"mediaType": oci(kind), "digest": digest, "size": size});
+    let index = |entries: Value| json!({"schemaVersion": 2, "mediaType": oci("index"), "manifests": entries});
+    for (named, told) in
+        [(&layer_digest, "the archive has no layer"), (&config_digest, "the archive has no configuration")]
+    {
+        let manifest = manifest(named, &other);
+        let root = entry("manifest", &fixtures::digest(&manifest), manifest.len());
+        for link in
+            [Entry::symlink(&blob(&other), &named[7..]), Entry::Link(blob(&other).into(), blob(named).into())]
+        {
+            load(&host, Cli::Docker, archive(&manifest, index(json!([root])), vec![link])).fails(1, told);
+            assert_clean(&host);
+        }
+    }
+    // The document itself by another's name, and what an index has beside images.
+    let manifest = image.manifest_bytes();
+    let digest = fixtures::digest(&manifest);
+    let link = |to: &str| Entry::symlink(&blob(&other), &to[7..]);
+    let root = index(json!([entry("manifest", &other, manifest.len())]));
+    load(&host, Cli::Docker, archive(&manifest, root, vec![link(&digest)])).fails(1, "no document");
+    assert_clean(&host);
+    let mut claim = entry("manifest", &other, layer.bytes.len());
+    claim["mediaType"] = json!("application/octet-stream");
+    let statement =
+        json!({"schemaVersion": 2, "mediaType": oci("manifest"), "config": claim, "layers": [claim]});
+    let statement = statement.to_string();
+    let mut attestation = entry("manifest", &fixtures::digest(statement.as_bytes()), statement.len());
+    attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let below = index(json!([entry("manifest", &digest, manifest.len()), attestation, claim])).to_string();
+    let mut root = entry("index", &fixtures::digest(below.as_bytes()), below.len());
+    root["annotations"] = json!({"io.containerd.image.name": "reg.example/linked:1"});
+    let more = vec![
+        Entry::file(&blob(&fixtures::digest(below.as_bytes())), &below),
+        Entry::file(&blob(&fixtures::digest(statement.as_bytes())), &statement),
+        link(&layer_digest),
+        Entry::symlink(&blob(&none), &other[7..]),
+    ];
+    // Missing parts of such are no reason to refuse the image.
+    load(&host, Cli::Docker, archive(&manifest, index(json!([root])), more)).ok();
+    host.corten(["system", "check"]).ok();
+    let path = host.root().join("saved.tar").display().to_string();
+    host.corten(["save", "-o", &path, "reg.example/linked:1"]).ok();
+    let list = Cmd::new("tar").args(["-tf", &path]).ok();
+    assert!(list.contains(&layer_digest[7..]) && !list.contains(&other[7..]), "{list}");
+    remove_all(&host);
+    host.corten(["load", "-i", &path]).ok();
+    host.corten(["system", "check"]).ok();
+}
+
+#[test]
 fn layers_that_are_not_what_the_configuration_says_are_refused() {
     let host = Host::new();
     let mut image = small();

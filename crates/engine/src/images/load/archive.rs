@@ -35,6 +35,16 @@ pub(super) enum Piece {
     },
 }
 
+impl Piece {
+    /// The digest of its bytes.
+    pub(super) fn digest(&self) -> &Digest {
+        match self {
+            Self::Layer(layer) => &layer.digest,
+            Self::Document { digest, .. } | Self::Blob { digest, .. } => digest,
+        }
+    }
+}
+
 enum State {
     Undecided(Vec<u8>),
     Document(Vec<u8>),

@@ -116,9 +116,10 @@ impl Intake {
         documents::follow(path, &self.links, &self.files)
     }
 
-    /// The blob that is called so.
+    /// The blob that is called so. A link that leads to another one makes none: what is recorded has to be what the documents name.
     pub(super) fn blob(&self, digest: &Digest) -> Option<&Piece> {
-        self.piece(&format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()))
+        let piece = self.piece(&format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()));
+        piece.filter(|piece| piece.digest() == digest)
     }
 }
 
