@@ -47,7 +47,7 @@ use challenge::Challenge;
 pub use challenge::fuzz as fuzz_challenge;
 use endpoint::Endpoint;
 use exchange::{Complaint, Request};
-pub use fetch::Fetch;
+pub use fetch::{Fetch, shown_url};
 pub(crate) use hosts::canonical;
 #[doc(hidden)]
 pub use hosts::fuzz_settings;

@@ -292,6 +292,29 @@ fn a_url_is_imported_by_the_daemon() {
         host.cli(cli, ["import", &url("/short"), "web"]).fails(1, "cut off");
         assert_clean(&host);
     }
+    // Who asks, and with what key, is not for those who get the image.
+    let secret = |path: &str| format!("http://ann:secret@{}{path}?token=secret", server.address());
+    for cli in CLIS {
+        let said = host.cli(cli, ["import", &secret("/rootfs.tar"), "web"]).run();
+        assert!(
+            said.code == 0 && said.stdout.contains(&url("/rootfs.tar")),
+            "{}{}",
+            said.stdout,
+            said.stderr
+        );
+        assert_eq!(inspect(&host, "web", "{{.Comment}}"), format!("Imported from {}", url("/rootfs.tar")));
+        let history = host.cli(cli, ["history", "--no-trunc", "web"]).ok();
+        let mut told = vec![said.stdout, said.stderr, history];
+        for wrong in [secret("/none"), secret("/short"), "http://ann:secret@host:port/x?secret".to_owned()] {
+            let said = host.cli(cli, ["import", &wrong, "web"]).run();
+            assert_ne!(said.code, 0, "{wrong}");
+            told.extend([said.stdout, said.stderr]);
+        }
+        for text in told {
+            assert!(!text.contains("secret") && !text.contains("ann"), "{text}");
+        }
+        remove_all(&host);
+    }
 }
 
 #[test]

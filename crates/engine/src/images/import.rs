@@ -61,10 +61,13 @@ impl Images {
         if !options.source.contains("://") {
             options.source = format!("http://{}", options.source);
         }
-        let told = options.source.clone();
+        let source = std::mem::take(&mut options.source);
+        // The history goes where the image goes: what is a secret of the URL stays here.
+        let told = registry::client::shown_url(&source);
+        options.source.clone_from(&told);
         // What is wrong with the rest is told before anything is fetched.
         assemble::name(&options.repo, &options.tag)?;
-        let mut fetch = self.puller.client().fetch(&told).await?;
+        let mut fetch = self.puller.client().fetch(&source).await?;
         let total = fetch.length().unwrap_or(0);
         let (feeder, inlet) = pipe::inlet();
         let telling = self.import(options, inlet)?;

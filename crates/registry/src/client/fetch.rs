@@ -21,7 +21,7 @@ pub struct Fetch {
 impl Client {
     /// Asks for the file that a URL leads to. Certificates and proxies are those of registries; credentials are none.
     pub async fn fetch(&self, text: &str) -> Result<Fetch> {
-        let wrong = |why: String| Error::Option { option: format!("URL {text}"), why };
+        let wrong = |why: String| Error::Option { option: format!("URL {}", shown_url(text)), why };
         let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
         for _ in 0..=REDIRECTS_MAX {
             if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -32,8 +32,8 @@ impl Client {
             let asked = http.get(url.clone()).send().await;
             let response = asked.map_err(|error| Error::Unreachable {
                 method: "Get",
-                url: url.to_string(),
-                detail: chain(&error),
+                url: shown(&url),
+                detail: chain(&error.without_url()),
             })?;
             let status = response.status();
             if status.is_success() {
@@ -45,7 +45,7 @@ impl Client {
                 None => {
                     return Err(Error::Status {
                         method: "Get",
-                        url: url.to_string(),
+                        url: shown(&url),
                         status: status.as_u16(),
                         detail: status.canonical_reason().unwrap_or_default().to_owned(),
                     });
@@ -54,6 +54,29 @@ impl Client {
         }
         Err(wrong(format!("stopped after {REDIRECTS_MAX} redirects")))
     }
+}
+
+/// A URL as it may be told and kept: without the user's name and password, and without the query, which may hold a key.
+pub fn shown_url(text: &str) -> String {
+    if let Ok(url) = Url::parse(text) {
+        return shown(&url);
+    }
+    // It cannot be said which part of it is what.
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    let (scheme, rest) = text[..end].split_once("://").unwrap_or(("", &text[..end]));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
+}
+
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Refused where a URL can have none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    // Of another form it may hold anything: `http` has none.
+    if url.cannot_be_a_base() { format!("{}:…", url.scheme()) } else { url.to_string() }
 }
 
 impl Fetch {
@@ -66,9 +89,35 @@ impl Fetch {
     pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>> {
         self.response.chunk().await.map_err(|error| Error::Broken {
             method: "Get",
-            url: self.url.to_string(),
+            url: shown(&self.url),
             tries: 1,
-            detail: chain(&error),
+            detail: chain(&error.without_url()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_in_a_url_is_not_shown() {
+        for (text, told) in [
+            ("http://host/x.tar", "http://host/x.tar"),
+            ("http://ann:secret@host:5000/x.tar?token=secret#secret", "http://host:5000/x.tar"),
+            ("https://secret@host/a@b", "https://host/a@b"),
+            ("http:///ann:secret@host/x", "http://host/x"),
+            ("http:ann:secret@host/x", "http://host/x"),
+            ("http://a:se?cret@host/x", "http://a/"),
+            ("ftp://ann:secret@host/x", "ftp://host/x"),
+            ("data:secret", "data:…"),
+            ("http://ann:secret@host:port/x?secret", "http://host:port/x"),
+            ("http://ann:sec/ret@ho st/x", "http://ho st/x"),
+            ("ann secret@host", "host"),
+        ] {
+            let shown = shown_url(text);
+            assert!(!shown.contains("secret"), "{text}: {shown}");
+            assert_eq!(shown, told, "{text}");
+        }
     }
 }
