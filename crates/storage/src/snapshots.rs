@@ -7,7 +7,8 @@
 //!    (which keeps it alive through [`Resource::Snapshot`](crate::Resource)).
 //! 3. [`Store::mounts`] says what to mount, as often as the container starts. The mount is made by whoever wants it,
 //!    in a mount namespace of its own.
-//! 4. [`Tx::remove_snapshot`] takes it away: renamed at once, removed from the disk in the background.
+//! 4. [`Tx::remove_snapshot`] takes it away: renamed at once, removed from the disk in the background. While somebody else
+//!    keeps it, who packs it, say, it stays, and garbage collection takes it after them.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -226,7 +227,7 @@ impl Store {
         })
     }
 
-    /// Removes a snapshot.
+    /// Removes a snapshot that nobody keeps, see [`Tx::remove_snapshot`].
     pub fn remove_snapshot(&self, id: &str) -> Result<()> {
         self.transaction(|tx| tx.remove_snapshot(id))
     }
@@ -258,11 +259,17 @@ impl Tx<'_> {
     }
 
     /// Removes a snapshot: out of the way when the transaction is committed, off the disk soon after. One that is not
-    /// there is no error.
+    /// there is no error. One that somebody keeps, who reads it for an image, stays until a collection after they have let it go.
     pub fn remove_snapshot(&self, id: &str) -> Result<()> {
         check_id(id)?;
+        let kept: bool = self
+            .sql
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM refs WHERE kind = 'snapshot' AND target = ?)")?
+            .query_row([id], |row| row.get(0))?;
+        if kept {
+            return Ok(());
+        }
         self.sql.prepare_cached("DELETE FROM snapshots WHERE id = ?")?.execute([id])?;
-        self.sql.prepare_cached("DELETE FROM refs WHERE kind = 'snapshot' AND target = ?")?.execute([id])?;
         self.discard_after(self.store.snapshot_path(id));
         Ok(())
     }

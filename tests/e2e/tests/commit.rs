@@ -268,3 +268,22 @@ fn a_daemon_that_dies_over_a_commit_leaves_nothing() {
     host.corten(["commit", "cc", "whole"]).ok();
     host.corten(["run", "--rm", "--network", "none", "whole", "test", "-s", "/noise"]).ok();
 }
+
+#[test]
+fn a_container_that_is_removed_while_it_is_committed_is_in_the_image_whole() {
+    let host = Host::with_busybox();
+    let script = "dd if=/dev/urandom of=/a bs=1M count=32 2>/dev/null; mkdir /z; \
+        for i in $(seq 500); do echo $i >/z/$i; done; exec sleep 600";
+    host.corten(["run", "-d", "--network", "none", "--name", "cc", "busybox", "sh", "-c", script]).ok();
+    wait_for("the script's end", || host.corten(["top", "cc"]).ok().contains("sleep 600").then_some(()));
+    let committing = host.corten(["commit", "cc", "whole"]).spawn();
+    wait_for("the commit under way", || {
+        let sizes = files(&host, "content/new").into_iter().filter_map(|path| fs::metadata(path).ok());
+        sizes.map(|new| new.len()).any(|size| size >= 1 << 20).then_some(())
+    });
+    host.corten(["rm", "-f", "cc"]).ok();
+    assert_eq!(committing.wait().code, 0);
+    let count = ["run", "--rm", "--network", "none", "whole", "sh", "-c", "ls /z | wc -l; stat -c %s /a"];
+    assert_eq!(host.corten(count).ok(), "500\n33554432");
+    wait_for("the removal of its files", || files(&host, "snapshots").is_empty().then_some(()));
+}

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use oci::image::config::Empty;
 use oci::image::{ContainerConfig, Healthcheck, History, ImageConfig};
 use oci::{Digest, Reference};
+use storage::Resource;
 use tokio::sync::oneshot;
 
 use super::Containers;
 use super::create::merge;
-use super::export::whole;
+use super::export::{collect, whole};
 use crate::containers::actor::Command;
 use crate::containers::record::Record;
 use crate::containers::state::Phase;
@@ -58,7 +59,9 @@ impl Containers {
         let (context, of) = (Arc::clone(&self.context), Arc::clone(&record));
         let named = name.clone();
         let made = blocking::run_long("commit a container", move || {
-            make(&context, &of, &options, config, named.as_ref())
+            let made = make(&context, &of, &options, config, named.as_ref());
+            collect(&context.store);
+            made
         })
         .await;
         if held {
@@ -201,11 +204,20 @@ fn make(
     let gone = || Error::not_found(format!("No such image: {}", record.image.id));
     let id = Digest::parse(&record.image.id).map_err(|_| gone())?;
     let lease = store.passing_lease("commit a container")?;
-    let image = store.transaction(|tx| tx.image(&id))?.ok_or_else(gone)?;
-    let mut manifests = image.image.manifests.iter();
-    let base = manifests.find(|here| here.digest.as_str() == record.image.manifest).ok_or_else(gone)?;
+    // What the new image has of the old one stays, whoever removes that meanwhile.
+    let base = store.transaction(|tx| {
+        let image = tx.image(&id)?;
+        let mut manifests = image.into_iter().flat_map(|image| image.image.manifests);
+        let base = manifests.find(|here| here.digest.as_str() == record.image.manifest);
+        for layer in base.iter().flat_map(|base| &base.layers) {
+            tx.hold(&lease, &Resource::Blob(layer.digest.clone()))?;
+            tx.hold(&lease, &Resource::Layer(layer.diff_id.clone()))?;
+        }
+        Ok(base)
+    })?;
+    let base = base.ok_or_else(gone)?;
     let mut out: ImageConfig = context.images.config(&base.config)?.as_ref().clone();
-    let layer = store.pack_layer(&lease, store.snapshot_tree(&record.id)?)?;
+    let layer = store.pack_layer(&lease, store.snapshot_tree(&lease, &record.id)?)?;
     let mut layers = base.layers.clone();
     let empty_layer = assemble::is_empty(&layer);
     if !empty_layer {

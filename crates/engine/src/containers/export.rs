@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use api::container::FileChange;
+use storage::Store;
 use storage::pack::{ChangeKind, Writer};
 
 use super::Containers;
@@ -21,9 +22,17 @@ impl Containers {
         whole(&record, "export")?;
         let (store, id) = (self.context.store.clone(), record.id.clone());
         // What cannot be opened is told by the status, not in the middle of the archive.
-        let tree = blocking::run("open a container's files", move || Ok(store.seen_tree(&id)?)).await?;
+        let (tree, lease) = blocking::run("open a container's files", move || {
+            let lease = store.passing_lease("export a container")?;
+            Ok((store.seen_tree(&lease, &id)?, lease))
+        })
+        .await?;
+        let store = self.context.store.clone();
         let flow = Flow::start(&self.context.tasks, "export a container", move |outlet| {
-            tree.pack(Writer::new(outlet)).map(drop).map_err(Error::from)
+            let packed = tree.pack(Writer::new(outlet)).map(drop);
+            drop(lease);
+            collect(&store);
+            Ok(packed?)
         });
         self.context.tell(&record, "export", BTreeMap::new());
         Ok(flow)
@@ -35,7 +44,11 @@ impl Containers {
         whole(&record, "diff")?;
         let (store, id) = (self.context.store.clone(), record.id.clone());
         blocking::run("compare a container with its image", move || {
-            let changes = store.snapshot_tree(&id)?.changes()?;
+            let lease = store.passing_lease("compare a container with its image")?;
+            let changes = store.snapshot_tree(&lease, &id).and_then(|tree| tree.changes());
+            drop(lease);
+            collect(&store);
+            let changes = changes?;
             let shown = |change: storage::pack::Change| FileChange {
                 path: String::from_utf8_lossy(&change.path).into_owned(),
                 kind: match change.kind {
@@ -47,6 +60,13 @@ impl Containers {
             Ok(changes.into_iter().map(shown).collect())
         })
         .await
+    }
+}
+
+/// Removes the files of a container that was removed while they were read: nobody else does.
+pub(super) fn collect(store: &Store) {
+    if let Err(error) = store.gc() {
+        tracing::warn!(%error, "what nobody keeps any more stays for now");
     }
 }
 

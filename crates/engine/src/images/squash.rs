@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use oci::Reference;
 use oci::image::{History, ImageConfig};
-use storage::{ImageLayer, PlatformManifest};
+use storage::{ImageLayer, PlatformManifest, Resource};
 
 use super::{Images, Shared, assemble, find, parse_platform};
 use crate::blocking;
@@ -35,7 +35,15 @@ impl Images {
     pub async fn squash(&self, options: SquashOptions) -> Result<oci::Digest> {
         let shared = Arc::clone(&self.shared);
         let name = assemble::name(&options.repo, &options.tag)?;
-        blocking::run_long("squash an image", move || shared.squash(&options, name.as_ref())).await
+        blocking::run_long("squash an image", move || {
+            let made = shared.squash(&options, name.as_ref());
+            // What was removed meanwhile.
+            if let Err(error) = shared.store.gc() {
+                tracing::warn!(%error, "what nobody keeps any more stays for now");
+            }
+            made
+        })
+        .await
     }
 }
 
@@ -47,6 +55,14 @@ impl Shared {
         let manifest = find::choose(&image, &options.name, platform.as_ref())?;
         let keep = kept(manifest, &options.from)?;
         let lease = store.passing_lease("squash an image")?;
+        // Whoever removes the image meanwhile leaves what the new one is made of.
+        store.transaction(|tx| {
+            for layer in &manifest.layers {
+                tx.hold(&lease, &Resource::Blob(layer.digest.clone()))?;
+                tx.hold(&lease, &Resource::Layer(layer.diff_id.clone()))?;
+            }
+            Ok(())
+        })?;
         store.restore_layers(&manifest.layers)?;
         let (below, above) = manifest.layers.split_at(keep);
         let diff_ids = |layers: &[ImageLayer]| -> Vec<oci::Digest> {

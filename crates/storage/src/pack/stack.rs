@@ -11,11 +11,13 @@ use crate::images::ImageLayer;
 use crate::layers::split_paths;
 use crate::leases::Lease;
 use crate::store::Store;
-use crate::transaction::Tx;
+use crate::transaction::{Resource, Tx};
 
 impl Store {
-    /// A container's own files, and the layers that they are over.
-    pub fn snapshot_tree(&self, id: &str) -> Result<Tree> {
+    /// A container's own files, and the layers that they are over. The lease keeps all of them, also if the container is removed: let it
+    /// live for as long as the tree is read.
+    pub fn snapshot_tree(&self, lease: &Lease, id: &str) -> Result<Tree> {
+        self.transaction(|tx| tx.keep_snapshot(lease, id))?;
         // Made whole first, where a loss of power has damaged them.
         let upper = self.mounts(id)?.upper.ok_or_else(|| crate::Error::not_found("snapshot", id))?;
         let under = self.transaction(|tx| tx.described_under(id))?;
@@ -25,14 +27,18 @@ impl Store {
 
     /// All that is seen of a container: its own files, and those of the layers that they do not hide. It needs no mount, and a container
     /// that runs does not notice.
-    pub fn seen_tree(&self, id: &str) -> Result<Tree> {
-        let Tree { mut parts, base, .. } = self.snapshot_tree(id)?;
+    pub fn seen_tree(&self, lease: &Lease, id: &str) -> Result<Tree> {
+        let Tree { mut parts, base, .. } = self.snapshot_tree(lease, id)?;
         parts.extend(base);
         Ok(Tree { parts, base: Vec::new(), form: Form::Plain })
     }
 
     /// Makes one layer of several, those of `flatten`, which are over those of `keep`; the lowest first in both.
     pub fn squash_layers(&self, lease: &Lease, keep: &[Digest], flatten: &[Digest]) -> Result<ImageLayer> {
+        self.transaction(|tx| {
+            let all = keep.iter().chain(flatten);
+            all.map(|diff_id| tx.hold(lease, &Resource::Layer(diff_id.clone()))).collect::<Result<()>>()
+        })?;
         let parts = |diff_ids: &[Digest]| {
             let layers = self.layer_stack(diff_ids)?;
             self.parts(layers.into_iter().rev().map(|layer| (layer.id, layer.implied)).collect())
@@ -51,6 +57,18 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Makes the lease a keeper of a snapshot that is there.
+    fn keep_snapshot(&self, lease: &Lease, id: &str) -> Result<()> {
+        let there: bool = self
+            .sql
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM snapshots WHERE id = ?)")?
+            .query_row([id], |row| row.get(0))?;
+        if !there {
+            return Err(crate::Error::not_found("snapshot", id));
+        }
+        self.hold(lease, &Resource::Snapshot(id.to_owned()))
+    }
+
     /// The layers under a snapshot, topmost first, each with the directories that it says nothing of.
     fn described_under(&self, snapshot: &str) -> Result<Vec<(i64, Vec<PathBuf>)>> {
         let mut statement = self.sql.prepare_cached(

@@ -232,8 +232,8 @@ fn archive_of(deeds: &[(String, Deed)]) -> Vec<u8> {
 fn seen(store: &Store, id: &str, diff_ids: &[oci::Digest]) -> View {
     let lease = store.lease("test", Duration::from_secs(60)).unwrap();
     store.create_snapshot(id, diff_ids, &lease).unwrap();
-    let bytes = store.seen_tree(id).unwrap().pack(Writer::new(Vec::new())).unwrap();
-    assert!(store.snapshot_tree(id).unwrap().changes().unwrap().is_empty());
+    let bytes = store.seen_tree(&lease, id).unwrap().pack(Writer::new(Vec::new())).unwrap();
+    assert!(store.snapshot_tree(&lease, id).unwrap().changes().unwrap().is_empty());
     let mut archive = crate::archive::Archive::new(&bytes[..]);
     let mut view = View::new();
     while let Some(entry) = archive.next_entry().unwrap() {
@@ -285,4 +285,32 @@ proptest! {
         let after: Vec<oci::Digest> = base.iter().cloned().chain([squashed.diff_id]).collect();
         prop_assert_eq!(&seen(&store, "after", &after), &model);
     }
+}
+
+#[test]
+fn what_is_removed_while_it_is_read_is_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let mut below = Writer::new(Vec::new());
+    below.file("below", 0o644, b"b").unwrap();
+    let layer = store.unpack_archive(&lease, &below.finish().unwrap()[..]).unwrap();
+    store.create_snapshot("box", std::slice::from_ref(&layer.diff_id), &lease).unwrap();
+    let path = dir.path().join("snapshots/box");
+    std::fs::write(path.join("fs/own"), "o").unwrap();
+    let reader = store.lease("reader", Duration::from_secs(60)).unwrap();
+    let tree = store.seen_tree(&reader, "box").unwrap();
+    drop(lease);
+    store.remove_snapshot("box").unwrap();
+    store.gc().unwrap();
+    store.wait_for_removals();
+    let bytes = tree.pack(Writer::new(Vec::new())).unwrap();
+    for name in [&b"below"[..], b"own"] {
+        assert!(bytes.windows(name.len()).any(|window| window == name), "{}", String::from_utf8_lossy(name));
+    }
+    drop(reader);
+    assert!(path.exists());
+    store.gc().unwrap();
+    assert!(!path.exists() && store.layer(&layer.diff_id).unwrap().is_none());
+    store.snapshot_tree(&store.lease("late", Duration::from_secs(60)).unwrap(), "box").unwrap_err();
 }

@@ -562,9 +562,10 @@ fn a_collection_leaves_a_prepared_snapshot_alone() {
     let prepared = store.prepare_snapshot("c1", &diff_ids).unwrap();
     store.gc().unwrap();
     let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let keeper = store.lease("test", Duration::from_secs(60)).unwrap();
     store
         .transaction(|tx| {
-            tx.hold(&lease, &Resource::Snapshot("c1".into()))?;
+            tx.hold(&keeper, &Resource::Snapshot("c1".into()))?;
             tx.add_snapshot(prepared)
         })
         .unwrap();
@@ -573,7 +574,9 @@ fn a_collection_leaves_a_prepared_snapshot_alone() {
     assert_eq!(lower.len(), 3, "two layers and the directories");
     assert!(lower.iter().all(|path| path.exists()), "{lower:?}");
     // What is looked at is kept by whoever looks; what was prepared for nothing, also in a transaction that fails, by nobody.
+    drop(keeper);
     store.remove_snapshot("c1").unwrap();
+    assert!(!lower[0].parent().unwrap().parent().unwrap().join("snapshots/c1").exists());
     let view = store.view(&lease, &diff_ids).unwrap();
     store.gc().unwrap();
     assert!(view.lower_paths()[0].exists());
