@@ -3,9 +3,11 @@
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -16,12 +18,25 @@ use crate::error::{Error, Result};
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks on their way: two megabytes in all, so that a slow client fills no memory.
 const CHUNKS: usize = 8;
+/// How long a client may take none of what is sent to it, or send nothing, until it is given up: it keeps others out.
+pub(crate) const STALL_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// Waits in a thread for a client to move.
+pub(crate) fn wait<T>(runtime: &Handle, stall: Duration, moved: impl Future<Output = T>) -> io::Result<T> {
+    let moved = runtime.block_on(async { tokio::time::timeout(stall, moved).await });
+    moved.map_err(|_| {
+        let text = format!("the client has not moved for {} seconds", stall.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    })
+}
 
 /// Writes to a stream.
 #[derive(Debug)]
 pub struct Outlet {
     sender: mpsc::Sender<Result<Bytes>>,
     gathered: Vec<u8>,
+    runtime: Handle,
+    stall: Duration,
 }
 
 impl Outlet {
@@ -31,7 +46,8 @@ impl Outlet {
         }
         let full = std::mem::replace(&mut self.gathered, Vec::with_capacity(CHUNK_BYTES));
         // The client has gone.
-        self.sender.blocking_send(Ok(full.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        wait(&self.runtime, self.stall, self.sender.send(Ok(full.into())))?
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -62,10 +78,18 @@ impl Flow {
     where
         F: FnOnce(Outlet) -> Result<()> + Send + 'static,
     {
+        Self::start_within(STALL_TIME, tasks, what, write)
+    }
+
+    fn start_within<F>(stall: Duration, tasks: &TaskTracker, what: &'static str, write: F) -> Self
+    where
+        F: FnOnce(Outlet) -> Result<()> + Send + 'static,
+    {
         let (sender, receiver) = mpsc::channel(CHUNKS);
         tasks.spawn(async move {
-            let outlet = Outlet { sender: sender.clone(), gathered: Vec::with_capacity(CHUNK_BYTES) };
-            if let Err(error) = blocking::run_long(what, move || write(outlet)).await {
+            let gathered = Vec::with_capacity(CHUNK_BYTES);
+            let outlet = Outlet { sender: sender.clone(), gathered, runtime: Handle::current(), stall };
+            if let Err(error) = blocking::run_paced(what, move || write(outlet)).await {
                 // Nobody to be told: the client has gone.
                 let _ = sender.send(Err(error)).await;
             }
@@ -125,18 +149,25 @@ pub struct Inlet {
     receiver: mpsc::Receiver<Sent>,
     chunk: Bytes,
     ended: bool,
+    runtime: Handle,
+    stall: Duration,
 }
 
-/// The two ends of what a client sends.
+/// The two ends of what a client sends. To be called where tasks run.
 pub fn inlet() -> (Feeder, Inlet) {
+    inlet_within(STALL_TIME)
+}
+
+fn inlet_within(stall: Duration) -> (Feeder, Inlet) {
     let (sender, receiver) = mpsc::channel(CHUNKS);
-    (Feeder { sender }, Inlet { receiver, chunk: Bytes::new(), ended: false })
+    let runtime = Handle::current();
+    (Feeder { sender }, Inlet { receiver, chunk: Bytes::new(), ended: false, runtime, stall })
 }
 
 impl Read for Inlet {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() && !self.ended {
-            match self.receiver.blocking_recv() {
+            match wait(&self.runtime, self.stall, self.receiver.recv())? {
                 Some(Sent::Bytes(chunk)) => self.chunk = chunk,
                 Some(Sent::Failed(error)) => return Err(error),
                 Some(Sent::End) => self.ended = true,
@@ -155,6 +186,40 @@ impl Read for Inlet {
 pub(crate) fn written(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Error::new(crate::Kind::Cancelled, "the client has gone"),
+        io::ErrorKind::TimedOut => Error::new(crate::Kind::Cancelled, error.to_string()),
         _ => Error::system("cannot write the archive").with_source(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_does_not_move_is_given_up() {
+        let tasks = TaskTracker::new();
+        let (told, ended) = tokio::sync::oneshot::channel();
+        let flow = Flow::start_within(SHORT, &tasks, "write for nobody", |mut outlet| {
+            let error = loop {
+                if let Err(error) = outlet.write_all(&[0; 4096]) {
+                    break error;
+                }
+            };
+            let _ = told.send(error.kind());
+            Err(written(error))
+        });
+        assert_eq!(ended.await.unwrap(), io::ErrorKind::TimedOut);
+        // Whoever reads after all learns that it is not whole.
+        let chunks: Vec<_> = futures_util::StreamExt::collect(flow).await;
+        assert!(matches!(chunks.last(), Some(Err(error)) if error.kind() == crate::Kind::Cancelled));
+
+        let (feeder, mut inlet) = inlet_within(SHORT);
+        assert!(feeder.send(Bytes::from_static(b"ab")).await);
+        let read =
+            tokio::task::spawn_blocking(move || (inlet.read(&mut [0; 8]).ok(), inlet.read(&mut [0; 8])));
+        let (first, second) = read.await.unwrap();
+        assert_eq!((first, second.unwrap_err().kind()), (Some(2), io::ErrorKind::TimedOut));
     }
 }

@@ -1,11 +1,13 @@
 //! Work that is told of line by line while it goes on.
 
 use api::stream::Progress;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
 use crate::error::Result;
+use crate::pipe::{self, STALL_TIME};
 
 /// Lines on their way to a client. Counts are left out when the queue is half full, other lines never.
 const LINES: usize = 1024;
@@ -14,13 +16,14 @@ const LINES: usize = 1024;
 #[derive(Debug)]
 pub struct Lines {
     sender: mpsc::Sender<Result<Progress>>,
+    runtime: Handle,
 }
 
 impl Lines {
     /// A line that is to arrive.
     pub fn line(&self, line: Progress) {
         // Nobody listens any more: the work goes on all the same.
-        let _ = self.sender.blocking_send(Ok(line));
+        let _ = pipe::wait(&self.runtime, STALL_TIME, self.sender.send(Ok(line)));
     }
 
     /// A count that the next one makes old.
@@ -62,8 +65,8 @@ impl Telling {
         let (sender, lines) = mpsc::channel(LINES);
         let weak = sender.downgrade();
         tasks.spawn(async move {
-            let own = Lines { sender: sender.clone() };
-            if let Err(error) = blocking::run_long(what, move || work(own)).await {
+            let own = Lines { sender: sender.clone(), runtime: Handle::current() };
+            if let Err(error) = blocking::run_paced(what, move || work(own)).await {
                 // Nobody to be told: the client has gone.
                 let _ = sender.send(Err(error)).await;
             }

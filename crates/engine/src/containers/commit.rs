@@ -53,12 +53,14 @@ impl Containers {
         whole(&record, "commit")?;
         let name = assemble::name(&options.repo, &options.tag)?;
         let config = config(&record, &options)?;
+        // Before it stands still, which is not to last longer for those before it.
+        let place = blocking::place().await?;
         let held = options.pause && matches!(record.life.phase, Phase::Running { .. });
         let mark = self.context.paths(&record.id).run.join(MARK);
         let held = held && self.hold(&record, &mark).await?;
         let (context, of) = (Arc::clone(&self.context), Arc::clone(&record));
         let named = name.clone();
-        let made = blocking::run_long("commit a container", move || {
+        let made = blocking::run_at(place, "commit a container", move || {
             let made = make(&context, &of, &options, config, named.as_ref());
             collect(&context.store);
             made
