@@ -270,6 +270,32 @@ fn a_daemon_that_dies_over_a_commit_leaves_nothing() {
 }
 
 #[test]
+fn commits_of_one_container_follow_each_other_and_each_stands_still() {
+    let mut host = Host::with_busybox();
+    let script = "dd if=/dev/urandom of=/a bs=1M count=24 2>/dev/null; exec sleep 600";
+    host.corten(["run", "-d", "--network", "none", "--name", "cc", "busybox", "sh", "-c", script]).ok();
+    wait_for("the script's end", || host.corten(["top", "cc"]).ok().contains("sleep 600").then_some(()));
+    let filter = ["events", "--filter", "container=cc", "--format", "{{.Action}}", "--since", "0"];
+    let both = ["one", "two"].map(|name| host.corten(["commit", "cc", name]).spawn());
+    for committing in both {
+        assert_eq!(committing.wait().code, 0);
+    }
+    let told = host.corten([&filter[..], &["--until", "0s"]].concat()).ok();
+    let told: Vec<&str> = told.lines().filter(|line| ["pause", "unpause"].contains(line)).collect();
+    assert_eq!(told, ["pause", "unpause", "pause", "unpause"]);
+    // A daemon that dies over the first leaves the mark by which the next lets it go on.
+    let both = ["three", "four"].map(|name| host.corten(["commit", "cc", name]).spawn());
+    wait_for("the commit under way", || {
+        let sizes = files(&host, "content/new").into_iter().filter_map(|path| fs::metadata(path).ok());
+        sizes.map(|new| new.len()).any(|size| size >= 1 << 20).then_some(())
+    });
+    host.kill_daemon();
+    both.into_iter().for_each(|committing| drop(committing.wait()));
+    host.start_daemon();
+    assert_eq!(host.corten(["inspect", "-f", "{{.State.Status}}", "cc"]).ok(), "running");
+}
+
+#[test]
 fn a_container_that_is_removed_while_it_is_committed_is_in_the_image_whole() {
     let host = Host::with_busybox();
     let script = "dd if=/dev/urandom of=/a bs=1M count=32 2>/dev/null; mkdir /z; \

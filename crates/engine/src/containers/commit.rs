@@ -49,7 +49,9 @@ pub struct CommitOptions {
 impl Containers {
     /// Makes an image of a container; its id.
     pub async fn commit(&self, options: CommitOptions) -> Result<Digest> {
-        let record = self.find(&options.container)?.record();
+        let handle = self.find(&options.container)?;
+        let _alone = handle.committing.lock().await;
+        let record = handle.record();
         whole(&record, "commit")?;
         let name = assemble::name(&options.repo, &options.tag)?;
         let config = config(&record, &options)?;

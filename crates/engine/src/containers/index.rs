@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::containers::actor::Command;
 use crate::containers::record::Record;
@@ -18,6 +18,8 @@ pub(crate) struct Handle {
     pub id: String,
     /// Its actor.
     pub mailbox: mpsc::Sender<Command>,
+    /// Whose commit it stands still for: one at a time, or the first that ends lets it go on under the others.
+    pub committing: Mutex<()>,
     view: RwLock<Arc<Record>>,
     shim: RwLock<Option<Shim>>,
     ended: watch::Sender<bool>,
@@ -29,6 +31,7 @@ impl Handle {
         Self {
             id: record.id.clone(),
             mailbox,
+            committing: Mutex::default(),
             view: RwLock::new(record),
             shim: RwLock::new(None),
             ended: watch::Sender::new(true),
