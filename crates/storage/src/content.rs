@@ -329,6 +329,8 @@ pub(crate) struct RawIngest {
     file: File,
     /// Bytes that are there, written or gathered.
     offset: u64,
+    /// Whether nothing was there before.
+    fresh: bool,
     /// Bytes in the file. Gathered ones belong behind them, also if writing them failed half-way before.
     written: u64,
     gathered: Vec<u8>,
@@ -377,6 +379,7 @@ impl RawIngest {
             directory,
             file,
             offset,
+            fresh: offset == 0,
             written: offset,
             gathered: Vec::with_capacity(GATHERED_BYTES),
             _claim: claim,
@@ -455,6 +458,13 @@ impl RawIngest {
         }
     }
 
+    /// Throws away what nobody will go on with. What was there before is of somebody else, who may.
+    pub(crate) fn give_up(&mut self) {
+        if self.fresh {
+            self.spoil();
+        }
+    }
+
     /// Removes what is left once the data has been moved to its place.
     pub(crate) fn clear(&self) {
         let _ = fs::remove_dir(&self.directory);
@@ -501,6 +511,11 @@ impl Ingest {
         (self.raw.offset, self.raw.written) = (0, 0);
         self.hasher = Hasher::new(self.raw.expected.digest.algorithm());
         Ok(())
+    }
+
+    /// Ends it for good: what it began nobody goes on with.
+    pub fn give_up(mut self) {
+        self.raw.give_up();
     }
 
     /// Verifies size and digest and makes it a blob. With a wrong digest everything is thrown away; with bytes missing it

@@ -190,6 +190,11 @@ fn check_media_type(media_type: &str) -> Result<()> {
 }
 
 impl LayerWriter {
+    /// Ends it for good: what it began nobody goes on with.
+    pub fn give_up(mut self) {
+        self.raw.give_up();
+    }
+
     /// Bytes that are already there: ask the source for what follows.
     pub fn offset(&self) -> u64 {
         self.raw.offset()

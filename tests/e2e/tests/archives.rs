@@ -347,6 +347,7 @@ fn a_client_that_goes_ends_what_it_began() {
     loading.signal(rustix::process::Signal::KILL);
     let _ = loading.wait();
     wait_for("the end of the load", || files(&host, "layers").is_empty().then_some(()));
+    wait_for("the end of what it was writing", || files(&host, "content/ingest").is_empty().then_some(()));
     assert_eq!(images(&host), Vec::<String>::new());
     assert_eq!(
         host.corten(["load", "-qi", &archive.display().to_string()]).ok(),

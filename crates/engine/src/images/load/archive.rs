@@ -180,6 +180,15 @@ impl<'a> Taker<'a> {
         Ok(())
     }
 
+    /// It will not come: an archive is sent from its beginning again, if at all.
+    pub(super) fn give_up(self) {
+        match self.state {
+            State::Layer { writer, .. } => writer.give_up(),
+            State::Blob(ingest, _) => ingest.give_up(),
+            _ => {}
+        }
+    }
+
     /// All of it has come.
     pub(super) fn finish(mut self) -> storage::Result<Option<Piece>> {
         self.decide()?;

@@ -98,8 +98,11 @@ impl Intake {
         }
         let digest = documents::blob(&path)?;
         let mut taker = Taker::new(to, digest, entry.size);
-        let piece =
-            archive.data(|piece| taker.write(piece)).and_then(|()| taker.finish()).map_err(refused)?;
+        if let Err(error) = archive.data(|piece| taker.write(piece)) {
+            taker.give_up();
+            return Err(refused(error));
+        }
+        let piece = taker.finish().map_err(refused)?;
         if let Some(piece) = piece {
             self.files.insert(path, piece);
         }
