@@ -155,8 +155,11 @@ impl<'a> Taker<'a> {
                 }),
             };
         match state {
-            // Whoever writes it at this moment is waited for at the end.
-            Err(storage::Error::Exists { .. } | storage::Error::Busy { .. }) => Ok(State::Skip(layer)),
+            // Whoever writes it at this moment may yet break off: this one does not depend on them.
+            Err(storage::Error::Busy { .. }) if layer.is_some() => {
+                Ok(State::Spool(Box::new(self.to.store.spool_layer(self.to.lease)?)))
+            }
+            Err(storage::Error::Exists { .. }) => Ok(State::Skip(layer)),
             other => other,
         }
     }
@@ -206,7 +209,15 @@ impl<'a> Taker<'a> {
                 };
                 Some(Piece::Document { digest, size })
             }
-            State::Spool(spool) => Some(Piece::Layer(spool.commit()?)),
+            State::Spool(spool) => {
+                let layer = spool.commit()?;
+                match digest {
+                    Some(expected) if expected != layer.digest => {
+                        return Err(storage::Error::DigestMismatch { expected, actual: layer.digest });
+                    }
+                    _ => Some(Piece::Layer(layer)),
+                }
+            }
             State::Layer { writer, media_type, .. } => {
                 let layer = writer.commit(None)?;
                 digest.map(|digest| {
