@@ -118,7 +118,7 @@ fn lists_and_their_filters() {
             named(&host, cli, &["before=hello-world", "reference=*/tools/*"]),
             lines(&format!("{one}\n{two}"))
         );
-        assert_eq!(named(&host, cli, &[&format!("since={id}")]), [hello.clone()]);
+        assert_eq!(named(&host, cli, &[&format!("since={id}")]), std::slice::from_ref(&hello));
         assert_eq!(named(&host, cli, &["until=2025-01-01", "reference=n*:?"]), ["named:a", "named:b"]);
         assert_eq!(named(&host, cli, &["until=2023-01-01"]), Vec::<String>::new());
         assert_eq!(named(&host, cli, &["dangling=true"]), Vec::<String>::new());
