@@ -289,3 +289,35 @@ async fn a_registry_is_asked_again_when_it_wants_to_be() {
     assert_eq!(error.to_string(), "toomanyrequests: toomanyrequests: slow down (try again in 7200 s)");
     assert_eq!(faulty.asked().iter().filter(|asked| asked.path.contains("/manifests/")).count(), 5);
 }
+
+#[tokio::test]
+async fn what_speaks_no_tls_is_not_asked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    write_hosts(dir.path(), "plain.example", &format!("server = \"https://{host}\"\n"));
+    let served = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let mut asked = 0;
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut greeting = [0; 5];
+            // The test's own word, that it is over.
+            if stream.read_exact(&mut greeting).is_err() {
+                return asked;
+            }
+            asked += 1;
+            stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap();
+        }
+    });
+    let reference = Reference::parse_named("plain.example/app:1").unwrap();
+    let client = Client::new(options(dir.path())).unwrap();
+    let repository = client.push_repository(&reference, Credentials::Anonymous).await.unwrap();
+    let (bytes, kind) = (bytes::Bytes::from_static(b"{}"), oci::image::media_type::OCI_INDEX);
+    let digest = fixtures::digest(&bytes).parse().unwrap();
+    let error = repository.put_manifest("1", kind, &bytes, &digest).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().ends_with("http: server gave HTTP response to HTTPS client"), "{error}");
+    drop(std::net::TcpStream::connect(&host).unwrap());
+    assert_eq!(served.join().unwrap(), 1);
+}
