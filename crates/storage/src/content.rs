@@ -270,6 +270,14 @@ impl Tx<'_> {
         self.check_class(&expected.digest, class)?;
         let path = self.store.blob_path(&expected.digest);
         let known = self.blob_info(&expected.digest)?.is_some();
+        if known && self.is_on_disk(expected, &path)? {
+            // What comes again is no surer than what is there.
+            self.discard_after(from.to_owned());
+            self.sql
+                .prepare_cached("UPDATE blobs SET diff_id = coalesce(?2, diff_id) WHERE digest = ?1")?
+                .execute(params![expected.digest.as_str(), diff_id.map(Digest::as_str)])?;
+            return Ok(());
+        }
         self.sql
             .prepare_cached(
                 "INSERT INTO blobs (digest, size, class, diff_id, created_ns, unsynced_boot)
@@ -290,6 +298,15 @@ impl Tx<'_> {
         } else {
             self.move_to(from, &path)
         }
+    }
+
+    /// Whether a blob is known to have been written to the disk, and has its file.
+    fn is_on_disk(&self, expected: &Expected, path: &Path) -> Result<bool> {
+        let synced: bool = self
+            .sql
+            .prepare_cached("SELECT unsynced_boot IS NULL FROM blobs WHERE digest = ?")?
+            .query_row([expected.digest.as_str()], |row| row.get(0))?;
+        Ok(synced && fs::metadata(path).is_ok_and(|file| file.len() == expected.size))
     }
 
     /// Says what a blob is that was of no known kind when it came; refuses one that is known as something else.
