@@ -160,7 +160,8 @@ impl Store {
         Ok(())
     }
 
-    fn is_whole(&self, digest: &Digest) -> bool {
+    /// Whether a blob is what it is called.
+    pub(crate) fn is_whole(&self, digest: &Digest) -> bool {
         use std::io::Read;
         let Ok(mut file) = self.open_blob(digest) else { return false };
         let mut hasher = Hasher::new(digest.algorithm());

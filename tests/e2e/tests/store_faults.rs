@@ -315,7 +315,7 @@ const DAMAGES: [(&str, Damage, &str, bool); 16] = [
             sql(
                 host,
                 "PRAGMA foreign_keys = off; INSERT INTO names VALUES ('docker.io/library/gone:1', 'sha256:00', 1)",
-            )
+            );
         },
         "docker.io/library/gone:1: names the image sha256:00, which is not there",
         true,

@@ -1,5 +1,8 @@
 //! Mending what a check has found, as far as it can be mended without losing anything.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 use oci::Digest;
 
 use super::{CheckOptions, Checked, Fault, Problem, Scene, files, tables};
@@ -20,11 +23,14 @@ impl Store {
     pub fn repair(&self, options: &mut CheckOptions<'_>) -> Result<(Checked, Checked)> {
         let found = self.check(options)?;
         if !found.problems.is_empty() {
-            let damaged: Vec<Digest> = found
+            // A large store is read for hours: what was damaged then may have been replaced since, so it is read again.
+            let damaged: Vec<(Digest, Option<u64>)> = found
                 .problems
                 .iter()
                 .filter(|problem| problem.fault == Fault::Blob)
                 .filter_map(|problem| Digest::parse(&problem.what).ok())
+                .map(|digest| (digest.clone(), self.blob_inode(&digest)))
+                .filter(|(digest, _)| !self.is_whole(digest))
                 .collect();
             self.transaction(|tx| {
                 // Looked for again: now nothing moves until it is mended.
@@ -34,7 +40,12 @@ impl Store {
                 tables::check(&scene, &mut now)?;
                 files::check(&scene, &mut now)?;
                 now.problems.iter().try_for_each(|problem| tx.mend(problem))?;
-                damaged.iter().try_for_each(|digest| tx.forget_blob(digest))?;
+                for (digest, inode) in &damaged {
+                    // Not one that has come in the meantime.
+                    if self.blob_inode(digest) == *inode {
+                        tx.forget_blob(digest)?;
+                    }
+                }
                 tx.sql.execute_batch(COUNT)?;
                 Ok(())
             })?;
@@ -42,6 +53,10 @@ impl Store {
         // Contents were read a moment ago.
         let left = self.check(&mut CheckOptions { quick: true, progress: &mut |_| true })?;
         Ok((found, left))
+    }
+
+    fn blob_inode(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.blob_path(digest)).ok().map(|file| file.ino())
     }
 }
 

@@ -36,8 +36,8 @@ impl Store {
     /// Makes one layer of several, those of `flatten`, which are over those of `keep`; the lowest first in both.
     pub fn squash_layers(&self, lease: &Lease, keep: &[Digest], flatten: &[Digest]) -> Result<ImageLayer> {
         self.transaction(|tx| {
-            let all = keep.iter().chain(flatten);
-            all.map(|diff_id| tx.hold(lease, &Resource::Layer(diff_id.clone()))).collect::<Result<()>>()
+            let mut all = keep.iter().chain(flatten);
+            all.try_for_each(|diff_id| tx.hold(lease, &Resource::Layer(diff_id.clone())))
         })?;
         let parts = |diff_ids: &[Digest]| {
             let layers = self.layer_stack(diff_ids)?;

@@ -34,7 +34,7 @@ fn what_was_a_file_when_it_was_seen_is_not_opened_as_a_device() {
     let put = |kind, device| fsx::mknod_at(&top, "x", kind, Mode::from_raw_mode(0o600), device).unwrap();
     std::fs::write(&path, "seen").unwrap();
     let seen = fsx::stat_at(&top, "x").unwrap();
-    let open = || super::tree::open_seen(&top, "x".as_ref(), &seen);
+    let open = || tree::open_seen(&top, "x".as_ref(), &seen);
     assert_eq!(io::read_to_string(open().unwrap().unwrap()).unwrap(), "seen");
     // It stays, or its number would be free for another.
     std::fs::rename(&path, dir.path().join("kept")).unwrap();
@@ -131,14 +131,14 @@ fn only_the_mark_of_this_stores_overlays_hides_what_is_below() {
         list
     };
     assert_eq!(
-        list(store.seen_tree("c").unwrap()),
+        list(store.seen_tree(&lease, "c").unwrap()),
         ["hidden/", "hidden/own", "mine/", "mine/below", "mine/own"]
     );
     assert_eq!(
-        list(store.snapshot_tree("c").unwrap()),
+        list(store.snapshot_tree(&lease, "c").unwrap()),
         ["hidden/", "hidden/.wh..wh..opq", "hidden/own", "mine/", "mine/own"]
     );
-    let changes = store.snapshot_tree("c").unwrap().changes().unwrap();
+    let changes = store.snapshot_tree(&lease, "c").unwrap().changes().unwrap();
     assert!(changes.iter().any(|change| change.path == b"/hidden"), "{changes:?}");
 }
 

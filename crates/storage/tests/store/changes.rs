@@ -15,7 +15,7 @@ fn names_that_come_to_more_than_can_be_told() {
     store.create_snapshot("c1", &[], &lease).unwrap();
     let upper = store.root().join("snapshots/c1/fs");
     fs::write(upper.join("new"), "x").unwrap();
-    let changes = store.snapshot_tree("c1").unwrap().changes().unwrap();
+    let changes = store.snapshot_tree(&lease, "c1").unwrap().changes().unwrap();
     assert_eq!(changes.len(), 1);
     assert_eq!((changes[0].path.as_slice(), changes[0].kind), (&b"/new"[..], ChangeKind::Added));
     // Long names above, so that few files are much to tell.
@@ -27,6 +27,6 @@ fn names_that_come_to_more_than_can_be_told() {
     for number in 0..20_000 {
         fs::File::create(folder.join(number.to_string())).unwrap();
     }
-    let error = store.snapshot_tree("c1").unwrap().changes().unwrap_err();
+    let error = store.snapshot_tree(&lease, "c1").unwrap().changes().unwrap_err();
     assert!(matches!(error, Error::Limit { what: "bytes of the paths of changed files", .. }), "{error}");
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test is to stop where it fails")]
 
+mod again;
 mod changes;
 mod crash;
 mod disk;
