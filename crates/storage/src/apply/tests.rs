@@ -128,7 +128,7 @@ fn whiteouts() {
     assert!(world.stat("d/kept").is_file());
     for path in ["o", "back", "again"] {
         let fd = fsx::open_dir(world.layer().join(path)).unwrap();
-        assert_eq!(xattr::get(fd, whiteout::OPAQUE).unwrap().as_deref(), Some(&b"y"[..]), "{path}");
+        assert_eq!(sys::xattr::get(fd, OPAQUE).unwrap().as_deref(), Some(&b"y"[..]), "{path}");
     }
     assert!(!world.layer().join(".wh..wh.plnk").exists());
     for odd in [".wh.", ".wh...", ".wh..", "a/.wh..."] {

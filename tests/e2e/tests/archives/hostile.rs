@@ -129,9 +129,7 @@ fn a_link_makes_no_blob_of_another() {
     {
         let manifest = manifest(named, &other);
         let root = entry("manifest", &fixtures::digest(&manifest), manifest.len());
-        for link in
-            [Entry::symlink(&blob(&other), &named[7..]), Entry::Link(blob(&other).into(), blob(named).into())]
-        {
+        for link in [Entry::symlink(&blob(&other), &named[7..]), Entry::Link(blob(&other), blob(named))] {
             load(&host, Cli::Docker, archive(&manifest, index(json!([root])), vec![link])).fails(1, told);
             assert_clean(&host);
         }
