@@ -189,7 +189,12 @@ fn containers_are_as_described() {
 fn images_are_as_described() {
     use api::image::*;
     let Some(newest) = Description::read("1.56") else { return };
-    let identity = [".Identity lost", ".Manifests[].ImageData.Identity lost", ".ImageData.Identity lost"];
+    // Nobody here signs images or remembers who built them.
+    let identity: Vec<String> = ["", ".Manifests[].ImageData", ".ImageData"]
+        .iter()
+        .flat_map(|of| ["Signature", "Build"].map(|part| format!("{of}.Identity.{part} lost")))
+        .collect();
+    let identity: Vec<&str> = identity.iter().map(String::as_str).collect();
     check::<Descriptor>(&newest, "OCIDescriptor", &[]);
     check::<Platform>(&newest, "OCIPlatform", &[]);
     check::<Config>(&newest, "ImageConfig", &[]);

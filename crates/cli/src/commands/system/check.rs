@@ -32,7 +32,7 @@ pub const COMMAND: Command = Command {
     }],
     examples: &[
         Example { about: "Hash everything again", line: "system check" },
-        Example { about: "Without a daemon, which this leaves as it is", line: "daemon --check-store" },
+        Example { about: "References and files alone, which takes a moment", line: "system check --quick" },
     ],
     ..Command::leaf(|session, parsed| Box::pin(check(session, parsed)))
 };
