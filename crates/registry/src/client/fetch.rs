@@ -61,10 +61,10 @@ pub fn shown_url(text: &str) -> String {
     if let Ok(url) = Url::parse(text) {
         return shown(&url);
     }
-    // It cannot be said which part of it is what.
+    // It cannot be said which part of it is what: where somebody may be named, nothing is told.
     let end = text.find(['?', '#']).unwrap_or(text.len());
     let (scheme, rest) = text[..end].split_once("://").unwrap_or(("", &text[..end]));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let rest = if text.contains('@') { "…" } else { rest };
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
@@ -108,12 +108,13 @@ mod tests {
             ("https://secret@host/a@b", "https://host/a@b"),
             ("http:///ann:secret@host/x", "http://host/x"),
             ("http:ann:secret@host/x", "http://host/x"),
-            ("http://a:se?cret@host/x", "http://a/"),
+            ("http://a:se?cret@host/x", "http://…"),
             ("ftp://ann:secret@host/x", "ftp://host/x"),
             ("data:secret", "data:…"),
-            ("http://ann:secret@host:port/x?secret", "http://host:port/x"),
-            ("http://ann:sec/ret@ho st/x", "http://ho st/x"),
-            ("ann secret@host", "host"),
+            ("http://ann:secret@host:port/x?secret", "http://…"),
+            ("http://host:port/x?secret", "http://host:port/x"),
+            ("http://ann:sec/ret@ho st/x", "http://…"),
+            ("ann secret@host", "…"),
         ] {
             let shown = shown_url(text);
             assert!(!shown.contains("secret"), "{text}: {shown}");
