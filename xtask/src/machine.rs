@@ -56,8 +56,12 @@ pub const FOR_VM: &[Need] = &[
 ];
 
 /// What the bench needs beyond that.
-pub const FOR_BENCH: &[Need] =
-    &[need("podman", "podman"), need("/usr/sbin/dockerd", "docker.io"), need("/usr/bin/iperf3", "iperf3")];
+pub const FOR_BENCH: &[Need] = &[
+    need("podman", "podman"),
+    need("/usr/sbin/dockerd", "docker.io"),
+    need("/usr/bin/iperf3", "iperf3"),
+    need("zstd", "zstd"),
+];
 
 /// Installs those of `needs` that are not there.
 pub fn install(needs: &[Need]) -> Result {
