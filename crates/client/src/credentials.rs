@@ -14,6 +14,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use external::Entry;
 pub use vault::{Secret, Vault};
 
 use crate::config::ConfigFile;

@@ -1,10 +1,9 @@
 //! `login`, `logout`, and the helper that other tools ask for what `login` has kept.
 
 use api::system::AuthResponse;
-use client::credentials::{self, Auth, Kept, OWN, Secret, Vault};
+use client::credentials::{self, Auth, Entry, Kept, OWN, Secret, Vault};
 use client::query::Query;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 
@@ -221,18 +220,6 @@ async fn logout(session: &Session, parsed: &Parsed) -> Result<()> {
         session.note(&format!("WARNING: could not erase credentials: {error}"));
     }
     Ok(())
-}
-
-/// What the helper's protocol tells and hears.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    #[serde(rename = "ServerURL", default)]
-    server: String,
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
 }
 
 /// `docker-credential-corten`: Docker's protocol for credential helpers, over what `login` keeps. Everything is said on standard

@@ -17,13 +17,16 @@ const NOT_FOUND: &str = "credentials not found in native keychain";
 /// What a helper prints, and is told.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+pub struct Entry {
+    /// The registry.
     #[serde(rename = "ServerURL", default)]
-    server: String,
+    pub server: String,
+    /// The name; `<token>` where the secret is a token.
     #[serde(default)]
-    username: String,
+    pub username: String,
+    /// The password or token.
     #[serde(default)]
-    secret: String,
+    pub secret: String,
 }
 
 fn program(helper: &str) -> String {
