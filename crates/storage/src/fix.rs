@@ -17,6 +17,7 @@ use crate::error::{At, Result};
 use crate::hash;
 use crate::layers::{Layer, LayerRow};
 use crate::leases;
+use crate::pack::is_opaque;
 use crate::snapshots::copy_attributes;
 use crate::store::Store;
 use crate::transaction::Tx;
@@ -121,17 +122,53 @@ fn fill(path: &Path, directories: &BTreeMap<PathBuf, Stat>) -> Result<()> {
 fn described(layers: &[Layer], roots: &[Root], path: &Path) -> Option<Stat> {
     let mut shadowed = false;
     for (layer, root) in layers.iter().zip(roots).rev() {
-        let Ok(stat) = root.lstat(path) else { continue };
-        if fsx::kind(&stat) != FileType::Directory {
-            // Deleted or replaced here: what is below does not show.
+        let above = above(root, path);
+        if above == Above::Replaced {
             return None;
         }
-        if !layer.implied.iter().any(|implied| implied == path) {
-            return shadowed.then_some(stat);
+        if let Ok(stat) = root.lstat(path) {
+            if fsx::kind(&stat) != FileType::Directory {
+                // Deleted or replaced here: what is below does not show.
+                return None;
+            }
+            if !layer.implied.iter().any(|implied| implied == path) {
+                return shadowed.then_some(stat);
+            }
+            shadowed = true;
         }
-        shadowed = true;
+        if above == Above::Opaque {
+            return None;
+        }
     }
     None
+}
+
+/// What a layer makes of the directories that something is in.
+#[derive(Debug, PartialEq, Eq)]
+enum Above {
+    /// They are merged with those of the layers below, or not there.
+    Merged,
+    /// One of them hides what is in it in the layers below.
+    Opaque,
+    /// One of them is none here: what would be in it is seen neither of this layer nor of those below.
+    Replaced,
+}
+
+fn above(root: &Root, path: &Path) -> Above {
+    let mut seen = Above::Merged;
+    // From the top: below what is no directory, nothing is asked for, as it might be a link.
+    let mut directories: Vec<&Path> = path.ancestors().skip(1).collect();
+    directories.pop();
+    for directory in directories.into_iter().rev() {
+        let Ok(stat) = root.lstat(directory) else { break };
+        if fsx::kind(&stat) != FileType::Directory {
+            return Above::Replaced;
+        }
+        if root.open_dir(directory).is_ok_and(|fd| is_opaque(&fd).unwrap_or(false)) {
+            seen = Above::Opaque;
+        }
+    }
+    seen
 }
 
 fn topmost(roots: &[Root], path: &Path) -> Option<Stat> {

@@ -17,6 +17,7 @@ pub use compress::{Compression, Compressor};
 pub use gzip::Gzip;
 pub use layer::LayerSpool;
 pub use shares::LayerShare;
+pub(crate) use tree::is_opaque;
 pub use tree::{Form, Part, Tree};
 
 use std::io::{self, Write};

@@ -268,23 +268,42 @@ proptest! {
 
     #[test]
     fn squashed_layers_show_the_same(layers in proptest::collection::vec(proptest::collection::vec(deed(), 0..8), 1..5), keep in 0usize..4) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let lease = store.lease("test", Duration::from_secs(60)).unwrap();
-        let (mut model, mut diff_ids) = (View::new(), Vec::new());
-        for (number, deeds) in layers.into_iter().enumerate() {
-            let mut deeds = sound(deeds);
-            // Two layers that are the same would be one.
-            deeds.push((format!("layer-{number}"), Deed::File(0)));
-            apply_to(&mut model, &deeds);
-            diff_ids.push(store.unpack_archive(&lease, &archive_of(&deeds)[..]).unwrap().diff_id);
-        }
-        prop_assert_eq!(&seen(&store, "before", &diff_ids), &model);
-        let (base, rest) = diff_ids.split_at(keep.min(diff_ids.len() - 1));
-        let squashed = store.squash_layers(&lease, base, rest).unwrap();
-        let after: Vec<oci::Digest> = base.iter().cloned().chain([squashed.diff_id]).collect();
-        prop_assert_eq!(&seen(&store, "after", &after), &model);
+        squash(layers, keep);
     }
+}
+
+/// Directories that layers do not describe must not come back in what hides them.
+#[test]
+fn what_is_hidden_stays_hidden() {
+    let deed = |path: &str, deed| vec![(path.to_owned(), deed)];
+    let below = || deed("b/b", Deed::Directory);
+    let implied = || deed("b/b/a", Deed::File(0));
+    for keep in 0..4 {
+        squash(vec![below(), implied(), deed("b", Deed::File(0))], keep);
+        squash(vec![below(), deed("b", Deed::File(0)), implied()], keep);
+        squash(vec![below(), implied(), deed("b", Deed::Whiteout)], keep);
+        squash(vec![below(), implied(), deed("b", Deed::Opaque)], keep);
+        squash(vec![below(), deed("b", Deed::Opaque), implied()], keep);
+    }
+}
+
+fn squash(layers: Vec<Vec<(String, Deed)>>, keep: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let (mut model, mut diff_ids) = (View::new(), Vec::new());
+    for (number, deeds) in layers.into_iter().enumerate() {
+        let mut deeds = sound(deeds);
+        // Two layers that are the same would be one.
+        deeds.push((format!("layer-{number}"), Deed::File(0)));
+        apply_to(&mut model, &deeds);
+        diff_ids.push(store.unpack_archive(&lease, &archive_of(&deeds)[..]).unwrap().diff_id);
+    }
+    assert_eq!(seen(&store, "before", &diff_ids), model);
+    let (base, rest) = diff_ids.split_at(keep.min(diff_ids.len() - 1));
+    let squashed = store.squash_layers(&lease, base, rest).unwrap();
+    let after: Vec<oci::Digest> = base.iter().cloned().chain([squashed.diff_id]).collect();
+    assert_eq!(seen(&store, "after", &after), model);
 }
 
 #[test]

@@ -576,7 +576,7 @@ pub(super) fn look(dirs: &[Dir], parts: &[Part], name: &[u8], path: &[u8]) -> io
 
 /// Whether a directory hides those of the same name below. This store's overlays are mounted without `userxattr`: what a container sets
 /// itself, `user.overlay.opaque`, says nothing to them.
-pub(super) fn is_opaque(fd: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn is_opaque(fd: &OwnedFd) -> io::Result<bool> {
     Ok(xattr::get(fd, OPAQUE)?.is_some_and(|value| value == b"y"))
 }
 
