@@ -95,7 +95,9 @@ pub fn bench_with(names: &[String]) -> Result {
         print(&bench_restart()?);
     }
     if wanted("images") {
-        images::bench(directory.path())?;
+        let of: Vec<String> =
+            names.iter().filter(|name| !"images".contains(name.as_str())).cloned().collect();
+        images::bench(directory.path(), &of)?;
     }
     Ok(())
 }

@@ -44,6 +44,9 @@ pub const FOR_TESTS: &[Need] = &[
     need("dbus-daemon", "dbus"),
     need("/usr/sbin/firewalld", "firewalld"),
     need("curl", "curl"),
+    need("xz", "xz-utils"),
+    need("bzip2", "bzip2"),
+    need("zstd", "zstd"),
     need("/usr/bin/pasta", "passt"),
     need("/usr/sbin/ufw", "ufw"),
 ];
@@ -56,12 +59,8 @@ pub const FOR_VM: &[Need] = &[
 ];
 
 /// What the bench needs beyond that.
-pub const FOR_BENCH: &[Need] = &[
-    need("podman", "podman"),
-    need("/usr/sbin/dockerd", "docker.io"),
-    need("/usr/bin/iperf3", "iperf3"),
-    need("zstd", "zstd"),
-];
+pub const FOR_BENCH: &[Need] =
+    &[need("podman", "podman"), need("/usr/sbin/dockerd", "docker.io"), need("/usr/bin/iperf3", "iperf3")];
 
 /// Installs those of `needs` that are not there.
 pub fn install(needs: &[Need]) -> Result {

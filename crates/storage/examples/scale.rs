@@ -1,8 +1,8 @@
-//! How long the store's questions take when it is large: `scale ROOT [IMAGES [LAYERS [fill]]]`; with `fill` it is only made, for a daemon to
-//! be asked.
+//! How long the store's questions take when it is large: `scale ROOT [IMAGES [LAYERS [fill|files]]]`; with `fill` it is only made, for a
+//! daemon to be asked.
 //!
 //! The metadata of that many images, each with that many layers of its own, a hundred files in each, is written without the files
-//! themselves. What is printed should hardly depend on the numbers, but for what lists every image.
+//! themselves; with `files`, with them, and it is also said how long it takes until all of them are gone. What is printed should hardly depend on the numbers, but for what lists every image.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,8 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (images, layers) = (number(1000)?, number(10)?);
     let root = Path::new(&root);
     drop(Store::open(root)?);
-    fill(root, images, layers)?;
-    if args.next().is_some_and(|word| word == "fill") {
+    let word = args.next().unwrap_or_default();
+    fill(root, images, layers, word == "files")?;
+    if word == "fill" {
         return Ok(());
     }
     let store = timed("open", || Store::open(root))?;
@@ -48,6 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     })?;
     timed("gc of all images", || store.gc())?;
+    timed("until their files are gone", || {
+        store.wait_for_removals();
+        Ok(())
+    })?;
     println!("left: {:?}", store.totals()?);
     Ok(())
 }
@@ -81,7 +86,10 @@ fn config(image: u64) -> (String, String) {
     (format!("sha256:{digits}"), content)
 }
 
-fn fill(root: &Path, images: u64, layers: u64) -> Result<(), Box<dyn Error>> {
+/// How many files a layer has.
+const FILES: u64 = 100;
+
+fn fill(root: &Path, images: u64, layers: u64, files: bool) -> Result<(), Box<dyn Error>> {
     let mut connection = rusqlite::Connection::open(root.join("meta.db"))?;
     let tx = connection.transaction()?;
     let digest = |kind: &str, image, layer| format!("sha256:{}", hex(kind, image, layer));
@@ -104,6 +112,13 @@ fn fill(root: &Path, images: u64, layers: u64) -> Result<(), Box<dyn Error>> {
                  VALUES (?1, 100, 300000, 400000, x'', 1)",
                 [&diff_id],
             )?;
+            if files {
+                let directory = root.join("layers").join(tx.last_insert_rowid().to_string());
+                std::fs::create_dir(&directory)?;
+                for file in 0..FILES {
+                    std::fs::write(directory.join(file.to_string()), diff_id.repeat(10))?;
+                }
+            }
             parts.push(format!(
                 r#"{{"digest":"{blob}","size":100000,"media_type":"application/vnd.oci.image.layer.v1.tar","diff_id":"{diff_id}"}}"#
             ));

@@ -20,6 +20,8 @@ use crate::transaction::{Resource, Tx};
 
 /// How long an abandoned download may be gone on with: a week of holidays, not for ever.
 const INGEST_AGE_MAX: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+/// From when on somebody who wants room does not want it: one that waits for a network to come back is younger.
+const INGEST_AGE_PRUNED: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes gathered before they are written: network reads are small.
 const GATHERED_BYTES: usize = 128 * 1024;
@@ -215,6 +217,11 @@ impl Store {
             }
         }
         Ok(freed)
+    }
+
+    /// Removes the downloads that nobody has gone on with for an hour, and says how many bytes they had: by themselves they stay for longer.
+    pub fn prune_ingests(&self) -> Result<u64> {
+        self.expire_ingests(INGEST_AGE_PRUNED)
     }
 
     pub(crate) fn expire_old_ingests(&self) -> Result<u64> {

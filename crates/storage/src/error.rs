@@ -173,12 +173,6 @@ pub enum Error {
         /// What was given.
         media_type: String,
     },
-    /// The archive is compressed by something that is not read here.
-    #[error("unsupported layer media type: tar compressed by {by}")]
-    Compressed {
-        /// The program.
-        by: &'static str,
-    },
     /// The operation was given up by the caller.
     #[error("interrupted")]
     Interrupted,

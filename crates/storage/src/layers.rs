@@ -218,10 +218,7 @@ impl LayerWriter {
         };
         if matches!(
             error,
-            Error::InvalidLayer { .. }
-                | Error::Limit { .. }
-                | Error::UnsupportedMediaType { .. }
-                | Error::Compressed { .. }
+            Error::InvalidLayer { .. } | Error::Limit { .. } | Error::UnsupportedMediaType { .. }
         ) {
             self.raw.spoil();
         }

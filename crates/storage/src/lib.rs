@@ -42,6 +42,7 @@ pub mod apply;
 pub mod archive;
 mod check;
 mod content;
+mod decompress;
 mod discard;
 mod error;
 mod fix;

@@ -10,6 +10,7 @@ mod header;
 mod layer;
 mod shares;
 mod stack;
+mod stubs;
 mod tree;
 
 pub use changes::{Change, ChangeKind};

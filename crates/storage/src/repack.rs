@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use flate2::bufread::MultiGzDecoder;
 use oci::{Algorithm, Digest};
 
+use crate::decompress::{MAGIC_BYTES, decompress};
 use crate::error::{At, Error, Result};
 use crate::hash::Hasher;
 use crate::store::Store;
 
 /// Bytes that are read or written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// The largest window a zstd layer may ask for, as for unpacking.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// How a layer is to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,15 +122,8 @@ fn unpack(
 ) -> Result<()> {
     let broken = |error: io::Error| Error::layer(format!("cannot be decompressed: {error}"));
     let magic = io::BufRead::fill_buf(&mut source).map_err(broken)?;
-    match magic {
-        [0x1f, 0x8b, ..] => pump(MultiGzDecoder::new(source), sink, tally),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
-            pump(decoder, sink, tally)
-        }
-        _ => pump(source, sink, tally),
-    }
+    let magic = magic[..magic.len().min(MAGIC_BYTES)].to_vec();
+    pump(decompress(source, &magic).map_err(broken)?, sink, tally)
 }
 
 fn pump(

@@ -12,16 +12,17 @@
 
 mod feed;
 
-use std::io::{self, BufRead, Read};
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use flate2::bufread::MultiGzDecoder;
 use oci::{Algorithm, Digest};
 use sys::path::Root;
 
 use crate::apply::{self, Applied, Limits};
+use crate::decompress::{Counted, decompress};
 use crate::error::{At, Error, Result};
 use crate::hash::Hasher;
 pub(crate) use feed::Piece;
@@ -36,9 +37,6 @@ const BUFFERS: usize = 4;
 
 /// What the threads need; most of it is SQLite's and zstd's, on the heap.
 const STACK_BYTES: usize = 512 * 1024;
-
-/// The largest window a zstd layer may ask for, as a power of two: what `zstd` itself takes without being told otherwise.
-pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// What a layer turned out to be.
 #[derive(Debug)]
@@ -143,19 +141,9 @@ fn inflate(
     output: &SyncSender<Piece>,
     spare: &Receiver<Vec<u8>>,
 ) -> Result<Digest> {
-    let magic = feed.peek()?;
-    match magic {
-        [0x1f, 0x8b, ..] => pump(MultiGzDecoder::new(&mut feed), limits, output, spare)?,
-        // A frame of zstd, or one of those that carry no data and may stand before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut feed).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
-            pump(decoder, limits, output, spare)?;
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(Error::Compressed { by: "xz" }),
-        [b'B', b'Z', b'h', ..] => return Err(Error::Compressed { by: "bzip2" }),
-        _ => pump(&mut feed, limits, output, spare)?,
-    }
+    let magic = feed.peek()?.to_vec();
+    let (source, taken) = Counted::new(&mut feed);
+    pump(decompress(source, &magic).map_err(broken)?, &taken, limits, output, spare)?;
     feed.finish()
 }
 
@@ -167,8 +155,9 @@ fn broken(error: io::Error) -> Error {
 }
 
 /// Reads all of `source` into buffers and sends them on.
-fn pump<R: Read + Consumed>(
-    mut source: R,
+fn pump(
+    mut source: impl Read,
+    taken: &Cell<u64>,
     limits: &Limits,
     output: &SyncSender<Piece>,
     spare: &Receiver<Vec<u8>>,
@@ -190,7 +179,7 @@ fn pump<R: Read + Consumed>(
             return Ok(());
         }
         total += filled as u64;
-        check_size(total, source.consumed(), limits)?;
+        check_size(total, taken.get(), limits)?;
         buffer.truncate(filled);
         output.send(Piece::Bytes(buffer)).map_err(|_| Error::Interrupted)?;
     }
@@ -204,39 +193,6 @@ fn check_size(total: u64, compressed: u64, limits: &Limits) -> Result<()> {
         return Err(Error::Limit { what: "compression ratio of a layer", limit: limits.ratio_max });
     }
     Ok(())
-}
-
-/// How many bytes a decoder has taken so far.
-trait Consumed {
-    fn consumed(&self) -> u64;
-}
-
-impl Consumed for &mut Feed {
-    fn consumed(&self) -> u64 {
-        Feed::consumed(self)
-    }
-}
-
-impl Consumed for MultiGzDecoder<&mut Feed> {
-    fn consumed(&self) -> u64 {
-        Feed::consumed(self.get_ref())
-    }
-}
-
-impl<R: BufRead + AsFeed> Consumed for zstd::stream::read::Decoder<'_, R> {
-    fn consumed(&self) -> u64 {
-        self.get_ref().as_feed().consumed()
-    }
-}
-
-trait AsFeed {
-    fn as_feed(&self) -> &Feed;
-}
-
-impl AsFeed for &mut Feed {
-    fn as_feed(&self) -> &Feed {
-        self
-    }
 }
 
 /// Gives a used buffer back, unless enough are on their way.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kit::fixtures::{self, Entry, Image, Layer, Layout, Packing};
 use kit::registry::Registry;
@@ -232,21 +233,27 @@ fn a_root_filesystem_is_imported_with_changes() {
 }
 
 #[test]
-fn what_is_not_read_is_named_with_the_way_round() {
-    let host = Host::new();
-    for cli in CLIS {
-        for (bytes, by) in [(&b"BZh91AY&SY"[..], "bzip2"), (&b"\xfd7zXZ\0\0\x04"[..], "xz")] {
-            let words =
-                format!("archives compressed by {by} are not read: unpack it first ({by} -d < FILE | ");
-            let load = format!("{words}corten load)");
-            host.cli(cli, ["load"]).stdin(bytes.to_vec()).fails(1, &load);
-            let import = format!("{words}corten import - NAME)");
-            host.cli(cli, ["import", "-", "x"]).stdin(bytes.to_vec()).fails(1, &import);
+fn archives_are_read_as_every_program_has_compressed_them() {
+    let host = Host::with_busybox();
+    let id = inspect(&host, "busybox", "{{.Id}}");
+    let path = host.root().join("plain.tar");
+    host.corten(["save", "-o", &path.display().to_string(), "busybox"]).ok();
+    let tree = host.root().join("tree.tar");
+    fs::write(&tree, fixtures::tar(&fixtures::busybox_entries())).expect("write an archive");
+    for program in ["gzip", "zstd", "xz", "bzip2"] {
+        let packed = |path: &Path| {
+            let output = Command::new(program).arg("-c").arg(path).output().expect("a compressor");
+            assert!(output.status.success(), "{program}");
+            output.stdout
+        };
+        for cli in CLIS {
+            remove_all(&host);
+            host.cli(cli, ["load"]).stdin(packed(&path)).ok();
+            assert_eq!(inspect(&host, "busybox", "{{.Id}}"), id, "{program}");
+            host.cli(cli, ["import", "-", "made"]).stdin(packed(&tree)).ok();
+            let run = ["run", "--rm", "--network", "none", "made", "/bin/echo", "it runs"];
+            assert_eq!(host.cli(cli, run).ok(), "it runs", "{program}");
         }
-    }
-    for command in ["load", "import"] {
-        let help = host.corten([command, "--help"]).ok();
-        assert!(help.contains("compressed by gzip or zstd"), "{help}");
     }
 }
 
@@ -357,6 +364,31 @@ fn a_client_that_goes_ends_what_it_began() {
 }
 
 #[test]
+fn a_load_beside_one_that_breaks_off_is_whole() {
+    let host = Host::new();
+    host.give(&fixtures::bulky(30 << 20), "bulky");
+    let archive = host.root().join("bulky.tar");
+    host.corten(["save", "-o", &archive.display().to_string(), "bulky"]).ok();
+    host.corten(["rmi", "bulky"]).ok();
+    let bytes = fs::read(&archive).expect("an archive");
+    let mut one = host.corten(["load"]).spawn();
+    one.write(&bytes[..20 << 20]);
+    wait_for("a layer under way", || (!files(&host, "content/ingest").is_empty()).then_some(()));
+    // It comes to the layer that the first one is at, and has to wait for that or do it itself.
+    let mut two = host.corten(["load", "-q"]).spawn();
+    two.write(&bytes[..25 << 20]);
+    one.signal(rustix::process::Signal::KILL);
+    let _ = one.wait();
+    two.write(&bytes[25 << 20..]);
+    let output = two.wait();
+    assert_eq!((output.code, output.stdout.trim()), (0, "Loaded image: bulky:latest"), "{}", output.stderr);
+    host.corten(["system", "check"]).ok();
+    wait_for("what the first one began to be gone", || {
+        files(&host, "content/ingest").is_empty().then_some(())
+    });
+}
+
+#[test]
 fn a_daemon_that_dies_over_an_archive_leaves_nothing() {
     let mut host = Host::new();
     host.give(&fixtures::bulky(30 << 20), "bulky");
@@ -376,6 +408,16 @@ fn a_daemon_that_dies_over_an_archive_leaves_nothing() {
             assert_eq!(files(&host, below), Vec::<PathBuf>::new(), "in {below} after {part}");
         }
     }
+    // What it was writing may be gone on with, so it stays, but not for somebody who wants room.
+    let prune = || host.corten(["image", "prune", "-f"]).ok();
+    assert_eq!(prune(), "Total reclaimed space: 0B");
+    let left = files(&host, "content/ingest");
+    assert_eq!(left.len(), 1, "{left:?}");
+    let data = fs::File::options().write(true).open(left[0].join("data")).expect("what was written");
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 60 * 60);
+    data.set_modified(before).expect("make it older");
+    assert!(!prune().ends_with(" 0B"));
+    assert_eq!(files(&host, "content/ingest"), Vec::<PathBuf>::new());
     assert_eq!(
         host.corten(["load", "-qi", &archive.display().to_string()]).ok(),
         "Loaded image: bulky:latest"

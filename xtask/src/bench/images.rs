@@ -22,6 +22,8 @@ const SMALL_LAYERS: usize = 60;
 /// Files of the image of many, in so many layers.
 const FILES: usize = 200_000;
 const FILES_LAYERS: usize = 4;
+/// How long a disk may take to remove the largest image.
+const GONE_AT_MOST: Duration = Duration::from_secs(300);
 /// How often a pull of what is there is repeated.
 const TIMES: usize = 15;
 
@@ -65,12 +67,16 @@ fn files_layer(number: usize, files: usize) -> Layer {
     Layer::new(&(0..files).map(entry).collect::<Vec<_>>(), Packing::Gzip)
 }
 
-/// Measures everything and prints it as it comes.
-pub fn bench(directory: &Path) -> Result<()> {
+/// Measures everything and prints it as it comes; of the images those that one of `names` is in, or all.
+pub fn bench(directory: &Path, names: &[String]) -> Result<()> {
     let io = |error: std::io::Error| error.to_string();
     let registry = Registry::start();
     let mut samples = Vec::new();
-    let mut sample = |what, promise, name: &str, layers: Vec<Layer>, zstd: bool| -> Result<()> {
+    let mut sample = |what: &'static str, promise, name: &str, make: &dyn Fn() -> Vec<Layer>, zstd: bool| {
+        if !names.is_empty() && !names.iter().any(|name| what.contains(name.as_str())) {
+            return Ok(());
+        }
+        let layers = make();
         let folder = directory.join("layers");
         fs::create_dir_all(&folder).map_err(io)?;
         let mut floor = Duration::ZERO;
@@ -86,14 +92,15 @@ pub fn bench(directory: &Path) -> Result<()> {
             registry.push(&Layout::new(&[Image::new(layers, serde_json::json!({"Cmd": ["true"]}))]), name);
         let floor = (if zstd { "zstd -dc" } else { "gzip -dc" }, floor.as_secs_f64() * 1e3);
         samples.push(Sample { what, promise, name, floor, zstd });
-        Ok(())
+        Ok::<_, String>(())
     };
     let large = |packing| (0..LARGE_LAYERS).map(|number| large_layer(number, packing)).collect();
-    sample("1 GB in 10 gzip layers", "0.5 of `gzip -dc`", "large:gzip", large(Packing::Gzip), false)?;
-    sample("1 GB in 10 zstd layers", "`zstd -dc`", "large:zstd", large(Packing::Zstd), true)?;
-    let small = (0..SMALL_LAYERS).map(|number| files_layer(1000 + number, 20)).collect();
+    let gzip = &|| large(Packing::Gzip);
+    sample("1 GB in 10 gzip layers", "0.5 of `gzip -dc`", "large:gzip", gzip, false)?;
+    sample("1 GB in 10 zstd layers", "`zstd -dc`", "large:zstd", &|| large(Packing::Zstd), true)?;
+    let small = &|| (0..SMALL_LAYERS).map(|number| files_layer(1000 + number, 20)).collect();
     sample("60 small layers", "never slower than a peer", "small:1", small, false)?;
-    let files = (0..FILES_LAYERS).map(|number| files_layer(number, FILES / FILES_LAYERS)).collect();
+    let files = &|| (0..FILES_LAYERS).map(|number| files_layer(number, FILES / FILES_LAYERS)).collect();
     sample("200,000 small files", "never slower than a peer", "files:1", files, false)?;
     println!("disk: {:.0} MB/s written and synchronised", disk_mb_s(directory)?);
     let peers = peers::start(directory)?;
@@ -102,7 +109,8 @@ pub fn bench(directory: &Path) -> Result<()> {
     }
     for peer in &peers {
         if let Peer::Corten(host) = peer {
-            print(&[again(host, &samples[0].name)?, memory(host)]);
+            let again = samples.first().map(|sample| again(host, &sample.name)).transpose()?;
+            print(&again.into_iter().chain([memory(host)]).collect::<Vec<_>>());
         }
     }
     Ok(())
@@ -136,13 +144,14 @@ fn measure(peers: &[Peer], directory: &Path, registry: &Registry, sample: &Sampl
         if sample.zstd && matches!(peer, Peer::Docker(_)) {
             continue;
         }
-        for (row, took) in rows.iter_mut().zip(steps(peer, directory, registry, &sample.name)?) {
+        for (row, took) in rows.iter_mut().zip(steps(peer, directory, registry, sample)?) {
             row.values.push((peer.name(), took.as_secs_f64() * 1e3));
         }
     }
     if exists("skopeo") {
         let to = format!("oci:{}", directory.join("skopeo").display());
         let from = format!("docker://{}", sample.name);
+        cold()?;
         let took = run(Command::new("skopeo").args(["copy", "-q", "--src-tls-verify=false", &from, &to]))?;
         // It unpacks nothing.
         rows[0].values.push(("skopeo to a folder", took.as_secs_f64() * 1e3));
@@ -153,12 +162,16 @@ fn measure(peers: &[Peer], directory: &Path, registry: &Registry, sample: &Sampl
 }
 
 /// Pulls, pushes into a repository that has nothing of it, saves and loads; then nothing of it is left.
-fn steps(peer: &Peer, directory: &Path, registry: &Registry, name: &str) -> Result<Vec<Duration>> {
+fn steps(peer: &Peer, directory: &Path, registry: &Registry, sample: &Sample) -> Result<Vec<Duration>> {
     let podman = matches!(peer, Peer::Podman(_));
+    let (name, zstd) = (sample.name.as_str(), sample.zstd);
     let insecure: &[&str] = if podman { &["--tls-verify=false"] } else { &[] };
     let archive: PathBuf = directory.join("archive.tar");
     let file = archive.display().to_string();
-    let call = |args: &[&str]| run(&mut peer.command(args));
+    let call = |args: &[&str]| {
+        settle(peer)?;
+        run(&mut peer.command(args))
+    };
     // Another registry, so that there is nothing to be mounted.
     let other = Registry::start();
     let target =
@@ -166,23 +179,36 @@ fn steps(peer: &Peer, directory: &Path, registry: &Registry, name: &str) -> Resu
     let pulled = call(&[&["pull", "-q"], insecure, &[name]].concat())?;
     call(&["tag", name, &target])?;
     let pushed = call(&[&["push", "-q"], insecure, &[&target]].concat())?;
-    let saved = call(&["save", "-o", &file, name])?;
+    // Podman's archives in Docker's form cannot hold zstd.
+    let format: &[&str] = if podman && zstd { &["--format", "oci-archive"] } else { &[] };
+    let saved = call(&[&["save"], format, &["-o", &file, name]].concat())?;
     call(&["rmi", &target, name])?;
-    settle(peer);
     let loaded = call(&["load", "-q", "-i", &file])?;
     call(&["rmi", name])?;
-    settle(peer);
+    settle(peer)?;
     fs::remove_file(archive).map_err(|error| error.to_string())?;
     Ok(vec![pulled, pushed, saved, loaded])
 }
 
-/// Waits until what was removed is gone, which is not to be in the way of what is measured next.
-fn settle(peer: &Peer) {
+/// Waits until what was removed is gone and what was written is on the disk, and takes both out of the kernel's memory: what is measured next
+/// begins cold. (An ext4 without a journal also goes through all inodes that it remembers to have been freed whenever it makes a file.)
+fn settle(peer: &Peer) -> Result<()> {
     if let Peer::Corten(host) = peer {
         let trash = host.data_root().join("trash");
-        kit::wait_for("the trash to be empty", || fs::read_dir(&trash).ok()?.next().is_none().then_some(()));
+        let started = Instant::now();
+        while fs::read_dir(&trash).is_ok_and(|mut entries| entries.next().is_some()) {
+            if started.elapsed() > GONE_AT_MOST {
+                return Err("what was removed is still there".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
+    cold()
+}
+
+fn cold() -> Result<()> {
     rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").map_err(|error| format!("drop the kernel's caches: {error}"))
 }
 
 /// A pull of what is there.

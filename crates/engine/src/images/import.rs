@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use oci::image::{History, ImageConfig};
 use oci::{Platform, Reference};
 
-use super::load::unread;
+use super::load::refused;
 use super::{Images, Shared, assemble, show};
 use crate::error::{Error, Result};
 use crate::events::Subject;
@@ -16,8 +16,6 @@ use crate::instructions;
 use crate::pipe::{self, Inlet};
 use crate::progress::{Lines, Telling};
 
-/// What takes an archive that was unpacked.
-const COMMAND: &str = "corten import - NAME";
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -123,11 +121,11 @@ impl Shared {
         loop {
             match archive.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(length) => spool.write(&buffer[..length]).map_err(unread(COMMAND))?,
+                Ok(length) => spool.write(&buffer[..length]).map_err(refused)?,
                 Err(error) => return Err(Error::system("cannot read the archive").with_source(error)),
             }
         }
-        let layer = spool.commit().map_err(unread(COMMAND))?;
+        let layer = spool.commit().map_err(refused)?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let now = Timestamp::now().to_string();
         let comment = match options.message.as_str() {

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::events::Subject;
 use crate::pipe::Inlet;
 use crate::progress::{Lines, Telling};
-pub(super) use intake::unread;
+pub(super) use intake::refused;
 
 /// How to load.
 #[derive(Debug, Clone, Default)]

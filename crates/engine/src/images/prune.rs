@@ -50,7 +50,7 @@ impl Shared {
         for (id, plan) in &plans {
             report.images_deleted.extend(self.announce(plan, id));
         }
-        report.space_reclaimed = self.store.gc()?.bytes;
+        report.space_reclaimed = self.store.gc()?.bytes + self.store.prune_ingests()?;
         let attributes = BTreeMap::from([("reclaimed".to_owned(), report.space_reclaimed.to_string())]);
         self.events.emit(Subject::Image, "prune", "", attributes);
         Ok(report)

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use sys::fsx::{self, FileType};
 
-use super::tree::{Dir, Found, is_stub, is_whiteout, join, look, open_parts, same_directory};
+use super::stubs::is_stub;
+use super::tree::{Dir, Found, is_whiteout, join, look, open_parts, same_directory};
 use super::{Part, Tree};
 use crate::error::{Error, Result};
 
@@ -115,7 +116,11 @@ impl Walk<'_> {
             (None, true) => return Ok(()),
             (Some(_), true) => Some(ChangeKind::Deleted),
             (None, false) => Some(ChangeKind::Added),
-            (Some(below), false) if !found.opaque && same_directory(&path, &found.stat, &below.stat) => None,
+            (Some(below), false)
+                if !found.opaque && same_directory(&path, &found, below).map_err(error)? =>
+            {
+                None
+            }
             (Some(_), false) => Some(ChangeKind::Modified),
         };
         if matches!(kind, Some(ChangeKind::Added | ChangeKind::Deleted)) && !level.told {

@@ -307,6 +307,53 @@ fn squash(layers: Vec<Vec<(String, Deed)>>, keep: usize) {
 }
 
 #[test]
+fn directories_count_as_changed_by_what_is_said_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let mut below = Writer::new(Vec::new());
+    below.directory("kept", 0o755).unwrap();
+    let layer = store.unpack_archive(&lease, &below.finish().unwrap()[..]).unwrap();
+    store.create_snapshot("box", std::slice::from_ref(&layer.diff_id), &lease).unwrap();
+    let own = dir.path().join("snapshots/box/fs");
+    let make = |path: &str| std::fs::create_dir_all(own.join(path)).unwrap();
+    let write = |path: &str, content: &str| std::fs::write(own.join(path), content).unwrap();
+    let changes = || -> Vec<String> {
+        let changes = store.snapshot_tree(&lease, "box").unwrap().changes().unwrap();
+        changes.into_iter().map(|change| String::from_utf8(change.path).unwrap()).collect()
+    };
+    // As overlay copies it before it changes something.
+    make("kept");
+    let kept = sys::fsx::open_dir(&own.join("kept")).unwrap();
+    let time = sys::fsx::Time { seconds: 0, nanoseconds: 0 };
+    sys::fsx::set_times(&kept, time, time).unwrap();
+    // The engine's places for its own files, and the directories they needed.
+    make("etc");
+    write("etc/hosts", "");
+    write("etc/resolv.conf", "");
+    make("sbin");
+    write("sbin/docker-init", "");
+    assert_eq!(changes(), Vec::<String>::new());
+    sys::xattr::set(&kept, "user.key", b"value").unwrap();
+    assert_eq!(changes(), ["/kept"]);
+    make("etc/own");
+    write("sbin/docker-init", "program");
+    assert_eq!(changes(), ["/etc", "/etc/own", "/kept", "/sbin", "/sbin/docker-init"]);
+    let layer = store.snapshot_tree(&lease, "box").unwrap().pack(Writer::new(Vec::new())).unwrap();
+    let mut archive = crate::archive::Archive::new(&layer[..]);
+    let mut found = BTreeMap::new();
+    while let Some(entry) = archive.next_entry().unwrap() {
+        found.insert(String::from_utf8(entry.path.clone()).unwrap(), entry.xattrs.clone());
+    }
+    assert_eq!(
+        found.keys().map(|path| path.trim_end_matches('/')).collect::<Vec<_>>(),
+        ["etc", "etc/own", "kept", "sbin", "sbin/docker-init"]
+    );
+    let kept = found.iter().find(|(path, _)| path.starts_with("kept")).unwrap();
+    assert_eq!(kept.1, &[(b"user.key".to_vec(), b"value".to_vec())]);
+}
+
+#[test]
 fn what_is_removed_while_it_is_read_is_read_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -18,6 +18,7 @@ use sys::xattr;
 
 use super::Writer;
 use super::layer::wrapped;
+use super::stubs::{is_stub, may_hold_stubs};
 use crate::apply::OPAQUE;
 use crate::archive::{Entry, Kind, Segment, Sparse};
 use crate::error::{Error, Result};
@@ -40,18 +41,6 @@ const ROOT: (u32, u32, u32) = (0o755, 0, 0);
 const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of everything below its directory.
 const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
-
-/// What a container's start makes in an image that does not have it, to mount the engine's own on: empty, it is nobody's change.
-const STUBS: [&[u8]; 8] = [
-    b"dev",
-    b"proc",
-    b"sys",
-    b"etc/hostname",
-    b"etc/hosts",
-    b"etc/resolv.conf",
-    b"etc/mtab",
-    b"sbin/docker-init",
-];
 
 /// Extended attributes, by name.
 type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
@@ -119,6 +108,13 @@ pub(super) struct Found {
     pub(super) dirs: Vec<Dir>,
     /// Whether it hides the directories below.
     pub(super) opaque: bool,
+}
+
+impl Found {
+    /// The directory that says mode, owner and attributes, where it is one.
+    fn describing(&self) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.part == self.at).or(self.dirs.first())
+    }
 }
 
 fn os(bytes: &[u8]) -> &OsStr {
@@ -271,12 +267,17 @@ impl<W: Write> Packer<'_, W> {
         let mut head = None;
         // A directory of which nothing is said keeps what the layers below say of it.
         if found.described || below.is_none() || found.opaque {
-            let at = found.dirs.iter().find(|dir| dir.part == found.at).or(found.dirs.first());
-            if let Some(at) = at {
+            if let Some(at) = found.describing() {
                 let fd = at.fd.try_clone().map_err(|error| failed("open", &path, error))?;
                 let entry = self.described(&path, &found.stat, Kind::Directory, &fd)?;
-                let same = |below: &Found| same_directory(&path, &found.stat, &below.stat);
-                if self.tree.form == Form::Layer && !found.opaque && below.as_ref().is_some_and(same) {
+                let same = match &below {
+                    Some(below) if self.tree.form == Form::Layer && !found.opaque => {
+                        let same = same_directory(&path, &found, below);
+                        same.map_err(|error| failed("read the attributes of", &path, error))?
+                    }
+                    _ => false,
+                };
+                if same {
                     head = Some(entry);
                 } else {
                     self.write(&entry)?;
@@ -403,9 +404,7 @@ impl<W: Write> Packer<'_, W> {
     /// An entry with what `fd` has of attributes.
     fn described(&self, path: &[u8], stat: &Stat, kind: Kind, fd: impl AsFd) -> Result<Entry> {
         let mut entry = self.attributes(path, stat, kind);
-        let error = |error| failed("read the attributes of", path, error);
-        let names = xattr::list(&fd).or_else(unsupported).map_err(error)?;
-        entry.xattrs = attributes_of(names, |key| xattr::get(&fd, key)).map_err(error)?;
+        entry.xattrs = attributes_at(fd).map_err(|error| failed("read the attributes of", path, error))?;
         Ok(entry)
     }
 
@@ -465,6 +464,12 @@ fn empty(path: Vec<u8>) -> Entry {
     Entry { path, mode: 0o600, ..super::plain("", Kind::File, 0, 0) }
 }
 
+/// The attributes of what is open, those that belong to the files.
+fn attributes_at(fd: impl AsFd) -> io::Result<Attributes> {
+    let names = xattr::list(&fd).or_else(unsupported)?;
+    attributes_of(names, |key| xattr::get(&fd, key))
+}
+
 fn unsupported(error: io::Error) -> io::Result<Vec<std::ffi::OsString>> {
     match error.kind() {
         io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => Ok(Vec::new()),
@@ -507,25 +512,6 @@ fn holes(file: &File, stat: &Stat) -> io::Result<Option<Sparse>> {
     let Some(pieces) = fsx::data_pieces(file, size, PIECES_MAX)? else { return Ok(None) };
     let segments = pieces.into_iter().map(|(offset, length)| Segment { offset, length }).collect();
     Ok(Some(Sparse { size, segments }))
-}
-
-/// Whether it is only the place of a mount of the engine's.
-pub(super) fn is_stub(path: &[u8], found: &Found) -> io::Result<bool> {
-    if !STUBS.contains(&path) {
-        return Ok(false);
-    }
-    match fsx::kind(&found.stat) {
-        FileType::Directory => {
-            found.dirs.iter().try_fold(true, |empty, dir| Ok(empty && fsx::list(&dir.fd)?.is_empty()))
-        }
-        FileType::RegularFile => Ok(found.stat.st_size == 0),
-        _ => Ok(false),
-    }
-}
-
-/// Whether such places may be in a directory: then its time says nothing.
-fn may_hold_stubs(path: &[u8]) -> bool {
-    STUBS.iter().any(|stub| stub.len() > path.len() && stub.starts_with(path) && stub[path.len()] == b'/')
 }
 
 /// What `name` is in these directories, as overlay merges them.
@@ -581,10 +567,10 @@ pub(crate) fn is_opaque(fd: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Whether these are directories of which one is only the place of what was changed in it.
-pub(super) fn same_directory(path: &[u8], upper: &Stat, below: &Stat) -> bool {
-    let is_directory = |stat: &Stat| fsx::kind(stat) == FileType::Directory;
-    is_directory(upper)
-        && is_directory(below)
-        && (upper.st_mode, upper.st_uid, upper.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
-        && (upper.st_mtime == below.st_mtime || may_hold_stubs(path))
+pub(super) fn same_directory(path: &[u8], upper: &Found, below: &Found) -> io::Result<bool> {
+    let (Some(above), Some(under)) = (upper.describing(), below.describing()) else { return Ok(false) };
+    let (upper, below) = (&upper.stat, &below.stat);
+    let same = (upper.st_mode, upper.st_uid, upper.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
+        && (upper.st_mtime == below.st_mtime || may_hold_stubs(path));
+    Ok(same && attributes_at(&above.fd)? == attributes_at(&under.fd)?)
 }

@@ -8,14 +8,12 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use oci::Digest;
 
 use super::give_back;
+use crate::decompress::MAGIC_BYTES;
 use crate::error::{At, Error, Result};
 use crate::hash::Hasher;
 
 /// Bytes read at once from what an earlier try has left.
 const FILE_BUFFER_BYTES: usize = 128 * 1024;
-
-/// Bytes by which a compression is known.
-const MAGIC_BYTES: usize = 6;
 
 /// What goes through a channel. A channel that closes without `End` was given up.
 #[derive(Debug)]
@@ -35,7 +33,6 @@ pub struct Feed {
     hasher: Hasher,
     buffer: Vec<u8>,
     at: usize,
-    taken: u64,
     ended: bool,
 }
 
@@ -43,7 +40,7 @@ impl Feed {
     /// Reads `file_bytes` of the file, then the channel.
     pub fn new(file: &Path, file_bytes: u64, pieces: Receiver<Piece>, hasher: Hasher) -> Result<Self> {
         let file = File::open(file).at("open", file)?.take(file_bytes);
-        Ok(Self { file, pieces, hasher, buffer: Vec::new(), at: 0, taken: 0, ended: false })
+        Ok(Self { file, pieces, hasher, buffer: Vec::new(), at: 0, ended: false })
     }
 
     /// The first bytes, which stay to be read.
@@ -54,11 +51,6 @@ impl Feed {
             self.buffer.splice(0..0, before);
         }
         Ok(&self.buffer[..self.buffer.len().min(MAGIC_BYTES)])
-    }
-
-    /// Bytes taken so far, whole buffers.
-    pub fn consumed(&self) -> u64 {
-        self.taken
     }
 
     /// Reads what the decoder has left, and gives the digest of everything.
@@ -87,7 +79,6 @@ impl Feed {
                 Err(_) => return Err(io::Error::other(Error::Interrupted)),
             }
         }
-        self.taken += self.buffer.len() as u64;
         self.hasher.update(&self.buffer);
         Ok(())
     }

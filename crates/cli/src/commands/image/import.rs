@@ -27,7 +27,7 @@ pub const COMMAND: Command = Command {
         ],
     }],
     examples: &[Example {
-        about: "A root filesystem: plain, or compressed by gzip or zstd",
+        about: "A root filesystem: plain, or compressed by gzip, zstd, xz or bzip2",
         line: "import --change CMD=sh rootfs.tar.gz team/base:1",
     }],
     ..Command::leaf(|session, parsed| Box::pin(import(session, parsed)))

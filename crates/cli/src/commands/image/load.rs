@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
         ],
     }],
     examples: &[Example {
-        about: "What save, podman or skopeo have written: plain, or compressed by gzip or zstd",
+        about: "What save, podman or skopeo have written: plain, or compressed by gzip, zstd, xz or bzip2",
         line: "load -i web.tar.zst",
     }],
     ..Command::leaf(|session, parsed| Box::pin(load(session, parsed)))

@@ -40,7 +40,7 @@ pub(super) struct Intake {
 impl Intake {
     /// Takes in all of an archive.
     pub(super) fn take(to: &Keep<'_>, source: impl Read) -> Result<Self> {
-        let mut archive = archive::open(source, to.store.limits()).map_err(unread("corten load"))?;
+        let mut archive = archive::open(source, to.store.limits()).map_err(refused)?;
         let mut intake = Self { documents: BTreeMap::new(), files: BTreeMap::new(), links: BTreeMap::new() };
         let mut seen = BTreeSet::new();
         while let Some(entry) = archive.next_entry().map_err(refused)? {
@@ -126,16 +126,6 @@ impl Intake {
     }
 }
 
-/// As [`refused`]; of an archive that is compressed by something else it is said how `command` can be given it.
-pub(in crate::images) fn unread(command: &'static str) -> impl Fn(storage::Error) -> Error {
-    move |error| match error {
-        storage::Error::Compressed { by } => Error::invalid(format!(
-            "archives compressed by {by} are not read: unpack it first ({by} -d < FILE | {command})"
-        )),
-        other => refused(other),
-    }
-}
-
 /// What is wrong with what was sent is the sender's business.
 pub(in crate::images) fn refused(error: storage::Error) -> Error {
     use storage::Error as Storage;
@@ -145,8 +135,7 @@ pub(in crate::images) fn refused(error: storage::Error) -> Error {
         | Storage::DigestMismatch { .. }
         | Storage::SizeMismatch { .. }
         | Storage::TwoMeanings { .. }
-        | Storage::UnsupportedMediaType { .. }
-        | Storage::Compressed { .. }) => Error::invalid(error.to_string()),
+        | Storage::UnsupportedMediaType { .. }) => Error::invalid(error.to_string()),
         other => other.into(),
     }
 }
