@@ -328,7 +328,7 @@ fn a_url_is_imported_by_the_daemon() {
 fn a_client_that_goes_ends_what_it_began() {
     let host = Host::new();
     host.give(&fixtures::bulky(30 << 20), "bulky");
-    let mut saving = std::process::Command::new(kit::binary())
+    let mut saving = Command::new(kit::binary())
         .envs(host.environment())
         .args(["save", "bulky"])
         .stdout(std::process::Stdio::piped())
