@@ -93,10 +93,20 @@ impl Store {
     /// Begins to take in a layer, or goes on with it. [`Error::Exists`] where the blob is here: then
     /// [`Store::unpack_blob`] makes the layer of it. [`Error::Busy`] where somebody else takes it in.
     pub fn write_layer(&self, lease: &Lease, expected: Expected) -> Result<LayerWriter> {
+        self.layer_writer(lease, expected, false)
+    }
+
+    /// As [`Store::write_layer`]; bytes are taken as fast as the disk takes them, and what unpacks them follows in the file. So layers that come
+    /// one after the other are unpacked side by side, if the next is begun before [`LayerWriter::commit`] of this one.
+    pub fn write_layer_ahead(&self, lease: &Lease, expected: Expected) -> Result<LayerWriter> {
+        self.layer_writer(lease, expected, true)
+    }
+
+    fn layer_writer(&self, lease: &Lease, expected: Expected, follow: bool) -> Result<LayerWriter> {
         check_media_type(&expected.media_type)?;
         let raw = RawIngest::open(self, lease, expected)?;
         let (target, root) = Target::make(self)?;
-        let pipeline = start(&raw, root, raw.offset())?;
+        let pipeline = start(&raw, root, follow)?;
         Ok(LayerWriter { raw, pipeline: Some(pipeline), target, lease_owner: lease.owner() })
     }
 
@@ -114,6 +124,7 @@ impl Store {
         let pipeline = Pipeline::start(Start {
             file: &self.blob_path(blob),
             file_bytes: info.size,
+            follow: false,
             algorithm: blob.algorithm(),
             target: root,
             limits: self.limits().clone(),
@@ -138,6 +149,7 @@ impl Store {
         let pipeline = Pipeline::start(Start {
             file: Path::new("/dev/null"),
             file_bytes: 0,
+            follow: false,
             algorithm: oci::Algorithm::Sha256,
             target: root,
             limits: self.limits().clone(),
@@ -163,10 +175,11 @@ impl Store {
     }
 }
 
-fn start(raw: &RawIngest, target: Root, file_bytes: u64) -> Result<Pipeline> {
+fn start(raw: &RawIngest, target: Root, follow: bool) -> Result<Pipeline> {
     Pipeline::start(Start {
         file: &raw.data_path(),
-        file_bytes,
+        file_bytes: raw.offset(),
+        follow,
         algorithm: raw.expected.digest.algorithm(),
         target,
         limits: raw.store.limits().clone(),

@@ -15,6 +15,7 @@ mod feed;
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -26,7 +27,7 @@ use crate::decompress::{Counted, decompress};
 use crate::error::{At, Error, Result};
 use crate::hash::Hasher;
 pub(crate) use feed::Piece;
-use feed::{Channel, Feed};
+use feed::{Channel, Feed, Follower, Growth, Source};
 
 /// Bytes of one buffer on its way to the last thread: large enough that switching threads costs nothing, small enough for
 /// the second-level cache.
@@ -51,9 +52,41 @@ pub struct Unpacked {
 
 /// The threads that unpack one layer.
 pub struct Pipeline {
-    feed: SyncSender<Piece>,
+    feed: Sink,
     inflate: JoinHandle<Result<Digest>>,
     apply: JoinHandle<Result<(Digest, Applied)>>,
+}
+
+/// Where the bytes go. Dropped before its end, the threads give up.
+enum Sink {
+    Pieces(SyncSender<Piece>),
+    Growth(Arc<Growth>),
+}
+
+impl Sink {
+    fn new(follow: bool) -> (Self, Source) {
+        if follow {
+            let growth = Arc::new(Growth::default());
+            return (Self::Growth(Arc::clone(&growth)), Source::Growth(Follower(growth)));
+        }
+        let (pieces, source) = sync_channel(BUFFERS);
+        (Self::Pieces(pieces), Source::Pieces(source))
+    }
+
+    fn end(&self) {
+        match self {
+            Self::Pieces(pieces) => drop(pieces.send(Piece::End)),
+            Self::Growth(growth) => growth.end(true),
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Self::Growth(growth) = self {
+            growth.end(false);
+        }
+    }
 }
 
 /// What the threads start with.
@@ -62,6 +95,8 @@ pub struct Start<'a> {
     pub file: &'a Path,
     /// How many of its bytes.
     pub file_bytes: u64,
+    /// Whether what is sent is in the file when it is sent, behind those: it is read from there, and nobody waits for the threads.
+    pub follow: bool,
     /// The function of the blob's digest.
     pub algorithm: Algorithm,
     /// The directory to unpack into.
@@ -73,10 +108,10 @@ pub struct Start<'a> {
 impl Pipeline {
     /// Starts the threads.
     pub fn start(start: Start<'_>) -> Result<Self> {
-        let (feed, pieces) = sync_channel(BUFFERS);
+        let (feed, source) = Sink::new(start.follow);
         let (output, input) = sync_channel(BUFFERS);
         let (used, spare) = sync_channel(BUFFERS + 1);
-        let source = Feed::new(start.file, start.file_bytes, pieces, Hasher::new(start.algorithm))?;
+        let source = Feed::new(start.file, start.file_bytes, source, Hasher::new(start.algorithm))?;
         let limits = start.limits.clone();
         let inflate = spawn("layer-inflate", move || {
             let result = inflate(source, &limits, &output, &spare);
@@ -101,15 +136,19 @@ impl Pipeline {
         Ok(Self { feed, inflate, apply })
     }
 
-    /// Sends the next bytes; waits while the threads are behind. An error means that they have given up: [`Pipeline::finish`]
-    /// says why.
+    /// Sends the next bytes; waits while the threads are behind, unless they follow in the file. An error means that they have given
+    /// up: [`Pipeline::finish`] says why.
     pub fn send(&self, bytes: &[u8]) -> Result<()> {
-        self.feed.send(Piece::Bytes(bytes.to_vec())).map_err(|_| Error::Interrupted)
+        let taken = match &self.feed {
+            Sink::Pieces(pieces) => pieces.send(Piece::Bytes(bytes.to_vec())).is_ok(),
+            Sink::Growth(growth) => growth.grow(bytes.len() as u64),
+        };
+        if taken { Ok(()) } else { Err(Error::Interrupted) }
     }
 
     /// All bytes have been sent: waits for the threads.
     pub fn finish(self) -> Result<Unpacked> {
-        let _ = self.feed.send(Piece::End);
+        self.feed.end();
         drop(self.feed);
         let apply = join(self.apply);
         let inflate = join(self.inflate);

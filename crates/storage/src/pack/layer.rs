@@ -66,12 +66,13 @@ impl std::fmt::Debug for LayerSpool {
 }
 
 impl Store {
-    /// Begins to take in a layer whose digest is not known.
+    /// Begins to take in a layer whose digest is not known. As with [`Store::write_layer_ahead`], unpacking follows.
     pub fn spool_layer(&self, lease: &Lease) -> Result<LayerSpool> {
-        let (target, pipeline) = unpack_new(self)?;
+        let new = New::make(self)?;
+        let (target, pipeline) = unpack_new(self, Some(&new.path))?;
         Ok(LayerSpool {
             store: self.clone(),
-            new: New::make(self)?,
+            new,
             target,
             pipeline: Some(pipeline),
             gathered: Vec::with_capacity(GATHERED_BYTES),
@@ -83,7 +84,7 @@ impl Store {
 
     /// Packs a tree as a layer: a blob, compressed by gzip, and the unpacked layer.
     pub fn pack_layer(&self, lease: &Lease, tree: Tree) -> Result<ImageLayer> {
-        let (target, pipeline) = unpack_new(self)?;
+        let (target, pipeline) = unpack_new(self, None)?;
         let new = New::make(self)?;
         let blob = Hashed { file: &new.file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
         let both = Both { pipeline: &pipeline, gzip: Gzip::new(blob).at("compress into", &new.path)? };
@@ -113,11 +114,13 @@ impl Store {
     }
 }
 
-fn unpack_new(store: &Store) -> Result<(Target, Pipeline)> {
+/// Unpacks what is sent, or what is written to the file `behind`.
+fn unpack_new(store: &Store, behind: Option<&Path>) -> Result<(Target, Pipeline)> {
     let (target, root) = Target::make(store)?;
     let pipeline = Pipeline::start(Start {
-        file: Path::new("/dev/null"),
+        file: behind.unwrap_or(Path::new("/dev/null")),
         file_bytes: 0,
+        follow: behind.is_some(),
         algorithm: Algorithm::Sha256,
         target: root,
         limits: store.limits().clone(),
@@ -143,7 +146,7 @@ fn add(
 }
 
 impl LayerSpool {
-    /// Takes the next bytes. Waits while decompression and the disk are behind.
+    /// Takes the next bytes. Waits while the disk is behind.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         let missing = MAGIC_BYTES.saturating_sub(self.magic.len()).min(bytes.len());
         self.magic.extend_from_slice(&bytes[..missing]);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use oci::Digest;
 
@@ -26,10 +27,77 @@ pub enum Piece {
     Failed(Error),
 }
 
-/// The compressed bytes: first those of a file, then those of a channel.
+/// How much there is of a file that one writes and another reads behind them.
+#[derive(Debug, Default)]
+pub struct Growth {
+    state: Mutex<Grown>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Grown {
+    bytes: u64,
+    /// Whether it is whole, once nothing more is written.
+    ended: Option<bool>,
+    unread: bool,
+}
+
+impl Growth {
+    fn state(&self) -> MutexGuard<'_, Grown> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes more are there. Says whether anybody reads them.
+    pub fn grow(&self, bytes: u64) -> bool {
+        let mut state = self.state();
+        state.bytes += bytes;
+        self.changed.notify_all();
+        !state.unread
+    }
+
+    /// Nothing more is written: all is there, or it was given up. The first word counts.
+    pub fn end(&self, whole: bool) {
+        self.state().ended.get_or_insert(whole);
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is more than `seen`; says how much there is, or `None` where that is all.
+    fn more_than(&self, seen: u64) -> io::Result<Option<u64>> {
+        let mut state = self.state();
+        loop {
+            match state.ended {
+                Some(false) => return Err(io::Error::other(Error::Interrupted)),
+                _ if state.bytes > seen => return Ok(Some(state.bytes)),
+                Some(true) => return Ok(None),
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// Where bytes come from that are not in the file at the beginning.
+pub enum Source {
+    /// One channel.
+    Pieces(Receiver<Piece>),
+    /// They are written to the file.
+    Growth(Follower),
+}
+
+/// Who reads behind; dropped, who writes is told.
+pub struct Follower(pub Arc<Growth>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.state().unread = true;
+    }
+}
+
+/// The compressed bytes: first those of a file, then those of a channel or what is added to the file.
 pub struct Feed {
     file: io::Take<File>,
-    pieces: Receiver<Piece>,
+    source: Source,
+    /// How much of what was added has been read or is being read.
+    grown: u64,
     hasher: Hasher,
     buffer: Vec<u8>,
     at: usize,
@@ -37,10 +105,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Reads `file_bytes` of the file, then the channel.
-    pub fn new(file: &Path, file_bytes: u64, pieces: Receiver<Piece>, hasher: Hasher) -> Result<Self> {
+    /// Reads `file_bytes` of the file, then the source.
+    pub fn new(file: &Path, file_bytes: u64, source: Source, hasher: Hasher) -> Result<Self> {
         let file = File::open(file).at("open", file)?.take(file_bytes);
-        Ok(Self { file, pieces, hasher, buffer: Vec::new(), at: 0, ended: false })
+        Ok(Self { file, source, grown: 0, hasher, buffer: Vec::new(), at: 0, ended: false })
     }
 
     /// The first bytes, which stay to be read.
@@ -64,6 +132,17 @@ impl Feed {
     fn refill(&mut self) -> io::Result<()> {
         self.at = 0;
         self.buffer.clear();
+        if self.file.limit() == 0
+            && let Source::Growth(growth) = &self.source
+        {
+            match growth.0.more_than(self.grown)? {
+                Some(grown) => {
+                    self.file.set_limit(grown - self.grown);
+                    self.grown = grown;
+                }
+                None => self.ended = true,
+            }
+        }
         if self.file.limit() > 0 {
             self.buffer.resize(FILE_BUFFER_BYTES, 0);
             let length = self.file.read(&mut self.buffer)?;
@@ -71,8 +150,8 @@ impl Feed {
             if length == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-        } else {
-            match self.pieces.recv() {
+        } else if let Source::Pieces(pieces) = &self.source {
+            match pieces.recv() {
                 Ok(Piece::Bytes(bytes)) => self.buffer = bytes,
                 Ok(Piece::End) => self.ended = true,
                 Ok(Piece::Failed(error)) => return Err(io::Error::other(error)),

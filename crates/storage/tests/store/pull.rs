@@ -349,6 +349,49 @@ fn compressions() {
 }
 
 #[test]
+fn layers_of_one_stream_are_unpacked_side_by_side() {
+    let world = World::new();
+    let store = world.open();
+    let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+    let expected = |bytes: &[u8]| Expected {
+        digest: world::digest(bytes),
+        size: bytes.len() as u64,
+        media_type: String::new(),
+    };
+    let tars = [1, 2, 3].map(|n| world.tar(&[("f", &world::noise(700_000 + n)), ("g", "content")]));
+    let blobs: Vec<Vec<u8>> = tars.iter().map(|tar| gzip(tar)).collect();
+    let mut writers = Vec::new();
+    for blob in &blobs {
+        let mut writer = store.write_layer_ahead(&lease, expected(blob)).unwrap();
+        for piece in blob.chunks(100_000) {
+            writer.write(piece).unwrap();
+        }
+        writers.push(writer);
+    }
+    for (writer, tar) in writers.into_iter().zip(&tars) {
+        assert_eq!(writer.commit(None).unwrap().diff_id, world::digest(tar));
+    }
+    // Begun by one who goes, gone on with by the next.
+    let tar = world.tar(&[("f", &world::noise(900_000))]);
+    let mut writer = store.write_layer_ahead(&lease, expected(&tar)).unwrap();
+    writer.write(&tar[..500_000]).unwrap();
+    drop(writer);
+    let mut writer = store.write_layer_ahead(&lease, expected(&tar)).unwrap();
+    let there = usize::try_from(writer.offset()).unwrap();
+    assert!(there > 300_000);
+    writer.write(&tar[there..]).unwrap();
+    assert_eq!(writer.commit(None).unwrap().diff_id, world::digest(&tar));
+    // What is no layer is said to be that at the next piece, or at the end.
+    let wrong = vec![7; 3_000_000];
+    let mut writer = store.write_layer_ahead(&lease, expected(&wrong)).unwrap();
+    let written = wrong.chunks(100_000).try_for_each(|piece| writer.write(piece));
+    let error = written.and_then(|()| writer.commit(None)).unwrap_err();
+    assert!(matches!(error, Error::InvalidLayer { .. }), "{error}");
+    assert_eq!(world.files_below("content/ingest"), 0);
+    assert_eq!(store.totals().unwrap().layers, 4);
+}
+
+#[test]
 fn many_write_at_once() {
     let world = World::new();
     let store = world.open();

@@ -144,16 +144,17 @@ impl<'a> Taker<'a> {
             size: self.size,
             media_type: media_type.to_owned(),
         };
-        let state =
-            match layer {
-                Some(media_type) => self.to.store.write_layer(self.to.lease, expected("")).map(|writer| {
-                    State::Layer { skip: writer.offset(), writer: Box::new(writer), media_type }
-                }),
-                None => self.to.store.ingest(self.to.lease, expected("")).map(|ingest| {
-                    let skip = ingest.offset();
-                    State::Blob(Box::new(ingest), skip)
-                }),
-            };
+        let state = match layer {
+            Some(media_type) => self
+                .to
+                .store
+                .write_layer_ahead(self.to.lease, expected(""))
+                .map(|writer| State::Layer { skip: writer.offset(), writer: Box::new(writer), media_type }),
+            None => self.to.store.ingest(self.to.lease, expected("")).map(|ingest| {
+                let skip = ingest.offset();
+                State::Blob(Box::new(ingest), skip)
+            }),
+        };
         match state {
             // Whoever writes it at this moment may yet break off: this one does not depend on them.
             Err(storage::Error::Busy { .. }) if layer.is_some() => {
@@ -181,6 +182,11 @@ impl<'a> Taker<'a> {
             (self.to.tell)(&self.label, self.done, self.size);
         }
         Ok(())
+    }
+
+    /// Whether it is a layer, which is still being unpacked when all of it has come.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self.state, State::Layer { .. } | State::Spool(_))
     }
 
     /// It will not come: an archive is sent from its beginning again, if at all.

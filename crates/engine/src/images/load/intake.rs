@@ -1,6 +1,6 @@
 //! The one pass over an archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, Read};
 
 use oci::Digest;
@@ -40,6 +40,14 @@ pub(super) struct Intake {
 impl Intake {
     /// Takes in all of an archive.
     pub(super) fn take(to: &Keep<'_>, source: impl Read) -> Result<Self> {
+        let mut behind = Behind::default();
+        let taken = Self::read(to, source, &mut behind);
+        // Empty where all went well.
+        behind.0.into_iter().for_each(|(_, taker)| taker.give_up());
+        taken
+    }
+
+    fn read<'a>(to: &'a Keep<'_>, source: impl Read, behind: &mut Behind<'a>) -> Result<Self> {
         let mut archive = archive::open(source, to.store.limits()).map_err(refused)?;
         let mut intake = Self { documents: BTreeMap::new(), files: BTreeMap::new(), links: BTreeMap::new() };
         let mut seen = BTreeSet::new();
@@ -54,18 +62,20 @@ impl Intake {
             if !seen.insert(path.clone()) {
                 return Err(Error::invalid(format!("{path:?} is in the archive twice")));
             }
-            intake.entry(to, &entry, path, &mut archive)?;
+            intake.entry(to, &entry, path, &mut archive, behind)?;
         }
         archive.drain().map_err(refused)?;
+        behind.until(0, &mut intake.files)?;
         Ok(intake)
     }
 
-    fn entry<R: BufRead>(
+    fn entry<'a, R: BufRead>(
         &mut self,
-        to: &Keep<'_>,
+        to: &'a Keep<'_>,
         entry: &Entry,
         path: String,
         archive: &mut Archive<R>,
+        behind: &mut Behind<'a>,
     ) -> Result<()> {
         match entry.kind {
             Kind::File if entry.sparse.is_none() => {}
@@ -102,8 +112,11 @@ impl Intake {
             taker.give_up();
             return Err(refused(error));
         }
-        let piece = taker.finish().map_err(refused)?;
-        if let Some(piece) = piece {
+        if taker.is_behind() {
+            behind.0.push_back((path, taker));
+            return behind.until(Behind::MAX, &mut self.files);
+        }
+        if let Some(piece) = taker.finish().map_err(refused)? {
             self.files.insert(path, piece);
         }
         Ok(())
@@ -123,6 +136,27 @@ impl Intake {
     pub(super) fn blob(&self, digest: &Digest) -> Option<&Piece> {
         let piece = self.piece(&format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()));
         piece.filter(|piece| piece.digest() == digest)
+    }
+}
+
+/// Layers that have come and are still being unpacked, the first first.
+#[derive(Default)]
+struct Behind<'a>(VecDeque<(String, Taker<'a>)>);
+
+impl Behind<'_> {
+    /// So many beside the one that is coming: two keep two processors busy, each more costs threads, buffers and open files.
+    const MAX: usize = 2;
+
+    /// Waits for the first ones until there are no more than `left`.
+    fn until(&mut self, left: usize, files: &mut BTreeMap<String, Piece>) -> Result<()> {
+        while self.0.len() > left
+            && let Some((path, taker)) = self.0.pop_front()
+        {
+            if let Some(piece) = taker.finish().map_err(refused)? {
+                files.insert(path, piece);
+            }
+        }
+        Ok(())
     }
 }
 
