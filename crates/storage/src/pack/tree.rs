@@ -266,22 +266,22 @@ impl<W: Write> Packer<'_, W> {
         let below = below.filter(|below| fsx::kind(&below.stat) == FileType::Directory);
         let mut head = None;
         // A directory of which nothing is said keeps what the layers below say of it.
-        if found.described || below.is_none() || found.opaque {
-            if let Some(at) = found.describing() {
-                let fd = at.fd.try_clone().map_err(|error| failed("open", &path, error))?;
-                let entry = self.described(&path, &found.stat, Kind::Directory, &fd)?;
-                let same = match &below {
-                    Some(below) if self.tree.form == Form::Layer && !found.opaque => {
-                        let same = same_directory(&path, &found, below);
-                        same.map_err(|error| failed("read the attributes of", &path, error))?
-                    }
-                    _ => false,
-                };
-                if same {
-                    head = Some(entry);
-                } else {
-                    self.write(&entry)?;
+        if (found.described || below.is_none() || found.opaque)
+            && let Some(at) = found.describing()
+        {
+            let fd = at.fd.try_clone().map_err(|error| failed("open", &path, error))?;
+            let entry = self.described(&path, &found.stat, Kind::Directory, &fd)?;
+            let same = match &below {
+                Some(below) if self.tree.form == Form::Layer && !found.opaque => {
+                    let same = same_directory(&path, &found, below);
+                    same.map_err(|error| failed("read the attributes of", &path, error))?
                 }
+                _ => false,
+            };
+            if same {
+                head = Some(entry);
+            } else {
+                self.write(&entry)?;
             }
         }
         let mut base = Vec::new();
