@@ -324,7 +324,7 @@ fn directories_count_as_changed_by_what_is_said_of_them() {
     };
     // As overlay copies it before it changes something.
     make("kept");
-    let kept = sys::fsx::open_dir(&own.join("kept")).unwrap();
+    let kept = sys::fsx::open_dir(own.join("kept")).unwrap();
     let time = sys::fsx::Time { seconds: 0, nanoseconds: 0 };
     sys::fsx::set_times(&kept, time, time).unwrap();
     // The engine's places for its own files, and the directories they needed.
