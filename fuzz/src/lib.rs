@@ -308,3 +308,107 @@ pub fn instructions(data: &[u8]) {
         assert!(config.working_dir.is_empty() || config.working_dir.starts_with('/'));
     }
 }
+
+/// Descriptions of devices (CDI), in JSON and YAML: what is read names no place outside, and every device is found again.
+pub fn cdi(data: &[u8]) {
+    let Ok(spec) = engine::cdi::Spec::parse(data) else { return };
+    let names = spec.names();
+    assert!(!names.is_empty());
+    for name in &names {
+        let (kind, device) = name.split_once('=').expect("a full name");
+        assert!(kind.contains('/') && !device.is_empty());
+        let edits = spec.device(name).expect("a device of the description");
+        for edits in [edits, &spec.container_edits] {
+            assert!(edits.env.iter().all(|variable| variable.contains('=')));
+            assert!(edits.mounts.iter().all(|mount| mount.container_path.starts_with('/')));
+            assert!(edits.hooks.iter().all(|hook| hook.path.is_absolute()));
+        }
+    }
+}
+
+/// What a volume driver answers: an answer of bounded length, or refused.
+pub fn plugin(data: &[u8]) {
+    if let Ok(answer) = engine::volumes::plugin::http::answer(&mut &data[..]) {
+        assert!(answer.body.len() <= data.len());
+    }
+}
+
+/// Lines of a log on their way to a receiver, and what they are called there.
+pub fn logging(data: &[u8]) {
+    use engine::logging::entry::Entry;
+    use engine::logging::tag::{Subject, Template};
+    if let Some(entry) = Entry::parse(data) {
+        assert!(entry.text.len() <= data.len() * 3);
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(template) = Template::parse(text) {
+        let subject = Subject { id: "a".repeat(64), ..Subject::default() };
+        assert!(template.render(&subject).len() <= 8192);
+    }
+}
+
+/// Dockerfiles: a tree for whatever is read, every place inside of the text, and no letter in what is shown that moves the cursor.
+pub fn dockerfile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let parsed = build::parse(text);
+    let source = build::Source::new(text);
+    let request = build::stages::Request::default();
+    let (stages, mut found) = build::stages::resolve(&parsed.dockerfile, &request);
+    assert!(stages.order.iter().all(|stage| *stage < stages.list.len()));
+    let options = build::check::Options::of(&parsed.dockerfile, &request.arguments).unwrap_or_default();
+    let input = build::check::Input {
+        file: &parsed.dockerfile,
+        stages: &stages,
+        request: &request,
+        ignore: None,
+        image: &|_| None,
+    };
+    found.extend(build::check::check(&input, &options).warnings);
+    found.extend(parsed.diagnostics.iter().cloned());
+    for diagnostic in &found {
+        assert!(diagnostic.span.start <= diagnostic.span.end && diagnostic.span.end <= text.len());
+        let shown = diagnostic.render(&source, "Dockerfile");
+        assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()));
+    }
+    for instruction in &parsed.dockerfile.instructions {
+        assert!(instruction.span.end <= text.len() && instruction.name.span.end <= text.len());
+    }
+}
+
+/// Words with variables: the first byte says how they are read, and what they grow to has an end.
+pub fn expand(data: &[u8]) {
+    use build::expand::{Environment, Lexer, Quotes};
+    let Some((how, rest)) = data.split_first() else { return };
+    let Ok(word) = std::str::from_utf8(rest) else { return };
+    let quotes = [Quotes::Remove, Quotes::Keep, Quotes::Plain][usize::from(how & 3) % 3];
+    let escape = if how & 4 == 0 { '\\' } else { '`' };
+    let lexer = Lexer { quotes, keep_escapes: how & 8 != 0, keep_unset: how & 16 != 0, ..Lexer::new(escape) };
+    let variables = Environment::from_entries(["a=value", "b=", "c=a/b.c.d", "d=one two\nthree"]);
+    if let Ok(done) = lexer.process(word, &variables) {
+        assert!(done.text.len() <= (word.len() + (1 << 20)) * 2);
+        assert!(done.words.iter().all(|word| !word.is_empty()));
+        assert!(done.matched.iter().all(|name| variables.get(name).is_some()));
+    }
+}
+
+/// Patterns and paths, divided by the first zero: a walk says what asking for the path says.
+pub fn ignore(data: &[u8]) {
+    use build::ignore::{Above, Glob, Ignore, clean};
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (patterns, path) = text.split_once('\0').unwrap_or((text, "a/b/c"));
+    if let Ok(glob) = Glob::parse(patterns) {
+        let _ = glob.matches(path);
+    }
+    let path = clean(path);
+    assert_eq!(clean(&path), path);
+    let Ok(ignore) = Ignore::parse(patterns) else { return };
+    let path = path.trim_start_matches('/');
+    let mut above = Above::default();
+    let mut hidden = false;
+    for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
+        let (found, next) = ignore.hides_below(&path[..end], &above);
+        hidden = found.is_some();
+        above = next;
+    }
+    assert_eq!(hidden, ignore.hides(path).is_some());
+}
