@@ -3,6 +3,7 @@
 //! It prints and never asserts: times on shared machines drift, ratios in one run hardly do.
 
 mod images;
+mod life;
 mod measure;
 mod network;
 mod peers;
@@ -71,7 +72,7 @@ pub fn bench_with(names: &[String]) -> Result {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let wanted = |name: &str| names.is_empty() || names.iter().any(|given| name.contains(given.as_str()));
     println!("| what | promise | corten | peers (ratio of corten to them) |\n| --- | --- | --- | --- |");
-    let all: [(&str, Measure); 7] = [
+    let all: [(&str, Measure); 10] = [
         ("run", bench_run),
         ("client", bench_client),
         ("exec", bench_exec),
@@ -79,6 +80,9 @@ pub fn bench_with(names: &[String]) -> Result {
         ("crowd", bench_crowd),
         ("memory", bench_memory),
         ("logs", bench_logs),
+        ("health", life::health),
+        ("many", life::crowd),
+        ("cycles", life::cycles),
     ];
     let chosen: Vec<Measure> =
         all.iter().filter(|(name, _)| wanted(name)).map(|(_, measure)| *measure).collect();

@@ -29,6 +29,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("htpasswd", "apache2-utils"),
     need("setsid", "util-linux"),
     need("mkfs.ext4", "e2fsprogs"),
+    need("mkfs.xfs", "xfsprogs"),
     need("unshare", "util-linux"),
     need("newuidmap", "uidmap"),
     need("strace", "strace"),
@@ -49,6 +50,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("zstd", "zstd"),
     need("/usr/bin/pasta", "passt"),
     need("/usr/sbin/ufw", "ufw"),
+    need("/usr/sbin/rsyslogd", "rsyslog"),
 ];
 
 /// What the emulated machine needs.

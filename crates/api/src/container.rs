@@ -12,7 +12,9 @@ pub use host::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy,
     ThrottleDevice, Ulimit, WeightDevice,
 };
-pub use mount::{BindOptions, Driver, ImageOptions, Mount, MountPoint, TmpfsOptions, VolumeOptions};
+pub use mount::{
+    BindOptions, Driver, IdMapping, ImageOptions, Mount, MountPoint, TmpfsOptions, VolumeOptions,
+};
 pub use state::{Health, HealthSummary, HealthcheckResult, State};
 
 use crate::image::Descriptor;
@@ -269,6 +271,7 @@ record! {
     /// The answer to `POST /containers/{id}/update`.
     pub struct UpdateResponse {
         /// What the client should tell its user.
+        #[serde(serialize_with = "crate::null::if_empty")]
         pub warnings: Vec<String>,
         /// Where the request had such a field.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -53,6 +53,33 @@ fn nanoseconds(number: &str, unit: &str) -> Option<i128> {
     Some(whole * unit + value)
 }
 
+/// A duration as Go prints it: `1m30s`, `1.5s`, `300ms`.
+pub fn format(duration: std::time::Duration) -> String {
+    let nanoseconds = duration.subsec_nanos();
+    let seconds = duration.as_secs();
+    let decimals = |whole: u64, rest: u32, digits: usize| {
+        let rest = format!("{rest:0digits$}");
+        let rest = rest.trim_end_matches('0');
+        if rest.is_empty() { whole.to_string() } else { format!("{whole}.{rest}") }
+    };
+    match (seconds, nanoseconds) {
+        (0, 0) => "0s".to_owned(),
+        (0, 1..1_000) => format!("{nanoseconds}ns"),
+        (0, 1_000..1_000_000) => {
+            format!("{}µs", decimals((nanoseconds / 1_000).into(), nanoseconds % 1_000, 3))
+        }
+        (0, _) => format!("{}ms", decimals((nanoseconds / 1_000_000).into(), nanoseconds % 1_000_000, 6)),
+        _ => {
+            let last = decimals(seconds % 60, nanoseconds, 9);
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => format!("{last}s"),
+                (0, minutes) => format!("{minutes}m{last}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{last}s"),
+            }
+        }
+    }
+}
+
 /// A duration in seconds as people say it: `Less than a second`, `About an hour`, `3 weeks`.
 pub fn human(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
@@ -74,6 +101,22 @@ pub fn human(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_printed_as_go_does() {
+        use std::time::Duration;
+        for (nanoseconds, want) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (300_000_000, "300ms"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (3_690_000_000_000, "1h1m30s"),
+        ] {
+            assert_eq!(format(Duration::from_nanos(nanoseconds)), want);
+        }
+    }
 
     #[test]
     fn gos_durations_are_read() {

@@ -19,6 +19,7 @@ pub mod filter;
 pub mod image;
 pub mod network;
 pub mod reach;
+pub mod secret;
 pub mod stream;
 pub mod system;
 pub mod timestamp;

@@ -69,7 +69,6 @@ record! {
     /// The answer to `POST /volumes/prune`.
     pub struct PruneReport {
         /// The names.
-        #[serde(serialize_with = "crate::null::if_empty")]
         pub volumes_deleted: Vec<String>,
         /// Bytes.
         pub space_reclaimed: u64,

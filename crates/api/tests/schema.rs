@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// The descriptions are no part of the project.
-const FOLDER: &str = "/work/shared/specs";
+/// The descriptions are no part of the project; they may lie beside it.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/specs");
 /// Schemas refer to each other; none of ours is deeper.
 const DEPTH: usize = 12;
 

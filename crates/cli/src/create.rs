@@ -9,6 +9,7 @@ mod mount;
 mod network;
 mod port;
 mod security;
+pub mod socket;
 
 pub use change::{UPDATE_FLAGS, changes};
 pub use environment::env_file_list;
@@ -96,6 +97,7 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
         volume_driver: parsed.or_empty("volume-driver"),
         volumes_from: parsed.owned("volumes-from"),
         mounts: mount::mounts(parsed)?,
+        secrets: mount::secrets(parsed)?,
         console_size: console_size(),
         annotations: pairs(parsed, "annotation"),
         cap_add: security::capabilities(parsed.list("cap-add")),
@@ -141,9 +143,6 @@ pub fn wanted(parsed: &Parsed, config_file: &ConfigFile) -> Result<Wanted> {
 
 /// Flags that Docker's command line does by itself, with means that are not here.
 fn refuse(parsed: &Parsed) -> Result<()> {
-    if parsed.on("use-api-socket") {
-        return Err(Error::say("--use-api-socket is not supported yet by this version of corten"));
-    }
     if parsed.given("kernel-memory") {
         return Err(Error::say("--kernel-memory is not supported: the kernel has no such limit any more"));
     }
@@ -222,10 +221,21 @@ fn health(parsed: &Parsed) -> Result<Option<HealthConfig>> {
             _ => Err(Error::Message(format!("--{flag} cannot be negative"))),
         },
     };
-    let command = parsed.or_empty("health-cmd");
+    let probes: Vec<(&str, String)> =
+        [("health-cmd", "CMD-SHELL"), ("health-http", "HTTP"), ("health-tcp", "TCP")]
+            .into_iter()
+            .map(|(flag, kind)| (kind, parsed.or_empty(flag)))
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
+    if probes.len() > 1 {
+        return Err(Error::say(
+            "conflicting options: only one of --health-cmd, --health-http and --health-tcp can be given",
+        ));
+    }
+    let test = probes.into_iter().flat_map(|(kind, text)| [kind.to_owned(), text]).collect();
     let retries = parsed.int("health-retries").unwrap_or(0);
     let config = HealthConfig {
-        test: if command.is_empty() { Vec::new() } else { vec!["CMD-SHELL".into(), command] },
+        test,
         interval: time("health-interval")?,
         timeout: time("health-timeout")?,
         start_period: time("health-start-period")?,

@@ -12,6 +12,8 @@ mod archive;
 mod autostart;
 mod command;
 mod commands;
+#[cfg(test)]
+mod compatibility;
 mod completion;
 mod create;
 mod error;
@@ -21,6 +23,7 @@ mod globals;
 mod help;
 mod plugins;
 mod progress;
+mod recipe;
 mod session;
 mod signals;
 mod stream;

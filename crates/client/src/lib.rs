@@ -33,6 +33,7 @@ pub use body::{Json, Streaming};
 pub use error::{Error, Result};
 pub use http::{Body, Client, Hijacked, Options, Request, Response};
 pub use hyper::Method;
+pub use hyper::header::HeaderMap;
 pub use negotiate::{NEWEST_API, OLDEST_API, Version};
 pub use target::{
     Endpoint, Origin, Settings, SshDestination, Target, TlsFiles, TlsMode, context_name, parse_address,

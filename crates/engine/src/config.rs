@@ -1,8 +1,27 @@
 //! What the engine is told when it is opened.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::networks::Settings;
+
+/// What all containers together have of real-time scheduling, in microseconds; 0 is what the kernel begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RealTime {
+    /// The period.
+    pub period_us: i64,
+    /// How much of it they may run.
+    pub runtime_us: i64,
+}
+
+/// An OCI runtime of somebody else's, with runc's command line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Runtime {
+    /// The program.
+    pub path: PathBuf,
+    /// What it is told before everything else.
+    pub arguments: Vec<String>,
+}
 
 /// What the engine is told when it is opened.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +50,20 @@ pub struct Config {
     pub networks: Settings,
     /// Whether containers get labels of SELinux, where the host has it.
     pub selinux: bool,
+    /// How many processes a container may have where it does not say; `None` for as many as it likes.
+    pub pids_limit: Option<i64>,
+    /// What all containers together have of real-time scheduling.
+    pub real_time: RealTime,
+    /// Runtimes beside the engine's own, by name.
+    pub runtimes: BTreeMap<String, Runtime>,
+    /// The one of containers that name none; empty for the engine's own.
+    pub default_runtime: String,
+    /// Where devices are described that have a name of their own (CDI), the folder that counts least first.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Where drivers of volumes are found that are programs of their own.
+    pub plugins: crate::volumes::PluginPlaces,
+    /// How containers log that do not say it themselves: the driver, empty for json-file, and its options.
+    pub log: api::container::LogConfig,
     /// Whether the daemon logs more, for `info`.
     pub debug: bool,
 }

@@ -3,22 +3,27 @@
 pub(crate) mod actor;
 pub mod attachment;
 pub mod commit;
+pub mod copy;
 pub mod create;
 pub mod export;
 pub(crate) mod files;
 pub mod identity;
 pub(crate) mod index;
+pub(crate) mod joins;
 pub mod layered;
 pub(crate) mod lender;
 pub(crate) mod linked;
 pub mod list;
 pub mod logs;
+pub mod next;
 pub mod options;
 pub mod prune;
 pub mod record;
+pub(crate) mod runtimes;
 pub mod show;
 pub(crate) mod start;
 pub mod state;
+pub mod stats;
 pub mod top;
 pub mod update;
 
@@ -35,11 +40,13 @@ use tokio::sync::oneshot;
 
 pub use attachment::Attachment;
 pub use commit::CommitOptions;
+pub use copy::{ExtractOptions, Stat};
 pub use logs::LogStream;
 pub use options::{AttachOptions, ListOptions, LogOptions, RemoveOptions, StopOptions, WaitCondition};
-pub use record::{Identity, ImageRef, MountKind, MountRecord, Paths, Record};
+pub use record::{Identity, ImageRef, MountKind, MountRecord, Owners, Paths, Record};
 
 use crate::containers::actor::{Command, Reply};
+use crate::containers::attachment::Leaving;
 use crate::containers::index::Handle;
 use crate::containers::state::{Phase, SIGKILL};
 use crate::context::Context;
@@ -47,6 +54,8 @@ use crate::{Error, Result, blocking, names, signals};
 
 /// Seconds a container may take to stop where it does not say.
 const STOP_PATIENCE_S: i64 = 10;
+/// What is said where what changes is what a process has only from its beginning.
+const AT_NEXT_START: &str = "The container runs: its environment and its mounts change when it starts next";
 /// What is said where ports are published of a container that is on internal networks alone.
 const NO_WAY_IN: &str =
     "Published ports are discarded: all networks of the container are internal (--internal)";
@@ -190,7 +199,13 @@ impl Containers {
         };
         let stream = if options.stream { Some(connect(&handle, name, streams).await?) } else { None };
         self.context.tell(&record, "attach", BTreeMap::new());
-        Ok(Attachment::new(record.config.tty, logs, stream))
+        let leaving = Leaving {
+            context: Arc::clone(&self.context),
+            record: Arc::clone(&record),
+            action: "detach".to_owned(),
+            more: BTreeMap::new(),
+        };
+        Ok(Attachment::new(record.config.tty, logs, stream).leaving(leaving))
     }
 
     /// Reads its log.
@@ -291,6 +306,7 @@ impl Containers {
         update::refuse(&body.resources)?;
         let asked = body.corten.is_some();
         let publishes = body.corten.as_ref().is_some_and(|changes| !changes.publish_add.is_empty());
+        let later = body.corten.as_ref().is_some_and(next::concerns);
         let body = Box::new(body);
         self.ask(name, |reply| Command::Update { body, reply }).await?;
         let mut answer = UpdateResponse::default();
@@ -298,6 +314,9 @@ impl Containers {
             let record = self.find(name)?.record();
             if publishes && !self.context.networks.can_publish(&record.attachments) {
                 answer.warnings.push(NO_WAY_IN.to_owned());
+            }
+            if later && record.next.is_some() {
+                answer.warnings.push(AT_NEXT_START.to_owned());
             }
             let ports = crate::networks::ports::map(&record.config, &record.places.published);
             answer.corten = Some(Changed { ports });

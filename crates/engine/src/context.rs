@@ -36,6 +36,7 @@ pub(crate) struct Context {
     pub execs: Table,
     pub volumes: Arc<Volumes>,
     pub networks: Arc<Networks>,
+    pub secrets: Arc<crate::secrets::Secrets>,
     pub images: Images,
     pub sealed: Sealed,
     pub host: Host,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::blocking;
-use crate::containers::actor::{Actor, Command, Found};
+use crate::containers::actor::{Actor, Found};
 use crate::containers::record::{Paths, Record};
 use crate::containers::state::{EXIT_UNKNOWN, Exit};
 use crate::context::{CONTAINER, Context};
@@ -92,10 +92,18 @@ pub(crate) async fn run(context: &Arc<Context>) -> Result<()> {
     if tokio::time::timeout(ADOPTION, all).await.is_err() {
         tracing::warn!("not all supervisors answer: their containers are as their records say until they do");
     }
-    let networks = Arc::clone(&context.networks);
+    let shared = Arc::clone(context);
     blocking::run("make networks again", move || {
-        networks.converge();
-        Ok(())
+        shared.networks.converge();
+        let running: HashSet<String> = shared
+            .index
+            .all()
+            .iter()
+            .map(|handle| handle.record())
+            .filter(|record| record.life.pid().is_some())
+            .map(|record| record.id.clone())
+            .collect();
+        shared.volumes.settle_holds(&|id| running.contains(id))
     })
     .await
 }
@@ -109,9 +117,8 @@ pub(crate) async fn begin(context: &Arc<Context>) {
     });
     // What fails is said there.
     let _ = settled.await;
-    for handle in context.index.all() {
-        let _ = handle.mailbox.send(Command::DaemonStarted).await;
-    }
+    let shared = Arc::clone(context);
+    context.tasks.spawn(async move { crate::order::tell(&shared).await });
     crate::containers::commit::release(context).await;
 }
 

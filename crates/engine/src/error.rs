@@ -152,9 +152,24 @@ impl Error {
         Self::system(format!("cannot {verb} {}", path.display())).with_source(source)
     }
 
-    /// What the runtime could not do.
+    /// What the runtime could not do. A value that the kernel does not take is the caller's, not the machine's.
     pub(crate) fn runtime(source: runtime::Error) -> Self {
-        Self::system("cannot change the container's cgroup").with_source(source)
+        use std::io::ErrorKind;
+        let kind = match &source {
+            runtime::Error::Invalid(_) | runtime::Error::Unsupported(_) => Kind::InvalidParameter,
+            runtime::Error::Limit { source, .. } => match source.kind() {
+                ErrorKind::InvalidInput | ErrorKind::Unsupported => Kind::InvalidParameter,
+                // A limit below what is used already.
+                ErrorKind::ResourceBusy => Kind::Conflict,
+                // The standard library has no name for a number that is too large.
+                _ if source.raw_os_error() == Some(rustix::io::Errno::RANGE.raw_os_error()) => {
+                    Kind::InvalidParameter
+                }
+                _ => Kind::System,
+            },
+            _ => Kind::System,
+        };
+        Self::new(kind, "cannot change the container's cgroup").with_source(source)
     }
 
     /// What a supervisor could not do. A process that is not in the state for it is a conflict.

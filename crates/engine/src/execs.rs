@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::blocking;
 use crate::containers::Attachment;
+use crate::containers::attachment::Leaving;
 use crate::containers::record::Record;
 use crate::containers::start;
 use crate::containers::state::Phase;
@@ -79,7 +80,16 @@ impl Execs {
             started.await.map_err(|e| Error::system("a bug: exec start panicked").with_source(e))?;
         match result {
             Ok(None) => Ok(Started::Detached),
-            Ok(Some(stream)) => Ok(Started::Attached(Attachment::of_stream(exec.request.tty, stream))),
+            Ok(Some(stream)) => {
+                let leaving = Leaving {
+                    context: Arc::clone(&self.context),
+                    record: handle.record(),
+                    action: format!("exec_detach: {}", exec.command()),
+                    more: table::attributes(&exec, None),
+                };
+                let attachment = Attachment::of_stream(exec.request.tty, stream).leaving(leaving);
+                Ok(Started::Attached(attachment))
+            }
             Err((_, error)) if body.detach => Err(error),
             Err((_, error)) => {
                 let stream = told(&error, exec.request.tty).await?;

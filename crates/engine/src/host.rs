@@ -27,6 +27,8 @@ pub struct Host {
     pub controllers: Vec<String>,
     /// Whether the memory controller counts swap.
     pub swap_limit: bool,
+    /// Whether cgroups limit real-time scheduling.
+    pub realtime: bool,
     /// Whether the kernel filters system calls.
     pub seccomp: bool,
     /// Whether AppArmor is on.
@@ -74,6 +76,8 @@ impl Host {
             cgroup_version,
             controllers,
             swap_limit,
+            realtime: cgroup_version == 1
+                && fs::exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").unwrap_or(false),
             seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
             apparmor: line("/sys/module/apparmor/parameters/enabled") == "Y",
             confines: false,

@@ -4,6 +4,7 @@
 
 pub mod apparmor;
 pub mod blocking;
+pub mod cdi;
 pub mod check;
 pub mod config;
 pub mod containers;
@@ -13,16 +14,20 @@ pub mod error;
 pub mod events;
 mod exec_root;
 pub mod execs;
+pub mod health;
 pub mod host;
 pub mod images;
 pub mod instructions;
+pub mod logging;
 pub mod logs;
 pub mod names;
 pub mod networks;
+mod order;
 pub mod pipe;
 pub mod plan;
 pub mod progress;
 pub mod restart;
+pub mod secrets;
 pub mod selinux;
 pub mod signals;
 pub mod supervisor;
@@ -112,6 +117,16 @@ impl Engine {
         &self.context.volumes
     }
 
+    /// All files of a volume, as an archive.
+    pub async fn export_volume(&self, name: &str) -> Result<pipe::Flow> {
+        self.context.volumes.export(name, &self.context.tasks).await
+    }
+
+    /// Secrets.
+    pub fn secrets(&self) -> &Arc<secrets::Secrets> {
+        &self.context.secrets
+    }
+
     /// Networks.
     pub fn networks(&self) -> &Arc<networks::Networks> {
         &self.context.networks
@@ -161,7 +176,12 @@ fn open(config: Config) -> Result<(Context, String)> {
             uses(Arc::clone(&index)),
             (tasks.clone(), closing.clone()),
         ),
-        volumes: Arc::new(volumes::Volumes::open(store.clone(), Arc::clone(&events))?),
+        volumes: Arc::new(volumes::Volumes::open(
+            store.clone(),
+            Arc::clone(&events),
+            config.plugins.clone(),
+        )?),
+        secrets: Arc::new(secrets::Secrets::new(store.clone())),
         networks: networks::Networks::open(
             store.clone(),
             Arc::clone(&events),

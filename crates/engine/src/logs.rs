@@ -4,7 +4,7 @@
 //! follows, for the kernel's word that the files changed.
 
 mod entry;
-mod files;
+pub(crate) mod files;
 mod reader;
 
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use sys::inotify::{Inotify, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+pub(crate) use entry::nanoseconds;
 pub use reader::{Reader, Step};
 
 /// How often to look where the kernel cannot tell of changes, because all its queues are taken.
@@ -168,11 +169,30 @@ impl State {
     deprecated,
     reason = "the new name is unsafe for types whose descriptor may change; an owned one does not"
 )]
-fn watch_changes(path: &std::path::Path) -> Option<AsyncFd<Inotify>> {
+pub(crate) fn watch_changes(path: &std::path::Path) -> Option<AsyncFd<Inotify>> {
     let queue = Inotify::new().ok()?;
     let changes = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
     queue.watch(path.parent()?, changes).ok()?;
     AsyncFd::with_interest(queue, tokio::io::Interest::READABLE).ok()
+}
+
+/// Waits until there may be more in a log, or its container has ended.
+pub(crate) async fn wait_for_changes(changes: Option<&AsyncFd<Inotify>>, ended: &mut watch::Receiver<bool>) {
+    let changed = async {
+        match changes {
+            Some(queue) => {
+                if let Ok(mut ready) = queue.readable().await {
+                    let _ = queue.get_ref().clear();
+                    ready.clear_ready();
+                }
+            }
+            None => tokio::time::sleep(LOOK).await,
+        }
+    };
+    tokio::select! {
+        () = changed => {}
+        _ = ended.changed() => {}
+    }
 }
 
 #[cfg(test)]

@@ -398,6 +398,8 @@ impl Networks {
                 Err(error) => return Err(error),
             }
         }
+        let reclaimed = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
+        self.events.emit(Subject::Network, "prune", "", reclaimed);
         Ok(report)
     }
 

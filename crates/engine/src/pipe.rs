@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking;
@@ -151,6 +152,29 @@ pub struct Inlet {
     ended: bool,
     runtime: Handle,
     stall: Duration,
+    given_up: Option<CancellationToken>,
+}
+
+impl Inlet {
+    /// The same, but there is no more to read when `given_up` says so.
+    pub(crate) fn until(mut self, given_up: CancellationToken) -> Self {
+        self.given_up = Some(given_up);
+        self
+    }
+
+    fn next(&mut self) -> io::Result<Option<Sent>> {
+        let given_up = self.given_up.clone();
+        let receiver = &mut self.receiver;
+        wait(&self.runtime, self.stall, async {
+            match &given_up {
+                None => Ok(receiver.recv().await),
+                Some(given_up) => tokio::select! {
+                    () = given_up.cancelled() => Err(io::Error::other("the container is being started")),
+                    sent = receiver.recv() => Ok(sent),
+                },
+            }
+        })?
+    }
 }
 
 /// The two ends of what a client sends. To be called where tasks run.
@@ -161,13 +185,13 @@ pub fn inlet() -> (Feeder, Inlet) {
 fn inlet_within(stall: Duration) -> (Feeder, Inlet) {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let runtime = Handle::current();
-    (Feeder { sender }, Inlet { receiver, chunk: Bytes::new(), ended: false, runtime, stall })
+    (Feeder { sender }, Inlet { receiver, chunk: Bytes::new(), ended: false, runtime, stall, given_up: None })
 }
 
 impl Read for Inlet {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() && !self.ended {
-            match wait(&self.runtime, self.stall, self.receiver.recv())? {
+            match self.next()? {
                 Some(Sent::Bytes(chunk)) => self.chunk = chunk,
                 Some(Sent::Failed(error)) => return Err(error),
                 Some(Sent::End) => self.ended = true,

@@ -9,12 +9,15 @@
 
 mod devices;
 pub mod init;
+mod injected;
 mod mounts;
 mod namespaces;
+mod owners;
 mod process;
-mod resources;
+pub(crate) mod realtime;
+pub(crate) mod resources;
 mod rlimits;
-mod security;
+pub(crate) mod security;
 mod sysctls;
 
 pub(crate) use sysctls::last_group;
@@ -27,6 +30,7 @@ use api::container::HostConfig;
 use oci::runtime::{Linux, LinuxResources, Process, Root, Spec};
 use runtime::capabilities::CapabilitySet;
 
+use crate::cdi::{self, Injected};
 use crate::containers::record::{Identity, Paths, Record};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -56,6 +60,10 @@ pub struct Request<'a> {
     pub cgroup: &'a Path,
     /// The network namespace that is made for it, if one is.
     pub network: Option<&'a Path>,
+    /// The namespace of process numbers that it joins.
+    pub pid: Option<&'a Path>,
+    /// The namespace of memory and messages that it joins.
+    pub ipc: Option<&'a Path>,
 }
 
 /// What had to be looked up on the host.
@@ -69,6 +77,8 @@ pub struct Resolved {
     pub blocks: BTreeMap<String, (u32, u32)>,
     /// The executable that is bound into containers with `--init`.
     pub init: PathBuf,
+    /// What devices bring that have names of their own.
+    pub injected: Injected,
 }
 
 /// What a start needs.
@@ -91,11 +101,27 @@ pub struct Bind {
     pub below: String,
     /// Whether mounts below the source come along.
     pub recursive: bool,
+    /// Whether it is another container's, which the engine has opened already.
+    pub lent: bool,
+    /// What is mounted instead of the source, if not that.
+    pub instead: Instead,
 }
 
-/// Makes the plan of a start.
-pub fn start(request: &Request<'_>) -> Result<Plan> {
-    plan_start(request, &resolve(&request.record.host, request.paths)?)
+/// What is mounted instead of a path of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Instead {
+    /// Nothing: the path.
+    #[default]
+    Nothing,
+    /// An image, by what the container keeps of it in the store.
+    Image(String),
+    /// The container's secrets.
+    Secrets,
+}
+
+/// Makes the plan of a start; descriptions of devices are in the folders.
+pub fn start(request: &Request<'_>, cdi_dirs: &[PathBuf]) -> Result<Plan> {
+    plan_start(request, &resolve(&request.record.host, request.paths, cdi_dirs)?)
 }
 
 /// The process of an exec, for [`runtime::exec`].
@@ -114,10 +140,12 @@ pub fn limits(host: &HostConfig, machine: &Host) -> Result<LinuxResources> {
 }
 
 /// Looks up on the host what the configuration names.
-pub fn resolve(host: &HostConfig, paths: &Paths) -> Result<Resolved> {
+pub fn resolve(host: &HostConfig, paths: &Paths, cdi_dirs: &[PathBuf]) -> Result<Resolved> {
+    let mut injected = cdi::find(cdi_dirs, &host.resources)?;
     Ok(Resolved {
         available: available(),
-        devices: devices::resolve(host)?,
+        devices: devices::with(devices::resolve(host)?, std::mem::take(&mut injected.devices)),
+        injected,
         blocks: devices::resolve_limits(host)?,
         init: init::path(paths),
     })
@@ -139,6 +167,7 @@ fn available() -> CapabilitySet {
 pub fn check(host: &HostConfig, machine: &Host) -> Result<()> {
     security::check(host, machine, available())?;
     devices::check_rules(host)?;
+    realtime::check(&host.resources, machine)?;
     sysctls::check(host)?;
     rlimits::convert(&host.resources.ulimits)?;
     Ok(())
@@ -154,7 +183,7 @@ pub fn plan_start(request: &Request<'_>, resolved: &Resolved) -> Result<Plan> {
 
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces::plan(host, machine, request.network)))
+        .set_namespaces(Some(namespaces::plan(request)))
         .set_devices(Some(devices::nodes(&resolved.devices)))
         .set_resources(Some(resources::plan(host, machine, resolved)?))
         .set_cgroups_path(Some(request.cgroup.to_owned()))
@@ -172,10 +201,13 @@ pub fn plan_start(request: &Request<'_>, resolved: &Resolved) -> Result<Plan> {
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(root))
         .set_mounts(Some(mounts.mounts))
-        .set_process(Some(process::plan(request, &security, capabilities)?))
+        .set_process(Some(injected::process(
+            process::plan(request, &security, capabilities)?,
+            &resolved.injected,
+        )))
         .set_hostname(namespaces::hostname(record, machine))
         .set_domainname(namespaces::domainname(record))
-        .set_hooks(None)
+        .set_hooks(injected::hooks(&resolved.injected)?)
         .set_annotations(
             (!host.annotations.is_empty())
                 .then(|| host.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),

@@ -79,6 +79,7 @@ pub struct Launched {
 #[derive(Debug, Clone)]
 pub struct Shim {
     dir: PathBuf,
+    version: u16,
     requests: mpsc::Sender<Request>,
 }
 
@@ -126,8 +127,8 @@ impl Sealed {
 
     async fn begin(dir: PathBuf, socket: OwnedFd, first: u32) -> Result<Launched, Error> {
         let mut stream = stream_of(socket).map_err(Error::Spawn)?;
-        expect_hello(&mut stream).await?;
-        let (shim, events, answer) = conversation::begin(dir, stream, Some(first));
+        let hello = expect_hello(&mut stream).await?;
+        let (shim, events, answer) = conversation::begin(dir, hello.version, stream, Some(first));
         match wait(answer).await? {
             Message::Ready { pid } | Message::Started { pid } => Ok(Launched { shim, events, pid }),
             Message::Failed(failure) => Err(Error::Failed(failure)),
@@ -186,8 +187,8 @@ fn send_all(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resul
 /// Finds the supervisor of the container whose directory this is.
 pub async fn connect(dir: &Path) -> Result<(Shim, Events, Status), Error> {
     let mut stream = open(dir, Kind::Control).await?;
-    expect_hello(&mut stream).await?;
-    let (shim, events, _) = conversation::begin(dir.to_owned(), stream, None);
+    let hello = expect_hello(&mut stream).await?;
+    let (shim, events, _) = conversation::begin(dir.to_owned(), hello.version, stream, None);
     let status = shim.status().await?;
     Ok((shim, events, status))
 }
@@ -206,16 +207,19 @@ fn stream_of(socket: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-async fn expect_hello(stream: &mut UnixStream) -> Result<(), Error> {
+async fn expect_hello(stream: &mut UnixStream) -> Result<Hello, Error> {
     let mut hello = [0; HELLO];
     let read = tokio::time::timeout(ANSWER, stream.read_exact(&mut hello)).await;
     read.map_err(|_| Error::Silent)?.map_err(|_| Error::Gone)?;
-    Hello::decode(hello).map_err(Error::Protocol)?;
-    Ok(())
+    Hello::decode(hello).map_err(Error::Protocol)
 }
 
 async fn wait(answer: oneshot::Receiver<Message>) -> Result<Message, Error> {
-    tokio::time::timeout(ANSWER, answer).await.map_err(|_| Error::Silent)?.map_err(|_| Error::Gone)
+    wait_for(ANSWER, answer).await
+}
+
+async fn wait_for(patience: Duration, answer: oneshot::Receiver<Message>) -> Result<Message, Error> {
+    tokio::time::timeout(patience, answer).await.map_err(|_| Error::Silent)?.map_err(|_| Error::Gone)
 }
 
 impl Shim {
@@ -225,9 +229,13 @@ impl Shim {
     }
 
     async fn ask(&self, message: Message) -> Result<Message, Error> {
+        self.ask_for(ANSWER, message).await
+    }
+
+    async fn ask_for(&self, patience: Duration, message: Message) -> Result<Message, Error> {
         let (answer, receiver) = oneshot::channel();
         self.requests.send(Request { message, answer }).await.map_err(|_| Error::Gone)?;
-        match wait(receiver).await? {
+        match wait_for(patience, receiver).await? {
             Message::Failed(failure) => Err(Error::Failed(failure)),
             other => Ok(other),
         }
@@ -272,6 +280,32 @@ impl Shim {
         self.started(Message::ExecStart(id.to_owned())).await
     }
 
+    /// Whether it can be asked to [probe](Shim::probe).
+    pub fn probes(&self) -> bool {
+        self.version >= shim::wire::PROBES
+    }
+
+    /// Runs a command to its end, for so long: its code, and the first `limit` bytes of what it said, with dots where there was more.
+    pub async fn probe(
+        &self,
+        id: &str,
+        limit: u32,
+        process: Vec<u8>,
+        patience: Duration,
+    ) -> Result<(i32, String), Error> {
+        let message = Message::Probe { id: id.to_owned(), limit, process };
+        match self.ask_for(patience, message).await? {
+            Message::Probed { exit, output, cut } => {
+                let mut output = String::from_utf8_lossy(&output).into_owned();
+                if cut {
+                    output.push_str("...");
+                }
+                Ok((exit.code, output))
+            }
+            other => Err(Error::Protocol(Malformed::Unknown(other.tag()))),
+        }
+    }
+
     /// Changes the size of an exec's terminal.
     pub async fn exec_resize(&self, id: &str, size: Size) -> Result<(), Error> {
         self.resize(Target::Exec(id.to_owned()), size).await
@@ -288,6 +322,13 @@ impl Shim {
             Message::Status(status) => Ok(*status),
             other => Err(Error::Protocol(Malformed::Unknown(other.tag()))),
         }
+    }
+
+    /// Whether `pid` still is the container's first process: its supervisor, who buries it, has not done so. What was opened by the number
+    /// before this is the container's, if it is.
+    pub async fn is_running(&self, pid: i32) -> bool {
+        let status = self.status().await;
+        status.is_ok_and(|status| status.state == State::Running && status.pid == pid.unsigned_abs())
     }
 
     /// Attaches to a process. What comes is its output from now on, in Docker's frames or, with a terminal, as it is; what

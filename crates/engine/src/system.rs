@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::system::{
-    Commit, Component, Containerd, DiskUsage, Info, PlatformName, Plugins, RegistryConfig, Runtime,
-    SwarmInfo, Usage, Version,
+    Commit, Component, Containerd, DiskUsage, IndexInfo, Info, PlatformName, Plugins, RegistryConfig,
+    Runtime, SwarmInfo, Usage, Version,
 };
 use api::{ApiVersion, timestamp};
 use futures_util::StreamExt as _;
 
 use crate::Result;
+use crate::containers::runtimes;
 use crate::containers::show::SNAPSHOTTER;
 use crate::containers::state::Phase;
 use crate::context::Context;
@@ -52,6 +53,11 @@ impl System {
         let images = self.images().await?;
         let (context, host) = (&self.context, &self.context.host);
         let counts = self.counts();
+        let folders = self.context.config.cdi_dirs.clone();
+        let devices =
+            crate::blocking::run("look for devices", move || Ok(crate::cdi::names(&folders))).await?;
+        let devices =
+            devices.into_iter().map(|id| api::system::Device { source: "cdi".to_owned(), id }).collect();
         let v1 = host.cgroup_version == 1;
         let cpu = host.can("cpu");
         let proxies = self.context.config.registries.proxies.of_environment();
@@ -79,7 +85,7 @@ impl System {
             n_fd: open_descriptors(),
             n_goroutines: i64::try_from(context.tasks.len()).unwrap_or(0),
             system_time: timestamp::format(timestamp::now()),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: crate::logging::over_defaults(Default::default(), &context.config.log).driver,
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: host.cgroup_version.to_string(),
             n_events_listener: i64::try_from(context.events.listeners()).unwrap_or(0),
@@ -94,8 +100,10 @@ impl System {
             mem_total: i64::try_from(host.memory_bytes).unwrap_or(i64::MAX),
             name: host.name.clone(),
             server_version: VERSION.to_owned(),
-            runtimes: BTreeMap::from([("corten".to_owned(), Runtime::default())]),
-            default_runtime: "corten".to_owned(),
+            runtimes: self.runtimes(),
+            cdi_spec_dirs: self.context.config.cdi_dirs.iter().map(|dir| dir.display().to_string()).collect(),
+            discovered_devices: devices,
+            default_runtime: runtimes::default(&context.config).to_owned(),
             swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
             live_restore_enabled: true,
             init_binary: "corten-supervisor".to_owned(),
@@ -145,8 +153,32 @@ impl System {
                 .iter()
                 .map(|url| format!("{}/", url.trim_end_matches('/')))
                 .collect(),
-            ..RegistryConfig::default()
+            index_configs: self.indexes(),
         }
+    }
+
+    /// Docker Hub, and the registries that need no TLS.
+    fn indexes(&self) -> BTreeMap<String, IndexInfo> {
+        const HUB: &str = "docker.io";
+        let named = |name: &str, hub: bool| {
+            let info = IndexInfo { name: name.to_owned(), mirrors: Vec::new(), secure: hub, official: hub };
+            (name.to_owned(), info)
+        };
+        let insecure = self.context.config.registries.insecure.iter().filter(|entry| !entry.contains('/'));
+        insecure.map(|name| named(name, false)).chain([named(HUB, true)]).collect()
+    }
+
+    /// The engine's own, and those that the daemon was told of.
+    fn runtimes(&self) -> BTreeMap<String, Runtime> {
+        let others = self.context.config.runtimes.iter().map(|(name, runtime)| {
+            let shown = Runtime {
+                path: runtime.path.display().to_string(),
+                runtime_args: runtime.arguments.clone(),
+                ..Runtime::default()
+            };
+            (name.clone(), shown)
+        });
+        others.chain([(runtimes::OWN.to_owned(), Runtime::default())]).collect()
     }
 
     fn security_options(&self) -> Vec<String> {
@@ -256,9 +288,9 @@ fn plugins() -> Plugins {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Plugins {
         volume: list(&["local"]),
-        network: list(&["host", "null"]),
+        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: Vec::new(),
-        log: list(&["json-file", "none"]),
+        log: crate::logging::Driver::ALL.map(|driver| driver.name().to_owned()).to_vec(),
     }
 }
 

@@ -61,6 +61,17 @@ impl AsFd for Namespace {
     }
 }
 
+/// Does something in the network namespace that `namespace` leads to, in a thread of its own.
+pub fn inside<T: Send>(
+    namespace: impl AsFd + Sync,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    apart(|| {
+        namespace::join(&namespace, namespace::NETWORK)?;
+        work()
+    })
+}
+
 /// In a thread of its own, which ends with what it does: no other work ever runs in the namespace that it moves to.
 fn apart<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {

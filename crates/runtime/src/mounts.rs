@@ -227,7 +227,14 @@ impl Preparation<'_> {
                 )));
             }
         };
-        mount::set_id_map(tree, recursive, users).on("map the owners of", shown)
+        match mount::set_id_map(tree, recursive, users) {
+            // Not for want of rights: the maps were written.
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err(Error::Unsupported(format!(
+                "owners cannot be mapped for {}: the filesystem of its source, or the kernel, does not support id-mapped mounts",
+                shown.display()
+            ))),
+            other => other.on("map the owners of", shown),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -55,13 +57,13 @@ impl Call {
     }
 
     /// Reads a body of JSON; where there is none, the default.
-    pub(crate) async fn json<T: DeserializeOwned + Default>(&mut self) -> Result<T, Failure> {
+    pub(crate) async fn json<T: DeserializeOwned + Serialize + Default>(&mut self) -> Result<T, Failure> {
         let body = self.json_bytes().await?;
         if body.is_empty() { Ok(T::default()) } else { decode(&body) }
     }
 
     /// Reads a body of JSON that has to be there.
-    pub(crate) async fn json_required<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+    pub(crate) async fn json_required<T: DeserializeOwned + Serialize>(&mut self) -> Result<T, Failure> {
         let body = self.json_bytes().await?;
         if body.is_empty() {
             return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
@@ -118,7 +120,7 @@ fn check_content_type(content_type: &str) -> Result<(), Failure> {
 }
 
 /// Reads one JSON value with nothing after it. All bodies are objects; a list would be taken for one field by field.
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+fn decode<T: DeserializeOwned + Serialize>(body: &[u8]) -> Result<T, Failure> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         return Err(Failure::invalid("invalid JSON: cannot take a list for an object"));
     }
@@ -128,10 +130,44 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
         Some(Err(error)) => return Err(Failure::invalid(format!("invalid JSON: {error}"))),
         Some(Ok(value)) => value,
     };
-    if body[values.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
-        Ok(value)
-    } else {
-        Err(Failure::invalid("unexpected content after JSON"))
+    if !body[values.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
+        return Err(Failure::invalid("unexpected content after JSON"));
+    }
+    match lists_for_objects(body, &value) {
+        None => Ok(value),
+        Some(place) => {
+            Err(Failure::invalid(format!("invalid JSON: cannot take a list for an object: {place}")))
+        }
+    }
+}
+
+/// The first place where a list was given and an object was made of it, which serde does field by field: an empty list
+/// would be everything's default. What was taken is written again and compared.
+fn lists_for_objects<T: Serialize>(body: &[u8], taken: &T) -> Option<String> {
+    let given: Value = serde_json::from_slice(body).ok()?;
+    let mut place = find_list_for_object(&given, &serde_json::to_value(taken).ok()?)?;
+    place.reverse();
+    Some(place.join("."))
+}
+
+/// The path to such a place, its last name first.
+fn find_list_for_object(given: &Value, taken: &Value) -> Option<Vec<String>> {
+    let within = |name: String, given: &Value, taken: &Value| {
+        let mut place = find_list_for_object(given, taken)?;
+        place.push(name);
+        Some(place)
+    };
+    match (given, taken) {
+        (Value::Array(_), Value::Object(_)) => Some(Vec::new()),
+        (Value::Array(given), Value::Array(taken)) => given
+            .iter()
+            .zip(taken)
+            .enumerate()
+            .find_map(|(at, (given, taken))| within(at.to_string(), given, taken)),
+        (Value::Object(given), Value::Object(taken)) => {
+            given.iter().find_map(|(name, given)| within(name.clone(), given, taken.get(name)?))
+        }
+        _ => None,
     }
 }
 
@@ -149,6 +185,27 @@ mod tests {
         assert_eq!(message(b"{} x"), "unexpected content after JSON");
         for wrong in [&b"{"[..], b"[]", b" [1]", b"7", b"{\"a\": \"b\"}"] {
             assert!(message(wrong).starts_with("invalid JSON: "));
+        }
+    }
+
+    #[test]
+    fn lists_are_no_objects_anywhere() {
+        let place = |body: &str| {
+            let taken: Option<api::container::CreateRequest> =
+                decode(body.as_bytes()).map_err(|failure| failure.message)?;
+            Ok::<_, String>(taken.map(|_| ()))
+        };
+        assert_eq!(
+            place(r#"{"Cmd": ["a"], "HostConfig": {"Mounts": [{"Type": "bind"}], "Binds": []}}"#),
+            Ok(Some(()))
+        );
+        for (body, wrong) in [
+            (r#"{"Healthcheck": []}"#, "Healthcheck"),
+            (r#"{"HostConfig": {"Mounts": [{}, ["bind"]]}}"#, "HostConfig.Mounts.1"),
+            (r#"{"HostConfig": {"PortBindings": {"80/tcp": [[]]}}}"#, "HostConfig.PortBindings.80/tcp.0"),
+        ] {
+            let message = format!("invalid JSON: cannot take a list for an object: {wrong}");
+            assert_eq!(place(body), Err(message));
         }
     }
 

@@ -2,7 +2,9 @@
 
 pub(crate) mod hangup;
 pub(crate) mod hijack;
+mod typed;
 
+use self::typed::Typed;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::query::{self, Query};
@@ -131,7 +133,7 @@ pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: Cance
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Typed::new(stream)), service)
         .with_upgrades();
     let mut ending = false;
     let job = loop {

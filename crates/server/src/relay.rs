@@ -63,7 +63,10 @@ async fn run(mut client: Client, mut attachment: Attachment, terms: Terms) -> io
         tokio::select! {
             done = &mut output => { done?; break; }
             end = &mut input, if !input_ended => match end? {
-                InputEnd::Detached => return to_client_end(output).await,
+                InputEnd::Detached => {
+                    attachment.detached();
+                    return to_client_end(output).await;
+                }
                 InputEnd::End => input_ended = true,
             },
         }

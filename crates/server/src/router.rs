@@ -3,7 +3,9 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
-use crate::routes::{absent, archives, check, containers, exec, images, networks, system, volumes};
+use crate::routes::{
+    absent, archives, check, containers, copy, exec, images, networks, secrets, system, volumes,
+};
 use hyper::Method;
 
 /// Answers a call.
@@ -33,6 +35,15 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("POST", ["commit"]) => archives::commit(call).await,
         ("GET", ["corten", "images", name @ .., "layers"]) => archives::layers(call, &name.join("/")).await,
         ("POST", ["corten", "images", name @ .., "squash"]) => archives::squash(call, &name.join("/")).await,
+        ("POST", ["corten", "volumes", name, "clone"]) => volumes::clone(call, name).await,
+        ("POST", ["corten", "volumes", name, "snapshot"]) => volumes::snapshot(call, name).await,
+        ("POST", ["corten", "volumes", name, "rename"]) => volumes::rename(call, name).await,
+        ("GET", ["corten", "volumes", name, "export"]) => volumes::export(call, name).await,
+        ("POST", ["corten", "volumes", name, "import"]) => volumes::import(call, name).await,
+        ("GET", ["corten", "secrets"]) => secrets::list(call).await,
+        ("POST", ["corten", "secrets", "create"]) => secrets::create(call).await,
+        ("GET", ["corten", "secrets", name]) => secrets::inspect(call, name).await,
+        ("DELETE", ["corten", "secrets", name]) => secrets::remove(call, name).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
         ("POST", ["corten", "check"]) => check::check(call).await,
         (_, _) => absent::route(method, segments),
@@ -61,8 +72,10 @@ async fn containers(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", [id, "attach", "ws"]) => containers::attach_websocket(call, id).await,
         ("POST", [id, "exec"]) => exec::create(call, id).await,
         ("DELETE", [id]) => containers::remove(call, id).await,
-        ("GET" | "HEAD" | "PUT", [_, "archive"]) => Err(Failure::absent("copying files (archive)")),
-        ("GET", [_, "stats"]) => Err(Failure::absent("container stats")),
+        ("HEAD", [id, "archive"]) => copy::stat(call, id).await,
+        ("GET", [id, "archive"]) => copy::read(call, id).await,
+        ("PUT", [id, "archive"]) => copy::write(call, id).await,
+        ("GET", [id, "stats"]) => containers::stats(call, id).await,
         ("GET", [id, "changes"]) => archives::changes(call, id).await,
         ("GET", [id, "export"]) => archives::export(call, id).await,
         (_, [_, "checkpoints", ..]) => Err(Failure::absent("checkpoints")),

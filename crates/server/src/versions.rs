@@ -67,8 +67,28 @@ pub(crate) fn convert<T: Serialize>(version: ApiVersion, resource: Resource, val
 
 fn take_back(version: ApiVersion, resource: Resource, value: &mut Value) {
     if let Value::Object(object) = value {
+        if resource == Resource::DiskUsage {
+            items(version, object);
+        }
         for (_, change) in ANSWERS.iter().filter(|(minor, _)| version.before(*minor)) {
             change(resource, object);
+        }
+    }
+}
+
+/// The containers and images that are listed with their use of the disk look as they do in their own lists.
+fn items(version: ApiVersion, usage: &mut Object) {
+    for (name, resource) in
+        [("ContainerUsage", Resource::ContainerSummary), ("ImageUsage", Resource::ImageSummary)]
+    {
+        let listed = object(usage, name).and_then(|usage| usage.get_mut("Items"));
+        for item in listed.and_then(Value::as_array_mut).into_iter().flatten() {
+            // Here they are counted in every version.
+            let users = item.get("Containers").cloned();
+            take_back(version, resource, item);
+            if let (Some(users), Some(item)) = (users, item.as_object_mut()) {
+                item.insert("Containers".to_owned(), users);
+            }
         }
     }
 }
@@ -185,9 +205,12 @@ mod tests {
             "bridge".into(),
             api::network::EndpointSettings { ip_address: "172.17.0.2".into(), ..Default::default() },
         );
+        container.network_settings.networks.insert("mine".into(), Default::default());
         let old = convert(ApiVersion::v1(44), Resource::ContainerInspect, &container);
         assert_eq!(old["NetworkSettings"]["IPAddress"], "172.17.0.2");
-        assert_eq!(old["NetworkSettings"]["Networks"]["bridge"]["Aliases"], json!(["0123456789ab"]));
+        // Names are for networks that somebody made.
+        let aliases = |network: &str| &old["NetworkSettings"]["Networks"][network]["Aliases"];
+        assert_eq!((aliases("bridge"), aliases("mine")), (&Value::Null, &json!(["0123456789ab"])));
         assert!(old.get("GraphDriver").is_some() && old.get("Storage").is_none());
         let new = convert(ApiVersion::v1(52), Resource::ContainerInspect, &container);
         assert!(new["NetworkSettings"].get("IPAddress").is_none() && new.get("Storage").is_some());

@@ -85,6 +85,10 @@ pub struct Log {
     pub max_files: u32,
     /// A JSON object that every entry carries as `attrs`, or nothing.
     pub attrs: Vec<u8>,
+    /// How much may wait to be written by a process of its own; 0 where the container waits until it is written.
+    pub buffer: u64,
+    /// Whether older files are compressed, and have `.gz` after their number.
+    pub compress: bool,
 }
 
 /// The longest `attrs` of a log: labels and environment chosen by the user, repeated on every line.
@@ -119,6 +123,8 @@ impl Launch {
             w.u64(log.max_size);
             w.u32(log.max_files);
             w.bytes(&log.attrs);
+            w.u64(log.buffer);
+            w.bool(log.compress);
         }
         w.bool(self.tty);
         w.bool(self.open_stdin);
@@ -219,6 +225,8 @@ impl Log {
             max_size: r.u64()?,
             max_files: r.u32()?,
             attrs: r.bytes()?.to_vec(),
+            buffer: r.u64()?,
+            compress: r.bool()?,
         };
         if log.attrs.len() > MAX_ATTRS {
             return Err(Malformed::Length(log.attrs.len()));

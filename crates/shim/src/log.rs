@@ -4,15 +4,22 @@
 //!
 //! Output is taken in batches: all lines that one read brought get one time stamp and, mostly, one write.
 
+mod apart;
 mod escape;
 mod file;
+mod packing;
 mod time;
 
+pub use apart::Apart;
 pub use escape::escape;
 pub use file::Rotating;
+pub use packing::{ORIGIN, SUFFIX};
 pub use time::rfc3339_nano;
 
 use std::io;
+use std::os::fd::BorrowedFd;
+
+use sys::epoll::Epoll;
 
 use crate::launch;
 
@@ -38,6 +45,68 @@ pub enum Source {
     Stderr = 1,
 }
 
+/// Who writes a container's log.
+#[derive(Debug)]
+pub enum Keeper {
+    /// The supervisor: the container waits for it.
+    Own(Box<Log>),
+    /// A process of its own, that nobody waits for.
+    Apart(Box<Apart>),
+}
+
+impl Keeper {
+    /// Opens the log.
+    pub fn open(config: &launch::Log) -> io::Result<Self> {
+        if config.buffer == 0 {
+            return Ok(Self::Own(Box::new(Log::open(config)?)));
+        }
+        Ok(Self::Apart(Box::new(Apart::start(config)?)))
+    }
+
+    /// Takes what a source said.
+    pub fn write(&mut self, source: Source, bytes: &[u8], now_ns: i64, epoll: &Epoll) {
+        match self {
+            Self::Own(log) => log.write(source, bytes, now_ns),
+            Self::Apart(apart) => apart.write(source, bytes, now_ns, epoll),
+        }
+    }
+
+    /// What waits to be written can be.
+    pub fn ready(&mut self, epoll: &Epoll) {
+        if let Self::Apart(apart) = self {
+            apart.flush(epoll);
+        }
+    }
+
+    /// Nothing more comes: all is written when this returns.
+    pub fn finish(&mut self, now_ns: i64, epoll: &Epoll) {
+        match self {
+            Self::Own(log) => {
+                log.finish(Source::Stdout, now_ns);
+                log.finish(Source::Stderr, now_ns);
+                log.close();
+            }
+            Self::Apart(apart) => apart.finish(epoll, now_ns),
+        }
+    }
+
+    /// Gives memory back that only work needs.
+    pub fn relax(&mut self) {
+        match self {
+            Self::Own(log) => log.relax(),
+            Self::Apart(apart) => apart.relax(),
+        }
+    }
+
+    /// How many bytes could not be written.
+    pub fn lost(&self) -> u64 {
+        match self {
+            Self::Own(log) => log.lost(),
+            Self::Apart(apart) => apart.dropped(),
+        }
+    }
+}
+
 /// A container's log.
 #[derive(Debug)]
 pub struct Log {
@@ -55,13 +124,18 @@ impl Log {
     /// Opens the log for appending.
     pub fn open(config: &launch::Log) -> io::Result<Self> {
         Ok(Self {
-            file: Rotating::open(&config.path, config.max_size, config.max_files)?,
+            file: Rotating::open(config)?,
             out: Vec::new(),
             attrs: config.attrs.clone(),
             suffix: Vec::new(),
             partial: [Vec::new(), Vec::new()],
             lost: 0,
         })
+    }
+
+    /// The file that is written to.
+    fn file(&self) -> BorrowedFd<'_> {
+        self.file.file()
     }
 
     /// How many bytes of entries could not be written, because the disk was full or broken.
@@ -111,9 +185,15 @@ impl Log {
         self.flush();
     }
 
+    /// Waits, as long as that may take, until the files are what they are to be.
+    pub fn close(&mut self) {
+        self.file.finish();
+    }
+
     /// Gives the memory of the buffers back; they are made anew when there is output again.
     pub fn relax(&mut self) {
         self.out = Vec::new();
+        self.file.relax();
         for partial in &mut self.partial {
             partial.shrink_to_fit();
         }

@@ -19,6 +19,25 @@ pub(crate) struct Asker {
     pub(crate) request: u32,
 }
 
+/// The output of a command that runs to its end for who asked for it.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    pub(crate) asker: Asker,
+    pub(crate) limit: usize,
+    pub(crate) output: Vec<u8>,
+    /// There was more.
+    pub(crate) cut: bool,
+}
+
+impl Probe {
+    /// Keeps the beginning of what is said.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        let take = bytes.len().min(self.limit.saturating_sub(self.output.len()));
+        self.output.extend_from_slice(&bytes[..take]);
+        self.cut |= take < bytes.len();
+    }
+}
+
 /// One process and its streams.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -35,6 +54,8 @@ pub(crate) struct Process {
     /// Whether the program is to be executed as soon as the process is there.
     pub(crate) go: bool,
     pub(crate) asker: Option<Asker>,
+    /// What is kept of a probe's output, for who asked for it.
+    pub(crate) probe: Option<Probe>,
     pub(crate) creator: i32,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
@@ -73,6 +94,7 @@ impl Process {
             spec: Vec::new(),
             go: false,
             asker: None,
+            probe: None,
             creator: 0,
             pid: 0,
             pidfd: None,
@@ -246,8 +268,12 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal.
+    /// Sends a signal; a probe's reaches all that it has started, unless that has left its session.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        if self.probe.is_some() && self.state == State::Running {
+            // It leads a group of its own, and its number is taken until it is reaped.
+            return sys::signal::send_to_group(self.pid, signal);
+        }
         match &self.pidfd {
             Some(pidfd) => sys::signal::send(pidfd.as_fd(), signal),
             None => Err(Errno::SRCH.into()),

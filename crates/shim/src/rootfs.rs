@@ -54,6 +54,22 @@ pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<Mounted> {
     Ok(mounted)
 }
 
+/// As [`mount`], but `None` where an earlier mount of the writable layer has not ended yet.
+pub fn try_mount(overlay: &Overlay, target: &Path) -> io::Result<Option<Mounted>> {
+    let mut layer = None;
+    if let Some(upper) = &overlay.upper {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let work = rustix::fs::open(upper.work.as_str(), flags, Mode::empty())?;
+        layer = Lock::try_exclusive_fd(work)?;
+        if layer.is_none() {
+            return Ok(None);
+        }
+    }
+    let mounted = Mounted { target: target.to_owned(), _layer: layer };
+    mount_at(overlay, target)?;
+    Ok(Some(mounted))
+}
+
 fn mount_at(overlay: &Overlay, target: &Path) -> io::Result<()> {
     match rustix::fs::mkdir(target, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}

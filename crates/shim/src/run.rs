@@ -1,7 +1,9 @@
 //! The shim itself: its start, and its loop.
 
 mod lifecycle;
+mod probes;
 mod requests;
+mod rest;
 mod streams;
 
 use std::collections::VecDeque;
@@ -15,18 +17,17 @@ use crate::attach::Client;
 use crate::connection::Connection;
 use crate::creator::Creator;
 use crate::launch::{Launch, Rootfs};
-use crate::log::Log;
+use crate::log::Keeper;
 use crate::oom::Watch;
 use crate::process::{Process, watched};
 use crate::rootfs::{self, Mounted};
 use crate::source::{Slots, Source, Token};
 use crate::wire::{ExecStatus, Exit, Failure, Frame, HELLO, Hello, Message, Stage};
 
+use rest::Rest;
+
 /// One read of output: what a pipe holds by default.
 const CHUNK: usize = 64 * 1024;
-
-/// After this long without work the memory that work needs is given back.
-const IDLE_MS: u64 = 1000;
 
 /// How long a dead init's or exec's output may stay open in the hands of others before its end is assumed.
 const DRAIN_MS: u64 = 1000;
@@ -64,7 +65,7 @@ struct Shim {
     unclaimed: Vec<sys::spawn::Ended>,
     binds: Vec<OwnedFd>,
     rootfs: Option<Mounted>,
-    log: Option<Log>,
+    log: Option<Keeper>,
     oom_watch: Option<Watch>,
     oom: bool,
     started_ns: i64,
@@ -186,7 +187,7 @@ impl Shim {
             ),
             _ => None,
         };
-        let log = launch.log.as_ref().map(Log::open).transpose();
+        let log = launch.log.as_ref().map(Keeper::open).transpose();
         let log = log.map_err(failed(Stage::Log, "open the log"))?;
         let own = |what| failed(Stage::Shim, what);
         let listener = sys::socket::listen(&dir, crate::SOCKET).map_err(own("listen"))?;
@@ -235,15 +236,15 @@ impl Shim {
     /// Waits and works until the container has ended and everybody knows.
     fn run(&mut self) {
         let mut events = Epoll::events();
-        let mut idle = false;
+        let mut rest = Rest::default();
         while !self.is_done() {
-            let timeout = self.timeout(idle);
+            let timeout = self.timeout(rest);
             let Ok(count) = self.epoll.wait(&mut events, timeout) else { return };
-            if count == 0 && !idle && timeout == Some(IDLE_MS) {
-                idle = true;
+            if count == 0 && timeout.is_some() && timeout == rest.due() {
+                rest.begin(sys::timer::monotonic_ms());
                 self.relax();
             } else if count > 0 {
-                idle = false;
+                rest.end(sys::timer::monotonic_ms());
             }
             for event in &events[..count] {
                 let (data, flags) = (event.data, event.flags);
@@ -256,15 +257,11 @@ impl Shim {
     }
 
     /// How long to wait: for ever, unless something is to be done at a time.
-    fn timeout(&self, idle: bool) -> Option<u64> {
+    fn timeout(&self, rest: Rest) -> Option<u64> {
         let deadlines = self.processes.iter().filter_map(|(_, process)| process.deadline);
         let stall = self.leaving.then_some(self.progress + STALL_MS);
         let next = deadlines.chain(stall).min().map(|at| at.saturating_sub(sys::timer::monotonic_ms()) + 1);
-        match next {
-            None if idle => None,
-            None => Some(IDLE_MS),
-            next => next,
-        }
+        next.or_else(|| rest.due())
     }
 
     fn handle(&mut self, token: Token, flags: EventFlags) {
@@ -272,6 +269,11 @@ impl Shim {
             Token::Signals => self.take_signals(),
             Token::Listener => self.accept(),
             Token::Oom => self.check_oom(),
+            Token::Log => {
+                if let Some(log) = &mut self.log {
+                    log.ready(&self.epoll);
+                }
+            }
             Token::Connection(slot) => self.connection_ready(slot),
             Token::Client(slot) => self.client_ready(slot, flags),
             Token::Output(slot) | Token::Errors(slot) | Token::Terminal(slot) => {

@@ -20,6 +20,7 @@ pub(crate) enum Token {
     Report(usize),
     Gate(usize),
     Console(usize),
+    Log,
 }
 
 impl Token {
@@ -37,6 +38,7 @@ impl Token {
             Self::Report(slot) => (9, slot),
             Self::Gate(slot) => (10, slot),
             Self::Console(slot) => (11, slot),
+            Self::Log => (12, 0),
         };
         kind << 32 | slot as u64
     }
@@ -56,6 +58,7 @@ impl Token {
             9 => Self::Report(slot),
             10 => Self::Gate(slot),
             11 => Self::Console(slot),
+            12 => Self::Log,
             _ => return None,
         })
     }

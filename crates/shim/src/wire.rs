@@ -12,7 +12,9 @@ pub use message::{
 };
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// The first version that knows [`Message::Probe`].
+pub const PROBES: u16 = 2;
 /// The oldest version that this build understands.
 pub const OLDEST: u16 = 1;
 /// What every connection begins with.

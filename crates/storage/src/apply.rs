@@ -8,9 +8,9 @@
 //! kernel confined to the layer's directory ([`sys::path::Root`]), everything is made relative to the parent's
 //! descriptor, and no last component is ever followed. An archive that tries to leave is refused whole.
 
-mod attributes;
-mod name;
-mod node;
+pub(crate) mod attributes;
+pub(crate) mod name;
+pub(crate) mod node;
 mod whiteout;
 
 pub(crate) use whiteout::OPAQUE;
@@ -97,6 +97,16 @@ pub fn apply<R: BufRead>(archive: R, root: &Root, limits: &Limits) -> Result<App
     applier.finish()
 }
 
+/// Unpacks an archive of files as they are, where no name says that another is gone.
+pub fn unpack<R: BufRead>(mut archive: Archive<R>, root: &Root, limits: &Limits) -> Result<Applied> {
+    let mut applier = Applier { plain: true, ..Applier::new(root, limits)? };
+    while let Some(entry) = archive.next_entry()? {
+        applier.entry(&entry, &mut archive)?;
+    }
+    archive.drain()?;
+    applier.finish()
+}
+
 /// The directory that entries are made in at the moment.
 struct Here {
     path: Vec<u8>,
@@ -106,6 +116,8 @@ struct Here {
 struct Applier<'a> {
     root: &'a Root,
     limits: &'a Limits,
+    /// Whether no name is a whiteout.
+    plain: bool,
     /// Archives go directory by directory: remembering one saves nearly every look-up.
     here: Option<Here>,
     /// Set at the end, since making files in a directory changes its time.
@@ -120,6 +132,7 @@ impl<'a> Applier<'a> {
         Ok(Self {
             root,
             limits,
+            plain: false,
             here: None,
             directory_times: Vec::new(),
             implied: HashSet::from([Vec::new()]),
@@ -140,7 +153,7 @@ impl<'a> Applier<'a> {
         if name.is_root() {
             return self.root_entry(entry);
         }
-        if name.is_whiteout() {
+        if name.is_whiteout() && !self.plain {
             return self.whiteout(&name);
         }
         let here = self.enter(&name.parent)?;
@@ -299,7 +312,7 @@ impl<'a> Applier<'a> {
 
     fn hardlink(&mut self, here: &Here, name: &Name, entry: &Entry) -> Result<()> {
         let target = Name::parse(&entry.link, self.limits.depth_max)?;
-        if target.is_root() || target.is_whiteout() {
+        if target.is_root() || (target.is_whiteout() && !self.plain) {
             return Err(name.invalid("hard link to what is no file"));
         }
         if target.path() == name.path() {

@@ -15,7 +15,7 @@ use sys::fsx::Time;
 
 use crate::error::{Error, Result};
 use header::{BLOCK, Header};
-pub use open::open;
+pub use open::{layer_source, open};
 use pax::Pax;
 pub use sparse::{Segment, Sparse};
 

@@ -33,6 +33,11 @@ pub(crate) fn decompress<'a>(source: impl BufRead + 'a, magic: &[u8]) -> io::Res
     })
 }
 
+/// Whether it is compressed as no layer of an image may be: by xz or bzip2.
+pub(crate) fn has_no_media_type(magic: &[u8]) -> bool {
+    matches!(magic, [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [b'B', b'Z', b'h', b'1'..=b'9', ..])
+}
+
 /// Counts what a decoder takes.
 pub(crate) struct Counted<R> {
     source: R,

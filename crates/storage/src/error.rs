@@ -31,6 +31,9 @@ pub enum Error {
         /// Where.
         path: PathBuf,
     },
+    /// The filesystem cannot limit what a directory occupies.
+    #[error("the file system has no project quotas, or they are off")]
+    NoQuota,
     /// Any other failure of a file operation.
     #[error("cannot {verb} {path}", path = path.display())]
     Io {
@@ -172,6 +175,18 @@ pub enum Error {
     UnsupportedMediaType {
         /// What was given.
         media_type: String,
+    },
+    /// A directory would have to give way to something else, or the other way round.
+    #[error("cannot overwrite {there} {path:?} with {what} {into:?}")]
+    Overwrite {
+        /// What is there.
+        there: &'static str,
+        /// Where.
+        path: String,
+        /// What was to come.
+        what: &'static str,
+        /// Into which directory.
+        into: String,
     },
     /// The operation was given up by the caller.
     #[error("interrupted")]

@@ -53,6 +53,7 @@ mod images;
 mod layers;
 mod leases;
 pub mod pack;
+pub mod quota;
 mod reaper;
 mod records;
 mod repack;
@@ -62,6 +63,7 @@ mod schema;
 mod snapshots;
 mod store;
 mod transaction;
+pub mod transfer;
 mod unpack;
 mod uploads;
 

@@ -1,5 +1,6 @@
 //! Removes in the background what was thrown away: a tree of many files must not hold up who threw it away.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,6 +9,8 @@ use std::thread::JoinHandle;
 use sys::fsx;
 
 use crate::error::{At, Result};
+use crate::quota;
+use crate::snapshots::UPPER;
 
 /// A thread that empties a directory whenever it is told to.
 pub struct Reaper {
@@ -67,6 +70,7 @@ impl Drop for Reaper {
 
 fn run(trash: &OwnedFd, shared: &(Mutex<State>, Condvar)) {
     let (state, changed) = shared;
+    let has_quotas = quota::has(trash);
     loop {
         let asked = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,6 +89,9 @@ fn run(trash: &OwnedFd, shared: &(Mutex<State>, Condvar)) {
                     if state.lock().unwrap_or_else(PoisonError::into_inner).stop {
                         return;
                     }
+                    if has_quotas {
+                        release(trash, &entry.name);
+                    }
                     if let Err(error) = fsx::remove_tree(trash, &entry.name) {
                         tracing::warn!(name = ?entry.name, %error, "cannot remove");
                     }
@@ -94,5 +101,16 @@ fn run(trash: &OwnedFd, shared: &(Mutex<State>, Condvar)) {
         }
         state.lock().unwrap_or_else(PoisonError::into_inner).done = asked;
         changed.notify_all();
+    }
+}
+
+/// Takes the limit of a snapshot away.
+fn release(trash: &OwnedFd, name: &OsStr) {
+    let upper = fsx::open_dir_at(trash, name).and_then(|snapshot| fsx::open_dir_at(snapshot, UPPER));
+    // What is not a snapshot has none.
+    if let Ok(upper) = upper
+        && let Err(error) = quota::release(&upper)
+    {
+        tracing::warn!(?name, %error, "a quota stays");
     }
 }

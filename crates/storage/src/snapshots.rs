@@ -23,8 +23,13 @@ use crate::error::{At, Error, Result};
 use crate::fix;
 use crate::layers::{IMAGE_LAYERS_MAX, Layer};
 use crate::leases::Lease;
+use crate::quota;
 use crate::store::{Claim, Store, now_ns};
 use crate::transaction::{Resource, Tx};
+
+/// The directories of a snapshot.
+pub(crate) const UPPER: &str = "fs";
+const WORK: &str = "work";
 
 /// Longest identifier: that of a container has 64 digits, a build's may say more.
 const ID_BYTES_MAX: usize = 128;
@@ -82,6 +87,15 @@ impl PreparedSnapshot {
         self.store.upper_path(&self.id)
     }
 
+    /// Lets what will be written occupy `bytes` and no more; [`Error::NoQuota`] where the filesystem cannot hold anybody to that.
+    pub fn limit(&self, bytes: u64) -> Result<()> {
+        let path = self.store.snapshot_path(&self.id);
+        match quota::confine(&[&path.join(UPPER), &path.join(WORK)], bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Err(Error::NoQuota),
+            other => other.at("limit", path),
+        }
+    }
+
     /// The directories have their row.
     pub(crate) fn keep(mut self) {
         self.kept = true;
@@ -107,7 +121,7 @@ impl Store {
     }
 
     fn upper_path(&self, id: &str) -> PathBuf {
-        self.snapshot_path(id).join("fs")
+        self.snapshot_path(id).join(UPPER)
     }
 
     /// Makes the directories of a snapshot on top of these layers, the lowest first.
@@ -133,7 +147,7 @@ impl Store {
             kept: false,
             _claim: claim,
         };
-        for name in ["fs", "work"] {
+        for name in [UPPER, WORK] {
             builder.create(path.join(name)).at("make", path.join(name))?;
         }
         self.copy_root_attributes(&layers, &prepared.upper())?;
@@ -181,7 +195,7 @@ impl Store {
         let mut lower = self.whole_layers_under(id)?;
         lower.reverse();
         let path = self.snapshot_path(id);
-        Ok(Mounts { upper: Some(path.join("fs")), work: Some(path.join("work")), ..self.lower(&lower) })
+        Ok(Mounts { upper: Some(path.join(UPPER)), work: Some(path.join(WORK)), ..self.lower(&lower) })
     }
 
     /// What to mount to look at an image: its layers, the lowest first, without anything to write to. The layers have to be

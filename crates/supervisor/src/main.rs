@@ -3,6 +3,8 @@
 //! `corten-supervisor shim` looks after a container; `corten-supervisor init -- argv…` is a container's `--init`;
 //! `corten-supervisor runtime …` is the OCI runtime where it makes processes.
 
+mod foreign;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
 
 /// In a forked child: makes the container, reports, exits.
 fn create(job: CreateJob) -> ! {
+    if let Some(other) = foreign::Foreign::of(&job.dir) {
+        foreign::create(job, &other)
+    }
     let CreateJob { id, dir, stdio, bind_sources, gate, report } = job;
     let dir = Path::new(&dir);
     let made = read::<Spec>(&dir.join("config.json")).and_then(|spec| {
@@ -59,6 +64,9 @@ fn create(job: CreateJob) -> ! {
 
 /// In a forked child: adds a process, reports, exits.
 fn exec(job: ExecJob) -> ! {
+    if let Some(other) = foreign::Foreign::of(&job.dir) {
+        foreign::exec(job, &other)
+    }
     let ExecJob { dir, process, stdio, gate, report, .. } = job;
     let made = parse::<Process>(Path::new("process"), &process).and_then(|process| {
         runtime::exec(Exec {

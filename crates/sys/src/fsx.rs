@@ -12,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FallocateFlags, Gid, RawMode, RenameFlags, SeekFrom, Timespec, Timestamps, Uid,
+    AtFlags, CWD, Dir, FallocateFlags, Gid, RawMode, RenameFlags, ResolveFlags, SeekFrom, Timespec,
+    Timestamps, Uid,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -393,7 +394,7 @@ pub fn remove_tree(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => return other,
     }
-    let top = open_dir_at(&dir, name)?;
+    let top = enter(&dir, name)?;
     let mut lifted = 0;
     let mut stack: Vec<(OwnedFd, OsString, Vec<Entry>)> =
         vec![(top.try_clone()?, OsString::new(), list(&top)?)];
@@ -428,7 +429,7 @@ pub fn remove_tree(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
                 stack[0].2.push(Entry { name: lift, kind: FileType::Directory });
                 continue;
             }
-            let below = open_dir_at(&*here, &entry.name)?;
+            let below = enter(&*here, &entry.name)?;
             let inside = list(&below)?;
             stack.push((below, entry.name, inside));
         } else {
@@ -440,6 +441,13 @@ pub fn remove_tree(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
         }
     }
     rmdir_at(&dir, name)
+}
+
+/// Opens a directory, but not one that something is mounted on (`openat2(2)`).
+fn enter(dir: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::BENEATH;
+    Ok(retry_on_intr(|| rustix::fs::openat2(&dir, name.as_ref(), flags, Mode::empty(), resolve))?)
 }
 
 fn is_directory_error(error: &io::Error) -> bool {

@@ -20,6 +20,7 @@ pub mod path;
 pub mod proc;
 pub mod process;
 pub mod pty;
+pub mod quota;
 pub mod rlimit;
 pub mod sched;
 pub mod seccomp;

@@ -29,6 +29,13 @@ pub fn unshare(flags: u64) -> io::Result<()> {
     check(unsafe { libc::unshare((flags & !(libc::CLONE_FILES as u64)) as i32) })
 }
 
+/// Gives the calling thread a root and a working directory of its own, as it needs to join a mount namespace: what other
+/// threads see stays as it is.
+pub fn unshare_root() -> io::Result<()> {
+    // SAFETY: passes an integer only.
+    check(unsafe { libc::unshare(libc::CLONE_FS) })
+}
+
 /// Moves the caller into the namespace behind `fd` (which must be of one of the kinds in `flags`, if any are given),
 /// or, with a process's descriptor, into that process's namespaces of all the kinds in `flags`.
 pub fn join(fd: impl AsFd, flags: u64) -> io::Result<()> {

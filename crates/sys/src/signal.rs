@@ -98,6 +98,14 @@ pub fn send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sends a signal to all of the process group that `leader` leads, which must be a child that has not been reaped, or the number may be
+/// another's.
+pub fn send_to_group(leader: i32, signal: i32) -> io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(leader).filter(|_| leader > 1).ok_or(Errno::SRCH)?;
+    let signal = rustix::process::Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
+    Ok(rustix::process::kill_process_group(pid, signal)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

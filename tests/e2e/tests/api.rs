@@ -5,6 +5,10 @@ use std::io::Read as _;
 
 use kit::{Host, wait_for};
 use serde_json::{Value, json};
+#[path = "api/bodies.rs"]
+mod bodies;
+#[path = "api/bytes.rs"]
+mod bytes;
 #[path = "api/wire.rs"]
 mod wire;
 
@@ -167,8 +171,6 @@ fn what_is_not_there_is_refused_by_name() {
     for (method, path, status, message) in [
         ("POST", "/build", 501, "build"),
         ("POST", "/session", 501, "session"),
-        ("GET", "/containers/x/stats", 501, "stats"),
-        ("GET", "/containers/x/archive?path=/", 501, "archive"),
         ("GET", "/swarm", 503, "This node is not a swarm manager."),
         ("GET", "/nodes", 503, "This node is not a swarm manager."),
         ("GET", "/services", 503, "This node is not a swarm manager."),

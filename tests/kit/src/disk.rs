@@ -17,6 +17,19 @@ impl SmallDisk {
     /// There is no room for temporary files.
     #[must_use]
     pub fn mount(size: &str) -> Option<Self> {
+        Self::made(size, &["mkfs.ext4", "-q", "-F"], "loop")
+    }
+
+    /// The same with XFS and quotas of projects; `None` also where the kernel has none.
+    ///
+    /// # Panics
+    /// There is no room for temporary files.
+    #[must_use]
+    pub fn with_quotas(size: &str) -> Option<Self> {
+        Self::made(size, &["mkfs.xfs", "-q", "-f"], "loop,pquota")
+    }
+
+    fn made(size: &str, mkfs: &[&str], options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (file, at) = (dir.path().join("disk"), dir.path().join("mnt"));
         fs::create_dir(&at).expect("mkdir");
@@ -25,8 +38,8 @@ impl SmallDisk {
         };
         let (file, at) = (file.display().to_string(), at.display().to_string());
         let mounted = run("truncate", &["-s", size, &file])
-            && run("mkfs.ext4", &["-q", "-F", &file])
-            && run("mount", &["-o", "loop", &file, &at]);
+            && run(mkfs[0], &[&mkfs[1..], &[&file]].concat())
+            && run("mount", &["-o", options, &file, &at]);
         mounted.then_some(Self { dir })
     }
 

@@ -5,6 +5,7 @@
 //! or cgroup is left on the machine.
 
 mod command;
+pub mod compose;
 pub mod depot;
 pub mod disk;
 pub mod embedded;
@@ -12,6 +13,7 @@ pub mod faulty;
 pub mod fixtures;
 mod host;
 pub mod http;
+pub mod npm;
 pub mod programs;
 pub mod pypi;
 pub mod raw;

@@ -9,7 +9,7 @@ use crate::run::{Result, output, show};
 
 /// What the tests use there. systemd and D-Bus for the systemd cgroup driver, the rest for containers.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,apparmor,uidmap,iproute2,busybox-static,crun,runc,criu,kmod,procps,\
-     util-linux,passwd,openssl";
+     util-linux,passwd,openssl,xfsprogs";
 
 /// No test reads them, and copying them takes time.
 const LEFT_OUT: &[&str] =

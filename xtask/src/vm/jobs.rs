@@ -51,6 +51,7 @@ pub const JOBS: &[Job] = &[
     job("apparmor", "e2e", "apparmor", &[]),
     job("layers", "shim", "lib", &["rootfs"]),
     job("engine-layers", "e2e", "layers", &[]),
+    job("engine-quotas", "e2e", "quotas", &[]),
     job("engine-resources", "e2e", "run", &["limits", "a_process_that_takes", "the_world_inside", "users"]),
     job("engine-life", "e2e", "lifecycle", &["exec", "pause_and_unpause", "ps_top"]),
     job("engine-attacks", "e2e", "attack", &["inherited_caps", "kernel_surface", "exhaustion"]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::PortMap;
+use super::mount::Mount;
 
 record! {
     /// The field `Corten` of an update: what Docker can only have by making the container anew.
@@ -16,6 +17,18 @@ record! {
         /// Options of its endpoints, by the networks' names; an empty value takes an option back.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         pub networks: BTreeMap<String, BTreeMap<String, String>>,
+        /// Variables from the next start on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub env_add: Vec<String>,
+        /// Names of variables that are gone from the next start on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub env_remove: Vec<String>,
+        /// Mounts from the next start on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub mount_add: Vec<Mount>,
+        /// Places inside at which nothing is mounted from the next start on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub mount_remove: Vec<String>,
     }
 
     /// Published ports of a container: those at one of its ports, or of these those at an address or a port of the host.

@@ -12,6 +12,9 @@ record! {
         /// Where the client wrote the id.
         #[serde(rename = "ContainerIDFile")]
         pub container_id_file: String,
+        /// Of this engine: files below `/run/secrets`.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub secrets: Vec<crate::secret::SecretMount>,
         /// The logging driver.
         pub log_config: LogConfig,
         /// `none`, `host`, `bridge`, `default`, `container:ID` or a network's name.

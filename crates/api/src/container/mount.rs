@@ -54,6 +54,19 @@ record! {
         /// Whether it is an error when mounts below cannot be made read-only.
         #[serde(skip_serializing_if = "crate::null::is_default")]
         pub read_only_force_recursive: bool,
+        /// Whose files are seen as whose.
+        #[serde(rename = "IDMapping", skip_serializing_if = "Option::is_none")]
+        pub id_mapping: Option<IdMapping>,
+    }
+
+    /// Whose files are seen as whose, where owners are mapped.
+    pub struct IdMapping {
+        /// `match-user` or `userns`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub source: String,
+        /// The container's user that the source's owner is seen as; empty for who runs in it.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub user: String,
     }
 
     /// Options of a volume.

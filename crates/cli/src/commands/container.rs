@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod commit;
+pub mod copy;
 pub mod create;
 pub mod diff;
 pub mod exec;
@@ -14,6 +15,7 @@ pub mod remove;
 pub mod rename;
 pub mod run;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod top;
 pub mod update;
@@ -29,6 +31,7 @@ pub static GROUP: Command = Command::group(
     &[
         &attach::COMMAND,
         &commit::COMMAND,
+        &copy::COMMAND,
         &create::COMMAND,
         &diff::COMMAND,
         &exec::COMMAND,
@@ -45,6 +48,7 @@ pub static GROUP: Command = Command::group(
         &remove::COMMAND,
         &run::COMMAND,
         &start::COMMAND,
+        &stats::COMMAND,
         &stop::STOP,
         &top::COMMAND,
         &stop::UNPAUSE,

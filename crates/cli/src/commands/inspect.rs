@@ -1,5 +1,6 @@
 //! `inspect`, for all kinds of objects.
 
+use api::container::Inspect;
 use client::Client;
 use client::query::{Query, segment};
 use serde_json::Value as Json;
@@ -8,10 +9,13 @@ use crate::command::{Arity, Command, Completes, Example};
 use crate::error::{Error, Result, told};
 use crate::flags::{Flag, Group, Parsed, switch, text};
 use crate::format::FORMAT;
+use crate::recipe::{self, Recipe};
 use crate::session::Session;
 use crate::template::{Mode, Template, Value};
 
 const SIZE: Flag = switch("size", "Show sizes of containers").short('s');
+const AS: Flag = text("as", "Write what makes the same container again: run, compose, quadlet or kube")
+    .check(recipe::check);
 const PLATFORM: Flag = text("platform", "Platform of the image (os[/arch[/variant]])");
 
 const COMMON: Command = Command {
@@ -31,6 +35,7 @@ pub const COMMAND: Command = Command {
         flags: &[
             FORMAT,
             SIZE,
+            AS,
             text("type", "Only objects of this kind: container, image, volume, network, …"),
         ],
     }],
@@ -46,8 +51,12 @@ pub const COMMAND: Command = Command {
 pub const CONTAINER: Command = Command {
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Display detailed information on one or more containers",
-    flags: &[Group { title: "", flags: &[FORMAT, SIZE] }],
+    flags: &[Group { title: "", flags: &[FORMAT, SIZE, AS] }],
     completes: Completes::Containers,
+    examples: &[
+        Example { about: "All there is to know", line: "container inspect web" },
+        Example { about: "The command line that makes it again", line: "container inspect --as run web" },
+    ],
     action: crate::command::Action::Run(|session, parsed| Box::pin(of(session, parsed, &[Kind::Container]))),
     ..COMMON
 };
@@ -90,6 +99,7 @@ enum Kind {
     Container,
     Image,
     Network,
+    Secret,
     Volume,
 }
 
@@ -102,6 +112,7 @@ impl Kind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Network => "network",
+            Self::Secret => "secret",
             Self::Volume => "volume",
         }
     }
@@ -122,10 +133,16 @@ impl Kind {
             Self::Network => {
                 (format!("/networks/{name}"), Query::new().flag("verbose", parsed.on("verbose")))
             }
+            Self::Secret => (format!("/corten/secrets/{name}"), Query::new()),
             Self::Volume => (format!("/volumes/{name}"), Query::new()),
         };
         client.get_text(&path, query).await
     }
+}
+
+/// `secret inspect`.
+pub(crate) async fn secrets(session: &Session, parsed: &Parsed) -> Result<()> {
+    of(session, parsed, &[Kind::Secret]).await
 }
 
 async fn any(session: &Session, parsed: &Parsed) -> Result<()> {
@@ -145,7 +162,33 @@ async fn any(session: &Session, parsed: &Parsed) -> Result<()> {
     of(session, parsed, kinds).await
 }
 
+/// `--as`: each container in that form.
+async fn rewritten(session: &Session, parsed: &Parsed, form: &str) -> Result<()> {
+    if parsed.given("format") {
+        return Err(Error::say("conflicting options: cannot specify both --as and --format"));
+    }
+    let client = session.client()?;
+    for (place, name) in parsed.args.iter().enumerate() {
+        let shown: Inspect = client.get(&format!("/containers/{}/json", segment(name)), Query::new()).await?;
+        let image = client.get(&format!("/images/{}/json", segment(&shown.image)), Query::new()).await;
+        let image = match image {
+            Ok::<api::image::Inspect, _>(image) => image.config,
+            // What is the image's is written as the container's own.
+            Err(err) if err.is_not_found() => None,
+            Err(err) => return Err(err.into()),
+        };
+        if place > 0 {
+            session.out(if form == "kube" { "---\n" } else { "\n" })?;
+        }
+        session.out(&Recipe::of(shown, image).written(form)?)?;
+    }
+    Ok(())
+}
+
 async fn of(session: &Session, parsed: &Parsed, kinds: &[Kind]) -> Result<()> {
+    if let Some(form) = parsed.text("as") {
+        return rewritten(session, parsed, form).await;
+    }
     let format = parsed.text("format").unwrap_or_default();
     let template = match format {
         "" | "json" => None,

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod list;
+pub mod made;
 pub mod prune;
 pub mod remove;
 
@@ -11,5 +12,16 @@ use crate::command::Command;
 pub static GROUP: Command = Command::group(
     "volume",
     "Manage volumes",
-    &[&create::COMMAND, &super::inspect::VOLUME, &list::COMMAND, &prune::COMMAND, &remove::COMMAND],
+    &[
+        &made::CLONE,
+        &create::COMMAND,
+        &made::EXPORT,
+        &made::IMPORT,
+        &super::inspect::VOLUME,
+        &list::COMMAND,
+        &prune::COMMAND,
+        &remove::COMMAND,
+        &made::RENAME,
+        &made::SNAPSHOT,
+    ],
 );

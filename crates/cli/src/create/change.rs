@@ -2,7 +2,9 @@
 
 use api::container::{Changes, PortChoice, RestartPolicy, UpdateRequest};
 
+use super::environment;
 use super::limit;
+use super::mount;
 use super::network;
 use super::port;
 use crate::error::{Error, Result};
@@ -34,6 +36,15 @@ pub const UPDATE_FLAGS: &[Group] = &[
     Group {
         title: "Life",
         flags: &[text("restart", "When to start it again: no, always, unless-stopped, on-failure[:N]")],
+    },
+    Group {
+        title: "From the next start on",
+        flags: &[
+            list("env-add", "Set an environment variable").check(environment::check),
+            list("env-rm", "Take an environment variable away"),
+            list("mount-add", "Mount something, as --mount of run does").value("mount").check(mount::check),
+            list("mount-rm", "Do not mount anything at this path inside"),
+        ],
     },
     Group {
         title: "Network",
@@ -74,6 +85,10 @@ pub fn changes(parsed: &Parsed) -> Result<UpdateRequest> {
         let (name, options) = network::change(text)?;
         changes.networks.entry(name).or_default().extend(options);
     }
+    changes.env_add = environment::given(parsed, "env-add");
+    changes.env_remove = parsed.owned("env-rm");
+    changes.mount_add = mount::of(parsed, "mount-add")?;
+    changes.mount_remove = parsed.owned("mount-rm");
     let corten = (changes != Changes::default()).then_some(changes);
     Ok(UpdateRequest { restart_policy, corten, resources })
 }

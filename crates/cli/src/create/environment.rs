@@ -40,13 +40,17 @@ pub fn env_file_list(parsed: &Parsed) -> Result<Vec<String>> {
             }
         }
     }
-    for text in parsed.list("env") {
-        match std::env::var(text) {
-            Ok(value) if !text.contains('=') => all.push(format!("{text}={value}")),
-            _ => all.push(text.to_owned()),
-        }
-    }
+    all.extend(given(parsed, "env"));
     Ok(all)
+}
+
+/// The variables of a flag; a name alone takes its value from here.
+pub(super) fn given(parsed: &Parsed, flag: &str) -> Vec<String> {
+    let read = |text: &str| match std::env::var(text) {
+        Ok(value) if !text.contains('=') => format!("{text}={value}"),
+        _ => text.to_owned(),
+    };
+    parsed.list(flag).map(read).collect()
 }
 
 /// The labels of files and flags.

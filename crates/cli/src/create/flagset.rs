@@ -48,10 +48,18 @@ const HEALTH: Group = Group {
     title: "Health",
     flags: &[
         text("health-cmd", "Command that checks the health"),
+        text(
+            "health-http",
+            "Page that answers while it is healthy (http://localhost:80/path), asked for by the engine",
+        ),
         duration("health-interval", "Time between two checks"),
         int("health-retries", "Failures in a row that make it unhealthy"),
         duration("health-start-interval", "Time between two checks while it starts"),
         duration("health-start-period", "Time at the start in which failures do not count"),
+        text(
+            "health-tcp",
+            "Address that accepts connections while it is healthy (localhost:5432), tried by the engine",
+        ),
         duration("health-timeout", "Time a check may take"),
         switch("no-healthcheck", "Do not check the health, whatever the image says"),
     ],
@@ -64,6 +72,9 @@ const FILES: Group = Group {
             .value("mount")
             .check(mount::check),
         switch("read-only", "Make the root filesystem read-only"),
+        list("secret", "Give a secret as a file in /run/secrets (NAME[,target=…][,uid=…][,gid=…][,mode=…])")
+            .value("secret")
+            .check(mount::check_secret),
         bytes("shm-size", "Size of /dev/shm"),
         list("storage-opt", "Option of the storage driver (name=value)"),
         list("tmpfs", "Mount a temporary filesystem (path[:options])"),

@@ -1,6 +1,9 @@
 //! `--volume`, `--mount`, `--tmpfs`.
 
-use api::container::{BindOptions, Driver, ImageOptions, Mount, TmpfsOptions, Unit, VolumeOptions};
+use api::container::{
+    BindOptions, Driver, IdMapping, ImageOptions, Mount, TmpfsOptions, Unit, VolumeOptions,
+};
+use api::secret::SecretMount;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -76,7 +79,49 @@ pub(super) fn check(text: &str) -> std::result::Result<(), String> {
 
 /// Reads `--mount`.
 pub(super) fn mounts(parsed: &Parsed) -> Result<Vec<Mount>> {
-    parsed.list("mount").map(|text| parse(text).map_err(Error::Message)).collect()
+    of(parsed, "mount")
+}
+
+/// Reads a flag of the same form.
+pub(super) fn of(parsed: &Parsed, flag: &str) -> Result<Vec<Mount>> {
+    parsed.list(flag).map(|text| parse(text).map_err(Error::Message)).collect()
+}
+
+/// The check of `--secret`.
+pub(super) fn check_secret(text: &str) -> std::result::Result<(), String> {
+    secret(text).map(drop)
+}
+
+/// Reads `--secret`.
+pub(super) fn secrets(parsed: &Parsed) -> Result<Vec<SecretMount>> {
+    parsed.list("secret").map(|text| secret(text).map_err(Error::Message)).collect()
+}
+
+/// `NAME` or `source=NAME`, and how the file is to be.
+fn secret(text: &str) -> std::result::Result<SecretMount, String> {
+    let mut wanted = SecretMount::default();
+    for (at, field) in fields(text)?.into_iter().enumerate() {
+        let Some((key, value)) = field.split_once('=') else {
+            if at > 0 {
+                return Err(format!("invalid field '{field}' must be a key=value pair"));
+            }
+            wanted.source = field;
+            continue;
+        };
+        let number = || value.parse().map_err(|_| format!("invalid value for {key}: {value}"));
+        match key.to_lowercase().as_str() {
+            "source" | "src" => value.clone_into(&mut wanted.source),
+            "target" => value.clone_into(&mut wanted.target),
+            "uid" => wanted.uid = number()?,
+            "gid" => wanted.gid = number()?,
+            "mode" => {
+                let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
+                wanted.mode = Some(mode.ok_or_else(|| format!("invalid mode specified: {value}"))?);
+            }
+            _ => return Err(format!("invalid field in secret request: {key}")),
+        }
+    }
+    if wanted.source.is_empty() { Err("source is required".into()) } else { Ok(wanted) }
 }
 
 /// The fields of a line of comma-separated values, where quotes keep commas.
@@ -171,6 +216,14 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> std::r
             bind(mount).non_recursive = yes(value)?;
             return Ok(());
         }
+        "bind-idmap" => {
+            bind(mount).id_mapping = Some(id_mapping(value)?);
+            return Ok(());
+        }
+        "bind-create-src" => {
+            bind(mount).create_mountpoint = yes(value)?;
+            return Ok(());
+        }
         _ => {}
     }
     let Some(value) = value else { return Err(format!("invalid field '{field}' must be a key=value pair")) };
@@ -220,9 +273,30 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> std::r
                 u32::from_str_radix(value, 8).map_err(|_| format!("invalid value for {key}: {value}"))?;
             mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).mode = mode;
         }
+        "tmpfs-options" => {
+            let options = value.split(',').filter(|option| !option.is_empty());
+            let options = options.map(|option| option.splitn(2, '=').map(str::to_owned).collect());
+            mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).options.extend(options);
+        }
         _ => return Err(format!("unexpected key '{key}' in '{field}'")),
     }
     Ok(())
+}
+
+/// `bind-idmap`: whose files are seen as whose.
+fn id_mapping(value: Option<&str>) -> std::result::Result<IdMapping, String> {
+    let (source, user) = match value.unwrap_or("match-user") {
+        text @ ("match-user" | "userns") => (text, ""),
+        text => match text.split_once(':') {
+            Some((source @ "match-user", user)) if !user.is_empty() => (source, user),
+            _ => {
+                return Err(format!(
+                    "invalid value for bind-idmap: {text} (must be \"match-user\", \"match-user:USER\", or \"userns\")"
+                ));
+            }
+        },
+    };
+    Ok(IdMapping { source: source.to_owned(), user: user.to_owned() })
 }
 
 fn bind(mount: &mut Mount) -> &mut BindOptions {
@@ -255,6 +329,28 @@ mod tests {
         let options = mount.volume_options.unwrap();
         assert_eq!(options.driver_config.unwrap().options["o"], "a,b");
         assert!(options.no_copy);
+    }
+
+    #[test]
+    fn secrets_and_owners_are_read() {
+        let one = secret("db,target=x,uid=5,mode=0400").unwrap();
+        assert_eq!(
+            (one.source.as_str(), one.target.as_str(), one.uid, one.mode),
+            ("db", "x", 5, Some(0o400))
+        );
+        assert_eq!(secret("source=db").unwrap().source, "db");
+        assert_eq!(secret("target=x").unwrap_err(), "source is required");
+        assert_eq!(secret("db,mode=9").unwrap_err(), "invalid mode specified: 9");
+        assert_eq!(secret("db,color=red").unwrap_err(), "invalid field in secret request: color");
+        let mapping = |text: &str| parse(text).unwrap().bind_options.unwrap().id_mapping.unwrap();
+        assert_eq!(mapping("type=bind,src=/a,dst=/b,bind-idmap").source, "match-user");
+        assert_eq!(mapping("type=bind,src=/a,dst=/b,bind-idmap=match-user:www").user, "www");
+        assert!(parse("type=bind,src=/a,dst=/b,bind-idmap=x").unwrap_err().contains("bind-idmap"));
+        let mount = parse("type=tmpfs,dst=/t,\"tmpfs-options=noexec,uid=5\"").unwrap();
+        assert_eq!(
+            mount.tmpfs_options.unwrap().options,
+            [vec!["noexec".to_owned()], vec!["uid".into(), "5".into()]]
+        );
     }
 
     #[test]

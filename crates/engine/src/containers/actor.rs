@@ -5,9 +5,14 @@
 
 mod destroy;
 mod effects;
+mod health;
 mod launch;
 mod networks;
+mod next;
 mod publish;
+mod volumes;
+
+pub(crate) use launch::overlay_options;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -29,6 +34,7 @@ use crate::containers::record::{Paths, Record};
 use crate::containers::state::{EXIT_UNKNOWN, Exit, Happened, Input, Machine, Phase, Timer, Token};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::health::{Monitor, Watched};
 use crate::networks::Attachment;
 use crate::supervisor::{Event as ShimEvent, Events as ShimEvents, Shim, Status, Streams};
 
@@ -67,8 +73,10 @@ pub(crate) enum Command {
     Disconnect { network: String, reply: Reply },
     /// Change its limits and its restart policy.
     Update { body: Box<UpdateRequest>, reply: Reply },
-    /// The daemon has started and listens.
-    DaemonStarted,
+    /// A probe has told something.
+    Probed(Box<Watched>),
+    /// The daemon has started and listens: told when that has been taken in.
+    DaemonStarted(oneshot::Sender<()>),
 }
 
 /// What was found of a container when the daemon started.
@@ -98,12 +106,16 @@ pub(crate) struct Actor {
     attachers: VecDeque<(Streams, OwnedFd)>,
     timers: HashMap<Timer, Instant>,
     sweep: Option<JoinHandle<()>>,
+    /// What ships its log.
+    shipping: Option<JoinHandle<()>>,
     /// The record as it is could not be written.
     unwritten: bool,
     /// What a run left is still there, because its end could not be written.
     unswept: bool,
     oom: bool,
     gone: bool,
+    monitor: Option<Monitor>,
+    runs: u64,
 }
 
 enum Woken {
@@ -133,10 +145,13 @@ impl Actor {
             attachers: VecDeque::new(),
             timers: HashMap::new(),
             sweep: None,
+            shipping: None,
             unwritten: false,
             unswept: false,
             oom: false,
             gone: false,
+            monitor: None,
+            runs: 0,
         };
         context.tasks.spawn(actor.run(mailbox, found));
         handle
@@ -158,6 +173,13 @@ impl Actor {
                     .await;
                 }
                 Woken::Closing => return,
+            }
+        }
+        // Who asked while it was being removed is told how it ended, and not that the daemon does.
+        mailbox.close();
+        while let Some(command) = mailbox.recv().await {
+            if let Command::Wait { done, .. } = command {
+                let _ = done.send(self.wait_response());
             }
         }
     }
@@ -202,11 +224,13 @@ impl Actor {
                 }
                 let _ = told.send(());
             }
-            Found::Nothing => {}
+            // What it said last may not be shipped yet.
+            Found::Nothing => self.ship(),
             Found::Alive { shim, events, status, paused } => {
                 self.handle.set_shim(Some(shim.clone()));
                 self.shim = Some(shim);
                 self.events = Some(events);
+                self.ship();
                 self.oom = status.oom;
                 let at = Timestamp::from_nanosecond(i128::from(status.started_ns)).unwrap_or_default();
                 let pid = i32::try_from(status.pid).unwrap_or_default();
@@ -220,11 +244,14 @@ impl Actor {
                 self.begin_sweep();
             }
             Found::Ended(exit) => {
+                self.ship();
                 if self.machine.life.pid().is_none() {
                     // Started by a daemon that was gone before it could write it down.
                     self.drive(Input::Adopted { pid: 0, paused: false, at: exit.at }).await;
                 }
                 self.drive(Input::Exited(exit)).await;
+                // What is to run again is started when the daemon serves, after those that it needs.
+                self.timers.remove(&Timer::Restart);
             }
         }
     }
@@ -255,13 +282,17 @@ impl Actor {
             Command::Remove { force, volumes, reply } => {
                 Input::Remove { token: self.token(reply), force, volumes }
             }
-            Command::DaemonStarted => {
+            Command::DaemonStarted(done) => {
                 if let Some(pid) = self.machine.life.pid().filter(|pid| *pid > 0) {
                     self.adopt_names(pid);
                     self.check_lender(pid);
                 }
-                Input::DaemonStarted
+                self.drive(Input::DaemonStarted).await;
+                // Whoever waited has gone where the daemon ends.
+                let _ = done.send(());
+                return;
             }
+            Command::Probed(watched) => return self.probed(*watched).await,
             Command::Wait { condition, done } => return self.register(condition, done),
             Command::Attach { streams, reply } => {
                 let _ = reply.send(self.attach(streams).await);
@@ -363,6 +394,8 @@ impl Actor {
         self.oom = false;
         self.handle.set_shim(None);
         self.disconnected().await;
+        self.forget_health();
+        self.tell_unmounts();
         for exec in self.context.execs.container_ended(&self.record, EXIT_UNKNOWN) {
             self.context.tell_exec_end(&self.record, &exec, EXIT_UNKNOWN);
         }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::containers::actor::Command;
 use crate::containers::record::Record;
@@ -23,6 +24,26 @@ pub(crate) struct Handle {
     view: RwLock<Arc<Record>>,
     shim: RwLock<Option<Shim>>,
     ended: watch::Sender<bool>,
+    writers: std::sync::Mutex<Writers>,
+}
+
+/// Those who write to a container's files while it does not run.
+#[derive(Debug, Default)]
+struct Writers {
+    /// Tells them to end.
+    end: CancellationToken,
+    /// Nobody may begin: it is being started.
+    closed: bool,
+}
+
+/// As long as this lives the container is being started, and nobody else writes to its files.
+#[derive(Debug)]
+pub(crate) struct Starting(Arc<Handle>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.writers.lock().unwrap_or_else(PoisonError::into_inner).closed = false;
+    }
 }
 
 impl Handle {
@@ -35,7 +56,22 @@ impl Handle {
             view: RwLock::new(record),
             shim: RwLock::new(None),
             ended: watch::Sender::new(true),
+            writers: std::sync::Mutex::default(),
         }
+    }
+
+    /// It is being started: ends those who write to its files, and keeps others from it.
+    pub fn starting(self: &Arc<Self>) -> Starting {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.closed = true;
+        std::mem::take(&mut writers.end).cancel();
+        Starting(Arc::clone(self))
+    }
+
+    /// For who is about to write to its files while it does not run: tells when to end it. `None` while it is being started.
+    pub fn write(&self) -> Option<CancellationToken> {
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        (!writers.closed).then(|| writers.end.clone())
     }
 
     /// The record as it last was.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::container::{Config, HostConfig};
+use tokio::runtime::Handle as Runtime;
 
 use crate::containers::index::{Handle, Index};
 use crate::containers::record::{Paths, Record};
@@ -119,6 +120,12 @@ fn last(index: &Index, record: &Record) -> Option<Arc<Handle>> {
     found
 }
 
+/// Whether what was opened by the number of a container's first process is the container's: had it ended before that, the number could
+/// have been another's by then. For threads that may block.
+pub(crate) fn is_running(handle: &Handle, pid: i32) -> bool {
+    handle.shim().is_some_and(|shim| Runtime::current().block_on(shim.is_running(pid)))
+}
+
 /// What a container that is about to start is lent; `None` if it asks for nothing of the kind.
 pub(crate) fn borrow(context: &Context, record: &Record) -> Result<Option<Lent>> {
     let Some(id) = named(&record.host.network_mode) else { return Ok(None) };
@@ -137,8 +144,7 @@ pub(crate) fn borrow(context: &Context, record: &Record) -> Result<Option<Lent>>
     }
     let path = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&path).map_err(|_| still())?;
-    // Had it ended before the file was opened, the number could have been another's by then.
-    if handle.record().life.pid() != Some(pid) {
+    if !is_running(&handle, pid) {
         return Err(still());
     }
     if record.host.sysctls.keys().any(|name| name.starts_with("net.")) && is_own(Path::new(&path))? {

@@ -193,7 +193,7 @@ impl Wanted<'_> {
             })
             && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_fits(p, v)))
             && any("publish", &|_| false)
-            && any("health", &|v| v == "none")
+            && any("health", &|v| v == show::health_word(record))
             && any("is-task", &|v| matches!(v, "false" | "0"))
             && any("isolation", &|v| v == record.host.isolation)
     }

@@ -43,7 +43,7 @@ pub(crate) async fn open(context: &Arc<Context>, handle: &Handle, options: LogOp
     if !options.stdout && !options.stderr {
         return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
     }
-    if record.host.log_config.driver == "none" {
+    if record.host.log_config.driver == "none" || !crate::logging::cached(&record.host.log_config) {
         return Err(Error::invalid("configured logging driver does not support reading"));
     }
     let query = Query {

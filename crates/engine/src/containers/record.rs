@@ -6,7 +6,9 @@ use api::container::{Config, HostConfig, MountPoint};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::containers::next::Next;
 use crate::containers::state::{Life, Rules};
+use crate::health::Health;
 use crate::networks::{Attachment, Places};
 use crate::restart::Policy;
 use crate::selinux::Labels;
@@ -33,6 +35,9 @@ pub struct Record {
     pub labels: Labels,
     /// What is mounted beside the root filesystem and the engine's own files.
     pub mounts: Vec<MountRecord>,
+    /// What of this is otherwise from its next start on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
     /// The networks it is to be connected with.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
@@ -41,6 +46,9 @@ pub struct Record {
     pub places: Places,
     /// How it is doing.
     pub life: Life,
+    /// What its probes say, or said while it ran.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// The image a container was made from.
@@ -82,6 +90,9 @@ pub enum MountKind {
         read_only_recursive: bool,
         /// Whether it is an error when mounts below cannot be made read-only.
         read_only_force: bool,
+        /// Whose files are seen as whose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owners: Option<Owners>,
     },
     /// A volume of the engine; `point.name` is its name.
     Volume {
@@ -92,11 +103,28 @@ pub enum MountKind {
         /// A path inside the volume; empty for all of it.
         subpath: String,
     },
+    /// The files of an image, read-only.
+    Image {
+        /// What the container keeps of the image, in the store.
+        snapshot: String,
+        /// A path inside the image; empty for all of it.
+        subpath: String,
+    },
     /// A filesystem in memory, with its options for `mount(2)` as a comma-separated list.
     Tmpfs {
         /// The options.
         options: String,
     },
+}
+
+/// The owner of a bind's source is seen as a user of the container, and the other way round.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Owners {
+    /// The container's user as it was named; empty for who runs in it.
+    pub user: String,
+    /// User and group as they are on the disk, and as they are seen: known at the start alone.
+    #[serde(skip)]
+    pub seen: Option<[(u32, u32); 2]>,
 }
 
 impl Record {
@@ -197,9 +225,11 @@ pub(crate) mod tests {
             args: vec!["sleep".into(), "1".into()],
             labels: Labels::default(),
             mounts: Vec::new(),
+            next: None,
             attachments: Vec::new(),
             places: Places::default(),
             life: Life::default(),
+            health: None,
         }
     }
 

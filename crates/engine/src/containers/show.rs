@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::container::{
-    Inspect, MountPoint, NetworkSettings, RootFsStorage, SnapshotStorage, State, Storage, Summary,
-    SummaryHostConfig, SummaryNetworkSettings,
+    HealthSummary, Inspect, MountPoint, NetworkSettings, RootFsStorage, SnapshotStorage, State, Storage,
+    Summary, SummaryHostConfig, SummaryNetworkSettings,
 };
 use api::duration;
 use api::image::{Descriptor, Platform};
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::containers::record::{MountKind, Paths, Record};
 use crate::containers::state::{Life, Phase};
+use crate::health::{Health, Status};
 use crate::networks::Endpoint;
 
 /// The snapshotter's name, as clients know it from containerd.
@@ -41,6 +42,31 @@ pub fn state(life: &Life) -> State {
         started_at: timestamp::format(nanoseconds(life.started_at)),
         finished_at: timestamp::format(nanoseconds(life.finished_at)),
         health: None,
+    }
+}
+
+/// The word that `filter=health` knows a container's health by.
+pub fn health_word(record: &Record) -> &'static str {
+    record.health.as_ref().map_or("none", |health| health.status.word())
+}
+
+/// The health in lists: what does not run has none.
+fn health(record: &Record) -> HealthSummary {
+    match record.health.as_ref().filter(|_| record.life.pid().is_some()) {
+        Some(health) => health.summary(),
+        None => HealthSummary { status: "none".to_owned(), failing_streak: 0 },
+    }
+}
+
+/// The status with the health of what runs: `Up 3 minutes (healthy)`.
+fn status_of(record: &Record, now: Timestamp) -> String {
+    let status = status(&record.life, now);
+    match record.health.as_ref().map(|health| health.status) {
+        Some(health) if matches!(record.life.phase, Phase::Running { .. }) => {
+            let about = if health == Status::Starting { "health: " } else { "" };
+            format!("{status} ({about}{})", health.word())
+        }
+        _ => status,
     }
 }
 
@@ -167,14 +193,14 @@ pub fn summary(record: &Record, now: Timestamp, sizes: Option<Sizes>) -> Summary
         size_root_fs: sizes.map(|s| s.root_fs),
         labels: record.config.labels.clone(),
         state: record.life.status().to_owned(),
-        status: status(&record.life, now),
+        status: status_of(record, now),
         host_config: SummaryHostConfig {
             network_mode: record.host.network_mode.clone(),
             annotations: record.host.annotations.clone(),
         },
         network_settings: SummaryNetworkSettings { networks: networks(record) },
         mounts: mounts(record),
-        health: None,
+        health: Some(health(record)),
     }
 }
 
@@ -196,7 +222,7 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         created: timestamp::format(nanoseconds(Some(record.created))),
         path: record.args.first().cloned().unwrap_or_default(),
         args: record.args.iter().skip(1).cloned().collect(),
-        state: state(&record.life),
+        state: State { health: record.health.as_ref().map(Health::shown), ..state(&record.life) },
         image: record.image.id.clone(),
         resolv_conf_path: text(paths.resolv_conf()),
         hostname_path: text(paths.hostname()),
@@ -208,7 +234,7 @@ pub fn inspect(record: &Record, paths: &Paths, exec_ids: Vec<String>, sizes: Opt
         platform: "linux".to_owned(),
         image_manifest_descriptor: Some(descriptor(record)),
         exec_ids,
-        host_config: record.host.clone(),
+        host_config: crate::plan::security::shown(&record.host),
         storage: Some(Storage {
             root_fs: Some(RootFsStorage { snapshot: Some(SnapshotStorage { name: SNAPSHOTTER.to_owned() }) }),
         }),

@@ -173,7 +173,11 @@ struct Removal {
 
 impl Machine {
     /// A machine in the state that was remembered.
-    pub fn new(life: Life, rules: Rules) -> Self {
+    pub fn new(mut life: Life, rules: Rules) -> Self {
+        // Whoever was launching it is not there any more. Where they came through with it, it is adopted.
+        if life.phase == Phase::Launching {
+            life.phase = if life.started_at.is_some() { Phase::Exited } else { Phase::Created };
+        }
         Self {
             life,
             rules,

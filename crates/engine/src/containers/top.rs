@@ -2,28 +2,50 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::container::Top;
 
 use crate::error::{Error, Result};
 
+/// The most processes that are shown.
+const PROCESSES_MAX: usize = 16_384;
+/// The most of a command line that is read.
+const COMMAND_BYTES_MAX: u64 = 4096;
+
 /// The kernel's clock ticks a second, as it shows them to programs: the same on every architecture we build for.
 const TICKS: u64 = 100;
 /// `/etc/passwd` of the host, for the names of users.
 const PASSWD: &str = "/etc/passwd";
+/// The same of groups.
+const GROUP: &str = "/etc/group";
 const PAGE_KIB: u64 = 4;
+
+/// The names of users and groups.
+struct Names {
+    users: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
 
 /// What `/proc` says of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Process {
     pid: i32,
     ppid: i32,
+    pgrp: i64,
+    session: i64,
     uid: u32,
+    ruid: u32,
+    gid: u32,
+    rgid: u32,
     state: String,
+    foreground: i64,
     tty: i32,
     threads: u64,
     nice: i64,
+    priority: i64,
+    processor: i64,
     ticks: u64,
     start_ticks: u64,
     vsz_kib: u64,
@@ -36,27 +58,55 @@ struct Process {
 const COLUMNS: &[(&str, &str)] = &[
     ("user", "USER"),
     ("euser", "EUSER"),
+    ("ruser", "RUSER"),
     ("uid", "UID"),
+    ("euid", "EUID"),
+    ("ruid", "RUID"),
+    ("group", "GROUP"),
+    ("egroup", "EGROUP"),
+    ("rgroup", "RGROUP"),
+    ("gid", "GID"),
+    ("egid", "EGID"),
+    ("rgid", "RGID"),
     ("pid", "PID"),
     ("ppid", "PPID"),
+    ("pgid", "PGID"),
+    ("pgrp", "PGRP"),
+    ("sid", "SID"),
+    ("sess", "SESS"),
     ("c", "C"),
     ("pcpu", "%CPU"),
     ("%cpu", "%CPU"),
     ("pmem", "%MEM"),
     ("%mem", "%MEM"),
     ("vsz", "VSZ"),
+    ("vsize", "VSZ"),
+    ("sz", "SZ"),
     ("rss", "RSS"),
-    ("tty", "TTY"),
+    ("rsz", "RSZ"),
+    ("rssize", "RSS"),
+    ("psr", "PSR"),
+    ("pri", "PRI"),
+    ("tty", "TT"),
+    ("tname", "TTY"),
     ("tt", "TT"),
     ("stat", "STAT"),
     ("s", "S"),
     ("state", "S"),
     ("stime", "STIME"),
     ("start", "STARTED"),
+    ("bsdstart", "START"),
+    ("start_time", "START"),
+    ("lstart", "STARTED"),
     ("time", "TIME"),
+    ("cputime", "TIME"),
+    ("bsdtime", "TIME"),
     ("etime", "ELAPSED"),
+    ("etimes", "ELAPSED"),
     ("ni", "NI"),
+    ("nice", "NI"),
     ("nlwp", "NLWP"),
+    ("thcount", "THCNT"),
     ("comm", "COMMAND"),
     ("ucmd", "CMD"),
     ("cmd", "CMD"),
@@ -78,17 +128,29 @@ fn columns(ps_args: &str) -> Result<Vec<(String, String)>> {
     while let Some(word) = words.next() {
         let list = match *word {
             "-o" | "o" | "-eo" | "-Ao" | "--format" => words.next().copied().unwrap_or_default(),
-            "aux" | "-aux" | "u" => {
-                chosen = named(&[
-                    "user", "pid", "%cpu", "%mem", "vsz", "rss", "tty", "stat", "start", "time", "args",
-                ]);
-                continue;
-            }
-            "-ef" | "-f" | "-eF" => {
+            "-ef" | "-f" | "-Af" => {
                 chosen = full();
                 continue;
             }
-            "-e" | "-A" | "a" | "ax" | "x" | "-ax" => continue,
+            "-eF" | "-F" => {
+                chosen = extra_full();
+                continue;
+            }
+            "-ej" | "-j" => {
+                chosen = named(&["pid", "pgid", "sid", "tname", "time", "ucmd"]);
+                continue;
+            }
+            // All processes are looked at, and nothing is cut to a width.
+            "-e" | "-A" | "-a" | "-d" | "-w" | "-ww" => continue,
+            bsd if is_bsd(bsd) => {
+                if bsd.contains('u') {
+                    chosen = named(&[
+                        "user", "pid", "%cpu", "%mem", "vsz", "rss", "tname", "stat", "bsdstart", "bsdtime",
+                        "args",
+                    ]);
+                }
+                continue;
+            }
             other => match other.strip_prefix("-o").or_else(|| other.strip_prefix("--format=")) {
                 Some(list) => list,
                 None => return Err(unknown(ps_args)),
@@ -100,12 +162,18 @@ fn columns(ps_args: &str) -> Result<Vec<(String, String)>> {
             chosen.push((known.0.to_owned(), title.unwrap_or(known.1).to_owned()));
         }
     }
-    let mut chosen = if chosen.is_empty() { named(&["pid", "tty", "time", "ucmd"]) } else { chosen };
+    let mut chosen = if chosen.is_empty() { named(&["pid", "tname", "time", "ucmd"]) } else { chosen };
     if !chosen.iter().any(|(key, _)| key == "pid") {
         return Err(Error::invalid("Couldn't find PID field in ps output"));
     }
     chosen.dedup();
     Ok(chosen)
+}
+
+/// The letters of BSD's `ps` that are understood: whose processes, how wide, and `u`, which columns.
+fn is_bsd(word: &str) -> bool {
+    let letters = word.strip_prefix('-').unwrap_or(word);
+    !letters.is_empty() && letters.chars().all(|letter| matches!(letter, 'a' | 'u' | 'x' | 'w'))
 }
 
 fn own(pair: &(&str, &str)) -> (String, String) {
@@ -129,6 +197,14 @@ fn full() -> Vec<(String, String)> {
     .collect()
 }
 
+/// What `ps -eF` shows.
+fn extra_full() -> Vec<(String, String)> {
+    let mut columns = full();
+    let more = [("sz", "SZ"), ("rss", "RSS"), ("psr", "PSR")];
+    columns.splice(4..4, more.iter().map(own));
+    columns
+}
+
 fn unknown(ps_args: &str) -> Error {
     Error::invalid(format!("ps: unsupported arguments: {ps_args}"))
         .with_hint("-ef, aux, and -o with a list of columns are understood")
@@ -137,11 +213,13 @@ fn unknown(ps_args: &str) -> Error {
 /// The processes with these numbers, in the columns that `ps` has with these arguments.
 pub(crate) fn top(pids: &[i32], ps_args: &str) -> Result<Top> {
     let columns = columns(ps_args)?;
-    let users = users();
+    let users = Names { users: names(PASSWD), groups: names(GROUP) };
     let boot = boot_time();
     let memory_kib = memory_kib();
     let mut pids = pids.to_vec();
     pids.sort_unstable();
+    // No more than that many rows, however many processes there are: whoever needs them all looks inside.
+    pids.truncate(PROCESSES_MAX);
     let processes = pids
         .into_iter()
         .filter_map(read)
@@ -154,7 +232,10 @@ pub(crate) fn top(pids: &[i32], ps_args: &str) -> Result<Top> {
 fn read(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut cmdline = Vec::new();
+    // A process says what it likes, up to megabytes.
+    let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    file.take(COMMAND_BYTES_MAX).read_to_end(&mut cmdline).ok()?;
     parse(pid, &stat, &status, &cmdline)
 }
 
@@ -164,21 +245,28 @@ fn parse(pid: i32, stat: &str, status: &str, cmdline: &[u8]) -> Option<Process> 
     let fields: Vec<&str> = after.split(' ').collect();
     let number = |at: usize| fields.get(at).and_then(|f| f.trim().parse::<i64>().ok()).unwrap_or(0);
     let count = |at: usize| u64::try_from(number(at)).unwrap_or(0);
-    let uid = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(0);
+    let id = |of: &str, at: usize| {
+        let line = status.lines().find_map(|line| line.strip_prefix(of));
+        line.and_then(|ids| ids.split_whitespace().nth(at)?.parse().ok()).unwrap_or(0)
+    };
     let args: Vec<_> =
         cmdline.split(|b| *b == 0).filter(|a| !a.is_empty()).map(String::from_utf8_lossy).collect();
     Some(Process {
         pid,
         ppid: i32::try_from(number(1)).unwrap_or(0),
-        uid,
+        pgrp: number(2),
+        session: number(3),
+        uid: id("Uid:", 1),
+        ruid: id("Uid:", 0),
+        gid: id("Gid:", 1),
+        rgid: id("Gid:", 0),
         state: fields.first().copied().unwrap_or("?").to_owned(),
+        foreground: number(5),
         tty: i32::try_from(number(4)).unwrap_or(0),
         threads: count(17),
         nice: number(16),
+        priority: number(15),
+        processor: number(36),
         ticks: count(11) + count(12),
         start_ticks: count(19),
         vsz_kib: count(20) / 1024,
@@ -188,30 +276,60 @@ fn parse(pid: i32, stat: &str, status: &str, cmdline: &[u8]) -> Option<Process> 
     })
 }
 
-fn cell(p: &Process, key: &str, users: &HashMap<u32, String>, boot: SystemTime, memory_kib: u64) -> String {
+fn cell(p: &Process, key: &str, names: &Names, boot: SystemTime, memory_kib: u64) -> String {
     let began = boot + Duration::from_millis(p.start_ticks * 1000 / TICKS);
     let ran = SystemTime::now().duration_since(began).unwrap_or_default().as_secs().max(1);
     let seconds = p.ticks / TICKS;
     match key {
-        "user" | "euser" => users.get(&p.uid).cloned().unwrap_or_else(|| p.uid.to_string()),
-        "uid" => p.uid.to_string(),
+        "user" | "euser" => named(&names.users, p.uid),
+        "ruser" => named(&names.users, p.ruid),
+        "group" | "egroup" => named(&names.groups, p.gid),
+        "rgroup" => named(&names.groups, p.rgid),
+        "uid" | "euid" => p.uid.to_string(),
+        "ruid" => p.ruid.to_string(),
+        "gid" | "egid" => p.gid.to_string(),
+        "rgid" => p.rgid.to_string(),
+        "pgid" | "pgrp" => p.pgrp.to_string(),
+        "sid" | "sess" => p.session.to_string(),
+        "psr" => p.processor.to_string(),
+        // The kernel's runs the other way and begins elsewhere.
+        "pri" => (39 - p.priority).to_string(),
+        "sz" => (p.vsz_kib / PAGE_KIB).to_string(),
         "pid" => p.pid.to_string(),
         "ppid" => p.ppid.to_string(),
         "c" => (seconds * 100 / ran).min(99).to_string(),
         "pcpu" | "%cpu" => tenths(p.ticks * 1000 / TICKS, ran),
         "pmem" | "%mem" => tenths(p.rss_kib * 1000, memory_kib.max(1)),
-        "vsz" => p.vsz_kib.to_string(),
-        "rss" => p.rss_kib.to_string(),
-        "tty" | "tt" => terminal(p.tty),
-        "stat" | "s" | "state" => p.state.clone(),
-        "stime" | "start" => clock(began),
-        "time" => format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        "vsz" | "vsize" => p.vsz_kib.to_string(),
+        "rss" | "rsz" | "rssize" => p.rss_kib.to_string(),
+        "tty" | "tt" | "tname" => terminal(p.tty),
+        "stat" => state(p),
+        "s" | "state" => p.state.clone(),
+        "stime" | "start" | "bsdstart" | "start_time" => clock(began),
+        "lstart" => day(began),
+        "bsdtime" => format!("{}:{:02}", seconds / 60, seconds % 60),
+        "time" | "cputime" => format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
         "etime" => elapsed(ran),
-        "ni" => p.nice.to_string(),
-        "nlwp" => p.threads.to_string(),
+        "etimes" => ran.to_string(),
+        "ni" | "nice" => p.nice.to_string(),
+        "nlwp" | "thcount" => p.threads.to_string(),
         "comm" | "ucmd" => p.name.clone(),
         _ => p.args.clone(),
     }
+}
+
+/// The state with what `ps` adds: priority, whether it leads a session, has threads, or has the terminal.
+fn state(p: &Process) -> String {
+    let mut state = p.state.clone();
+    let marks = [
+        ('<', p.nice < 0),
+        ('N', p.nice > 0),
+        ('s', i64::from(p.pid) == p.session),
+        ('l', p.threads > 1),
+        ('+', p.foreground == p.pgrp && p.tty != 0),
+    ];
+    state.extend(marks.iter().filter(|(_, holds)| *holds).map(|(mark, _)| mark));
+    state
 }
 
 fn tenths(thousandths: u64, of: u64) -> String {
@@ -232,6 +350,16 @@ fn terminal(number: i32) -> String {
     }
 }
 
+fn named(names: &HashMap<u32, String>, id: u32) -> String {
+    names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+}
+
+/// Day and time, in the host's zone.
+fn day(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    at.strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
 /// The time of day, in the host's zone.
 fn clock(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
@@ -248,8 +376,9 @@ fn elapsed(seconds: u64) -> String {
     }
 }
 
-fn users() -> HashMap<u32, String> {
-    let text = fs::read_to_string(PASSWD).unwrap_or_default();
+/// The names of numbers, by a file like `/etc/passwd`.
+fn names(path: &str) -> HashMap<u32, String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .filter_map(|line| {
             let mut fields = line.split(':');
@@ -281,7 +410,10 @@ mod tests {
             |args: &str| columns(args).map(|c| c.into_iter().map(|(_, t)| t).collect::<Vec<_>>().join(" "));
         assert_eq!(titles("").unwrap(), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(titles("-ef").unwrap(), "UID PID PPID C STIME TTY TIME CMD");
-        assert_eq!(titles("aux").unwrap(), "USER PID %CPU %MEM VSZ RSS TTY STAT STARTED TIME COMMAND");
+        assert_eq!(titles("aux").unwrap(), "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND");
+        assert_eq!(titles("auxww").unwrap(), titles("-aux").unwrap());
+        assert_eq!(titles("-eF").unwrap(), "UID PID PPID C SZ RSS PSR STIME TTY TIME CMD");
+        assert_eq!(titles("-o pid,pgid -o sess,group").unwrap(), "PID PGID SESS GROUP");
         assert_eq!(titles("-o pid,comm").unwrap(), "PID COMMAND");
         assert_eq!(titles("-eo pid=Nr,args").unwrap(), "Nr COMMAND");
         assert_eq!(titles("-o comm").unwrap_err().to_string(), "Couldn't find PID field in ps output");

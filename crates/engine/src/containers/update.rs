@@ -40,6 +40,8 @@ pub(crate) fn merge(have: &mut Resources, asked: &Resources) {
         blkio_weight,
         cpu_period,
         cpu_quota,
+        cpu_realtime_period,
+        cpu_realtime_runtime,
         cpuset_cpus,
         cpuset_mems,
         memory_reservation,
@@ -65,8 +67,6 @@ pub(crate) fn refuse(asked: &Resources) -> Result<()> {
         (!asked.blkio_device_read_iops.is_empty(), "BlkioDeviceReadIOps"),
         (!asked.blkio_device_write_iops.is_empty(), "BlkioDeviceWriteIOps"),
         (asked.kernel_memory != 0, "KernelMemory"),
-        (asked.cpu_realtime_period != 0, "CpuRealtimePeriod"),
-        (asked.cpu_realtime_runtime != 0, "CpuRealtimeRuntime"),
     ] {
         if set {
             return Err(Error::invalid(format!("{what} of a container cannot be changed by update")));

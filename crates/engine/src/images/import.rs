@@ -1,6 +1,6 @@
 //! `POST /images/create?fromSrc=…`: an image of one layer, from an archive of a root filesystem.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use api::stream::{Progress, ProgressDetail};
@@ -84,7 +84,7 @@ impl Images {
                     }
                     Ok(None) => return feeder.end().await,
                     Err(error) => {
-                        return feeder.fail(std::io::Error::other(Error::from(error).chain())).await;
+                        return feeder.fail(io::Error::other(Error::from(error).chain())).await;
                     }
                 }
             }
@@ -105,24 +105,33 @@ fn counted(status: &str, current: u64, total: u64) -> Progress {
     }
 }
 
+/// Why an archive cannot be read: by what is in it, or by how it comes.
+fn unread(error: io::Error) -> Error {
+    match error.downcast::<storage::Error>() {
+        Ok(own) => refused(own),
+        Err(error) => Error::system("cannot read the archive").with_source(error),
+    }
+}
+
 impl Shared {
     fn import(
         &self,
         options: &ImportOptions,
         mut config: ImageConfig,
         name: Option<&Reference>,
-        mut archive: Inlet,
+        archive: Inlet,
         lines: &Lines,
     ) -> Result<()> {
         let store = &self.store;
         let lease = store.passing_lease("import an image")?;
         let mut spool = store.spool_layer(&lease)?;
+        let mut archive = storage::archive::layer_source(archive, store.limits()).map_err(refused)?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             match archive.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => spool.write(&buffer[..length]).map_err(refused)?,
-                Err(error) => return Err(Error::system("cannot read the archive").with_source(error)),
+                Err(error) => return Err(unread(error)),
             }
         }
         let layer = spool.commit().map_err(refused)?;

@@ -260,7 +260,7 @@ fn query_escape(text: &str, out: &mut Vec<u8>) {
 }
 
 /// The nanoseconds since the epoch of a time as we write it, `2026-01-02T03:04:05[.123]Z`.
-pub(super) fn nanoseconds(time: &[u8]) -> Option<i64> {
+pub(crate) fn nanoseconds(time: &[u8]) -> Option<i64> {
     let time = time.strip_suffix(b"Z")?;
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let mut value = 0;

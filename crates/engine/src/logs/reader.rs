@@ -1,11 +1,11 @@
 //! Reading a log piece by piece.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::entry::{Formatter, Outcome};
+use super::files::Piece;
 use super::{Error, Query, files};
 
 /// How much is read at a time.
@@ -31,9 +31,9 @@ pub struct Reader {
     path: PathBuf,
     follow: bool,
     formatter: Formatter,
-    current: Option<File>,
+    current: Option<Piece>,
     offset: u64,
-    later: VecDeque<File>,
+    later: VecDeque<Piece>,
     /// What was read and not yet understood is `input[begin..]`.
     input: Vec<u8>,
     begin: usize,
@@ -44,11 +44,10 @@ pub struct Reader {
 impl Reader {
     /// Opens the files and finds the first entry that is wanted.
     pub fn open(path: PathBuf, query: Query) -> Result<Self, Error> {
-        let mut later: VecDeque<File> = files::open_all(&path)?.into();
+        let mut later: VecDeque<Piece> = files::open_all(&path)?.into();
         let mut offset = 0;
         if let Some(lines) = query.tail {
-            let found = files::find_tail(later.make_contiguous(), lines);
-            let (index, at) = found.map_err(|source| Error { verb: "read", path: path.clone(), source })?;
+            let (index, at) = files::find_tail(later.make_contiguous(), lines)?;
             later.drain(..index.min(later.len()));
             offset = at;
         }
@@ -71,14 +70,14 @@ impl Reader {
             self.later = files::open_all(&self.path)?.into();
             self.current = self.later.pop_front();
         }
-        let Some(file) = &self.current else { return Ok(Step::CaughtUp) };
+        let Some(piece) = &mut self.current else { return Ok(Step::CaughtUp) };
         // Asked before reading: what was written until a rename is read before the next file is begun.
-        let superseded = !self.later.is_empty() || (self.follow && !files::is_newest(file, &self.path));
+        let superseded = !self.later.is_empty() || (self.follow && !files::is_newest(piece, &self.path));
         let held = self.input.len() - self.begin;
         self.input.copy_within(self.begin.., 0);
         self.begin = 0;
         self.input.resize(held + BLOCK, 0);
-        let read = file.read_at(&mut self.input[held..], self.offset);
+        let read = piece.file()?.read_at(&mut self.input[held..], self.offset);
         let read = read.map_err(|source| Error { verb: "read", path: self.path.clone(), source })?;
         self.input.truncate(held + read);
         self.offset += read as u64;
@@ -121,9 +120,9 @@ impl Reader {
     /// Begins the next file. A line that this one leaves unfinished has no end anywhere.
     fn advance(&mut self) -> Result<Step, Error> {
         if self.later.is_empty()
-            && let Some(file) = &self.current
+            && let Some(piece) = &self.current
         {
-            self.later = files::open_after(file, &self.path)?.into();
+            self.later = files::open_after(piece, &self.path)?.into();
         }
         let Some(next) = self.later.pop_front() else { return Ok(self.caught_up()) };
         self.current = Some(next);

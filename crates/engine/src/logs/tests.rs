@@ -5,7 +5,7 @@ use std::path::Path;
 
 fn writer(dir: &Path, max_size: u64, max_files: u32) -> Log {
     let path = dir.join("json.log").to_str().expect("utf8").to_owned();
-    Log::open(&shim::launch::Log { path, max_size, max_files, attrs: Vec::new() }).expect("open")
+    Log::open(&shim::launch::Log { path, max_size, max_files, ..shim::launch::Log::default() }).expect("open")
 }
 
 async fn read(dir: &Path, query: Query) -> String {

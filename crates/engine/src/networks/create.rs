@@ -16,6 +16,7 @@ impl Networks {
         // One after the other: two that choose a subnet at once would choose the same.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let name = request.name.clone();
+        super::record::check_name(&name)?;
         let there = |live: &Live| live.record.name == name;
         if self.state().values().any(there) {
             return Err(Error::conflict(format!("network with name {name} already exists")));

@@ -266,13 +266,14 @@ pub(super) fn invalid(error: ipam::Error) -> Error {
     Error::invalid(error.to_string())
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// Refuses names that are not for networks, and those of networks that are always there.
+pub(super) fn check_name(name: &str) -> Result<()> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | ':');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(bad) {
         return Err(Error::invalid(format!("invalid network name: {name:?}")));
     }
     if matches!(name, BRIDGE | "host" | "none" | "default") || name.starts_with("container:") {
-        return Err(Error::forbidden(format!("operation is not permitted on predefined {name} network")));
+        return Err(Error::forbidden(format!("operation is not permitted on predefined {name} network ")));
     }
     Ok(())
 }
@@ -447,7 +448,7 @@ mod tests {
         for (json, word) in [
             (r#"{"Name":""}"#, "invalid network name"),
             (r#"{"Name":"a b"}"#, "invalid network name"),
-            (r#"{"Name":"host"}"#, "operation is not permitted on predefined host network"),
+            (r#"{"Name":"host"}"#, "operation is not permitted on predefined host network "),
             (r#"{"Name":"x","Driver":"weave"}"#, "plugin \"weave\" not found"),
             (r#"{"Name":"x","Driver":"overlay"}"#, "overlay"),
             (r#"{"Name":"x","Scope":"swarm"}"#, "--scope"),

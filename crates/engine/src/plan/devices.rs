@@ -89,6 +89,15 @@ pub(super) fn resolve(host: &HostConfig) -> Result<Vec<Device>> {
     Ok(unique.into_values().collect())
 }
 
+/// These and those, of which the latter count at a path that both have.
+pub(super) fn with(devices: Vec<Device>, further: Vec<Device>) -> Vec<Device> {
+    if further.is_empty() {
+        return devices;
+    }
+    let all = devices.into_iter().chain(further).map(|device| (device.path.clone(), device));
+    all.collect::<BTreeMap<PathBuf, Device>>().into_values().collect()
+}
+
 /// Adds the device at `source`, or those below it; links below are not followed.
 fn walk(
     source: &Path,

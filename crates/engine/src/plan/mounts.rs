@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use api::container::HostConfig;
 use oci::runtime::Mount;
 
-use super::{Bind, INIT_INSIDE, Resolved, SHM_BYTES, SecurityOptions, process};
+use super::{Bind, INIT_INSIDE, Instead, Resolved, SHM_BYTES, SecurityOptions, owners, process};
+use crate::cdi;
+use crate::containers::lender;
 use crate::containers::record::{MountKind, MountRecord, Paths, Record};
 use crate::error::{Error, Result};
+use crate::secrets;
 
 /// What a temporary filesystem has unless its options say otherwise.
 const TMPFS: [&str; 4] = ["noexec", "nosuid", "nodev", "rprivate"];
@@ -30,6 +33,8 @@ struct Source {
     path: PathBuf,
     below: String,
     recursive: bool,
+    lent: bool,
+    instead: Instead,
 }
 
 pub(super) fn plan(
@@ -63,9 +68,23 @@ pub(super) fn plan(
     if process::has_init(record) && !taken(INIT_INSIDE) {
         further.push(bind(INIT_INSIDE, resolved.init.clone(), false, &["bind", "rprivate", "ro"]));
     }
+    secrets::check_place(&record.host.secrets, &record.mounts)?;
+    if !record.host.secrets.is_empty() {
+        let mut planned = bind(
+            secrets::INSIDE,
+            PathBuf::from("secrets"),
+            false,
+            &["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+        );
+        if let Some(source) = &mut planned.source {
+            source.instead = Instead::Secrets;
+        }
+        further.push(planned);
+    }
     for mount in &record.mounts {
         further.push(asked(mount)?);
     }
+    further.extend(resolved.injected.mounts.iter().map(injected));
     // Stable: of two at one depth, the first asked for is made first.
     further.sort_by_key(|planned| planned.mount.destination().components().count());
     planned.append(&mut further);
@@ -74,8 +93,8 @@ pub(super) fn plan(
     let mut binds = Vec::new();
     let mut mounts = Vec::with_capacity(planned.len());
     for (index, planned) in planned.into_iter().enumerate() {
-        if let Some(Source { path, below, recursive }) = planned.source {
-            binds.push(Bind { index, source: path, below, recursive });
+        if let Some(Source { path, below, recursive, lent, instead }) = planned.source {
+            binds.push(Bind { index, source: path, below, recursive, lent, instead });
         }
         mounts.push(planned.mount);
     }
@@ -109,6 +128,13 @@ fn defaults(host: &HostConfig, security: &SecurityOptions) -> Vec<Planned> {
     match host.ipc_mode.as_str() {
         "none" => {}
         "host" => list.push(bind("/dev/shm", PathBuf::from("/dev/shm"), true, &["rbind", "rprivate"])),
+        mode if lender::named(mode).is_some() => {
+            let mut planned = bind("/dev/shm", PathBuf::from("/dev/shm"), false, &["bind", "rprivate"]);
+            if let Some(source) = &mut planned.source {
+                source.lent = true;
+            }
+            list.push(planned);
+        }
         _ => list.push(filesystem(
             "/dev/shm",
             "tmpfs",
@@ -125,7 +151,8 @@ fn filesystem(destination: &str, kind: &str, source: &str, options: &[&str]) -> 
 
 fn bind(destination: &str, path: PathBuf, recursive: bool, options: &[&str]) -> Planned {
     let mount = mount(destination, "bind", &path, options);
-    Planned { mount, source: Some(Source { path, below: String::new(), recursive }) }
+    let source = Source { path, below: String::new(), recursive, lent: false, instead: Instead::Nothing };
+    Planned { mount, source: Some(source) }
 }
 
 fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
@@ -138,27 +165,58 @@ fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Moun
     mount
 }
 
+/// A mount that a device brings.
+fn injected(mount: &cdi::Mount) -> Planned {
+    let options = |word: &str| mount.options.iter().any(|option| option == word);
+    let mut words: Vec<&str> = mount.options.iter().map(String::as_str).collect();
+    if !mount.is_bind() {
+        return filesystem(&mount.container_path, &mount.kind, &mount.host_path, &words);
+    }
+    let recursive = options("rbind");
+    if !recursive && !options("bind") {
+        words.insert(0, "bind");
+    }
+    bind(&mount.container_path, PathBuf::from(&mount.host_path), recursive, &words)
+}
+
 /// A mount that the request or the image names.
 fn asked(record: &MountRecord) -> Result<Planned> {
     let point = &record.point;
     match &record.kind {
-        MountKind::Bind { recursive, read_only_recursive, .. } => {
+        MountKind::Bind { recursive, read_only_recursive, owners, .. } => {
             let mut options = vec![if *recursive { "rbind" } else { "bind" }];
             options.push(if point.propagation.is_empty() { "rprivate" } else { &point.propagation });
-            options.push(match (point.rw, read_only_recursive) {
-                (true, _) => "rw",
-                (false, true) => "rro",
-                (false, false) => "ro",
+            // Nothing where it may be written: what is read-only on the host stays so.
+            options.extend(match (point.rw, read_only_recursive) {
+                (true, _) => None,
+                (false, true) => Some("rro"),
+                (false, false) => Some("ro"),
             });
-            Ok(bind(&point.destination, PathBuf::from(&point.source), *recursive, &options))
+            let mut planned = bind(&point.destination, PathBuf::from(&point.source), *recursive, &options);
+            if let Some([disk, seen]) = owners.as_ref().and_then(|owners| owners.seen) {
+                planned
+                    .mount
+                    .set_uid_mappings(owners::map(disk.0, seen.0)?)
+                    .set_gid_mappings(owners::map(disk.1, seen.1)?);
+            }
+            Ok(planned)
+        }
+        MountKind::Image { snapshot, subpath } => {
+            let mut planned =
+                bind(&point.destination, PathBuf::from(&point.name), false, &["bind", "rprivate", "ro"]);
+            if let Some(source) = &mut planned.source {
+                source.below.clone_from(subpath);
+                source.instead = Instead::Image(snapshot.clone());
+            }
+            Ok(planned)
         }
         MountKind::Volume { subpath, .. } => {
             if point.source.is_empty() {
                 return Err(Error::system(format!("volume \"{}\" has no directory", point.name)));
             }
-            let access = if point.rw { "rw" } else { "rro" };
-            let options = ["rbind", "rprivate", access];
-            let mut planned = bind(&point.destination, PathBuf::from(&point.source), true, &options);
+            let options: &[&str] =
+                if point.rw { &["rbind", "rprivate"] } else { &["rbind", "rprivate", "rro"] };
+            let mut planned = bind(&point.destination, PathBuf::from(&point.source), true, options);
             if let Some(source) = &mut planned.source {
                 source.below.clone_from(subpath);
             }

@@ -5,11 +5,14 @@ use std::path::Path;
 use api::container::HostConfig;
 use oci::runtime::{LinuxNamespace, LinuxNamespaceType as Type};
 
+use super::Request;
 use crate::containers::record::Record;
 use crate::host::Host;
 
-/// The namespaces that are made, and the network's that is joined; without one to join it has a loopback that is up.
-pub(super) fn plan(host: &HostConfig, machine: &Host, network: Option<&Path>) -> Vec<LinuxNamespace> {
+/// The namespaces that are made, and those that are joined; a network that is made has a loopback that is up.
+pub(super) fn plan(request: &Request<'_>) -> Vec<LinuxNamespace> {
+    let Request { record, host: machine, network, pid, ipc, .. } = *request;
+    let host = &record.host;
     let mut types = vec![Type::Mount];
     for (typ, mode) in [
         (Type::Pid, &host.pid_mode),
@@ -29,9 +32,13 @@ pub(super) fn plan(host: &HostConfig, machine: &Host, network: Option<&Path>) ->
         .map(|typ| {
             let mut namespace = LinuxNamespace::default();
             namespace.set_typ(typ);
-            if typ == Type::Network {
-                namespace.set_path(network.map(Path::to_owned));
-            }
+            let joined = match typ {
+                Type::Network => network,
+                Type::Pid => pid,
+                Type::Ipc => ipc,
+                _ => None,
+            };
+            namespace.set_path(joined.map(Path::to_owned));
             namespace
         })
         .collect()

@@ -101,8 +101,8 @@ fn set_console(process: &mut Process, tty: bool, size: Option<[u32; 2]>) {
     }
 }
 
-/// The program and its arguments, behind the small init if there is to be one. In the host's process namespace it could
-/// not be the first process, and would be of no use.
+/// The program and its arguments, behind the small init if there is to be one. In a process namespace of others it could not
+/// be the first process, and would be of no use.
 fn args(record: &Record) -> Vec<String> {
     let mut args = record.args.clone();
     if has_init(record) {
@@ -113,7 +113,7 @@ fn args(record: &Record) -> Vec<String> {
 }
 
 pub(super) fn has_init(record: &Record) -> bool {
-    record.host.resources.init == Some(true) && record.host.pid_mode != "host"
+    record.host.resources.init == Some(true) && record.host.pid_mode.is_empty()
 }
 
 /// What every program finds, under what image and request say.

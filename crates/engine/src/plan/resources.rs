@@ -8,7 +8,7 @@ use oci::runtime::{
     LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
 };
 
-use super::{Resolved, built, devices, unsigned};
+use super::{Resolved, built, devices, realtime, unsigned};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -21,6 +21,10 @@ type Blocks = BTreeMap<String, (u32, u32)>;
 
 pub(super) fn plan(host: &HostConfig, machine: &Host, resolved: &Resolved) -> Result<LinuxResources> {
     let mut resources = limits(&host.resources, machine, &resolved.blocks)?;
+    // A new group has none.
+    if host.resources.pids_limit.is_some_and(|limit| limit <= 0) {
+        resources.set_pids(None);
+    }
     resources.set_devices(Some(devices::rules(host, &resolved.devices)?));
     Ok(resources)
 }
@@ -31,7 +35,7 @@ pub(super) fn limits(limits: &Resources, machine: &Host, blocks: &Blocks) -> Res
     resources
         .set_devices(None)
         .set_memory(memory(limits, machine)?)
-        .set_cpu(cpu(limits)?)
+        .set_cpu(cpu(limits, machine)?)
         .set_pids(pids(limits))
         .set_block_io(block_io(limits, blocks)?);
     Ok(resources)
@@ -66,8 +70,15 @@ fn memory(limits: &Resources, machine: &Host) -> Result<Option<LinuxMemory>> {
     Ok((memory != LinuxMemory::default()).then_some(memory))
 }
 
-fn cpu(limits: &Resources) -> Result<Option<LinuxCpu>> {
+fn cpu(limits: &Resources, machine: &Host) -> Result<Option<LinuxCpu>> {
     let mut cpu = LinuxCpu::default();
+    realtime::check(limits, machine)?;
+    if limits.cpu_realtime_period != 0 {
+        cpu.set_realtime_period(Some(unsigned("cpu real-time period", limits.cpu_realtime_period)?));
+    }
+    if limits.cpu_realtime_runtime != 0 {
+        cpu.set_realtime_runtime(Some(limits.cpu_realtime_runtime));
+    }
     if limits.cpu_shares > 0 {
         cpu.set_shares(Some(unsigned("cpu shares", limits.cpu_shares)?));
     }
@@ -82,14 +93,20 @@ fn cpu(limits: &Resources) -> Result<Option<LinuxCpu>> {
     if limits.cpu_quota != 0 {
         cpu.set_quota(Some(limits.cpu_quota));
     }
+    sets(limits)?;
+    let set = |text: &String| (!text.is_empty()).then(|| text.clone());
+    cpu.set_cpus(set(&limits.cpuset_cpus)).set_mems(set(&limits.cpuset_mems));
+    Ok((cpu != LinuxCpu::default()).then_some(cpu))
+}
+
+/// Refuses what is no list of numbers, in Docker's words.
+pub fn sets(limits: &Resources) -> Result<()> {
     for (text, what) in [(&limits.cpuset_cpus, "cpuset cpus"), (&limits.cpuset_mems, "cpuset mems")] {
         if !is_list(text) {
             return Err(Error::invalid(format!("invalid value {text} for {what}")));
         }
     }
-    let set = |text: &String| (!text.is_empty()).then(|| text.clone());
-    cpu.set_cpus(set(&limits.cpuset_cpus)).set_mems(set(&limits.cpuset_mems));
-    Ok((cpu != LinuxCpu::default()).then_some(cpu))
+    Ok(())
 }
 
 /// `0-2,7`, or nothing.
@@ -102,11 +119,11 @@ fn is_list(text: &str) -> bool {
         })
 }
 
-/// Nothing, 0 and -1 are no limit.
+/// 0 and -1 are no limit, and take one away; nothing leaves it as it is.
 fn pids(limits: &Resources) -> Option<LinuxPids> {
-    limits.pids_limit.filter(|limit| *limit > 0).map(|limit| {
+    limits.pids_limit.map(|limit| {
         let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
+        pids.set_limit(if limit > 0 { limit } else { -1 });
         pids
     })
 }

@@ -183,6 +183,17 @@ pub(super) fn readonly(host: &HostConfig, security: &SecurityOptions) -> Vec<Str
     choose(host, security, host.readonly_paths.as_ref(), &READONLY)
 }
 
+/// The host configuration as it is shown: with the paths that are hidden and read-only where nobody asked for others.
+pub fn shown(host: &HostConfig) -> HostConfig {
+    let mut shown = host.clone();
+    if !host.privileged {
+        let options = SecurityOptions::parse(&host.security_opt).unwrap_or_default();
+        shown.masked_paths = Some(masked(host, &options));
+        shown.readonly_paths = Some(readonly(host, &options));
+    }
+    shown
+}
+
 fn choose(
     host: &HostConfig,
     security: &SecurityOptions,

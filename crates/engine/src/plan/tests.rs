@@ -1,5 +1,7 @@
 //! Plans of whole containers, and one thing at a time.
 
+mod brought;
+
 use std::collections::BTreeMap;
 
 use api::container::{DeviceMapping, MountPoint, ThrottleDevice, Ulimit, WeightDevice};
@@ -28,6 +30,7 @@ fn resolved() -> Resolved {
         devices: Vec::new(),
         blocks: BTreeMap::from([("/dev/sda".to_owned(), (8, 0))]),
         init: "/run/corten/init".into(),
+        injected: Injected::default(),
     }
 }
 
@@ -47,6 +50,8 @@ fn try_plan(record: &Record, identity: &Identity, machine: &Host, resolved: &Res
         host: machine,
         cgroup: Path::new("/corten/0123"),
         network: None,
+        pid: None,
+        ipc: None,
     };
     plan_start(&request, resolved)
 }
@@ -217,6 +222,15 @@ fn no_limit_of_processes_is_none() {
         let plan = planned(|r| r.host.resources.pids_limit = none);
         assert_eq!(json(&plan, "/linux/resources/pids"), Value::Null);
     }
+    // One that lives is told that it has none any more.
+    let host = HostConfig {
+        resources: api::container::Resources { pids_limit: Some(-1), ..Default::default() },
+        ..HostConfig::default()
+    };
+    assert_eq!(
+        limits(&host, &machine()).unwrap().pids().as_ref().map(oci::runtime::LinuxPids::limit),
+        Some(-1)
+    );
 }
 
 #[test]
@@ -330,7 +344,7 @@ fn mount(kind: MountKind, source: &str, destination: &str, rw: bool) -> MountRec
 }
 
 fn bind_kind(recursive: bool, read_only_recursive: bool) -> MountKind {
-    MountKind::Bind { recursive, create: false, read_only_recursive, read_only_force: false }
+    MountKind::Bind { recursive, create: false, read_only_recursive, read_only_force: false, owners: None }
 }
 
 #[test]
@@ -347,7 +361,7 @@ fn mounts_that_are_asked_for() {
             mount(bind_kind(true, true), "/b", "/dev", false),
         ];
     });
-    assert_eq!(options_at(&plan, "/x/y"), "rbind,rslave,rw");
+    assert_eq!(options_at(&plan, "/x/y"), "rbind,rslave");
     assert_eq!(options_at(&plan, "/etc/hosts"), "bind,rprivate,ro");
     assert_eq!(options_at(&plan, "/dev"), "rbind,rprivate,rro");
     assert_eq!(options_at(&plan, "/tmp"), "nosuid,nodev,rprivate,exec,size=1m,mode=700");

@@ -50,6 +50,7 @@ impl Events {
 /// Takes over a connection on which the hellos are exchanged. `asked` is a request that is already on its way.
 pub(super) fn begin(
     dir: PathBuf,
+    version: u16,
     stream: UnixStream,
     asked: Option<u32>,
 ) -> (Shim, Events, oneshot::Receiver<Message>) {
@@ -59,7 +60,7 @@ pub(super) fn begin(
     let waiting = asked.map(|id| (id, answer)).into_iter().collect();
     let conversation = Conversation { stream, waiting, next: FIRST + 1, events };
     tokio::spawn(conversation.run(incoming));
-    (Shim { dir, requests }, Events(listener), receiver)
+    (Shim { dir, version, requests }, Events(listener), receiver)
 }
 
 struct Conversation {

@@ -20,7 +20,14 @@ fn launch(dir: &Path, argv: &[&str]) -> Launch {
     Launch {
         id: "t".into(),
         dir: text(dir.to_owned()),
-        log: Some(Log { path: text(dir.join("json.log")), max_size: 0, max_files: 1, attrs: Vec::new() }),
+        log: Some(Log {
+            path: text(dir.join("json.log")),
+            max_size: 0,
+            max_files: 1,
+            attrs: Vec::new(),
+            buffer: 0,
+            compress: false,
+        }),
         start_now: true,
         ..Launch::default()
     }

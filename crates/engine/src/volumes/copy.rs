@@ -10,19 +10,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use shim::launch::Overlay;
 use sys::fsx::{self, FileType, Mode, OFlags, Stat, Time};
 use sys::path::Root;
 use sys::xattr;
 
-use super::open_root;
+use super::{image, open_root};
 use crate::error::{Error, Result};
 
 /// Directories within each other that are copied: as deep as a layer may be.
 const DEPTH_MAX: usize = 512;
 
-/// Where the image is shown while it is copied, in a mount namespace that nobody else sees; no volume's name begins with a dot.
-const MERGED: &str = ".image";
+/// Files with several names that are remembered; of more, each name becomes a file of its own.
+const LINKS_MAX: usize = 1 << 20;
 
 /// Where the image's files are gathered before the volume shows them. One that is found was left by an interrupted copy.
 pub const FILLING: &str = ".corten-filling";
@@ -37,6 +36,11 @@ pub struct Place {
     pub data: PathBuf,
     /// The directory beside it; `data` itself where something is mounted there.
     pub stage: PathBuf,
+}
+
+/// Copies all that is in one directory into another, which is empty.
+pub fn copy_all(source: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    copy_tree(fsx::open_dir_at(source, ".")?, fsx::open_dir_at(target, ".")?)
 }
 
 /// Whether there may be something to copy: the volume is empty, or a copy into it goes on or was interrupted.
@@ -71,12 +75,12 @@ pub fn copy_up(place: &Place, image: &storage::Mounts, destination: &str, scratc
 /// The image's directory at `destination`, if it has one.
 fn source(
     place: &Place,
-    image: &storage::Mounts,
+    files: &storage::Mounts,
     destination: &str,
     scratch: &Path,
 ) -> Result<Option<OwnedFd>> {
-    let root =
-        merged(image, &scratch.join(MERGED)).map_err(|e| Error::io("mount the image for", &place.data, e))?;
+    let root = image::merged(files, &scratch.join(image::SCRATCH))
+        .map_err(|e| Error::io("mount the image for", &place.data, e))?;
     match root.open_dir(sys::path::normalize(Path::new(destination))) {
         Ok(source) => Ok(Some(source)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -151,38 +155,27 @@ fn is_directory(dir: &Root, name: &str) -> io::Result<bool> {
     Ok(is_there(dir, name)? && fsx::kind(&fsx::stat_at(dir, name)?) == FileType::Directory)
 }
 
-/// The image's layers as one tree: mounted in a namespace of a thread that ends at once, held by descriptor alone.
-fn merged(image: &storage::Mounts, target: &Path) -> io::Result<Root> {
-    let lower: Option<Vec<String>> =
-        image.lower_paths().iter().map(|path| path.to_str().map(str::to_owned)).collect();
-    let lower = lower.ok_or_else(|| io::Error::other("the data root's path is not UTF-8"))?;
-    let overlay = Overlay { lower, upper: None, options: Vec::new() };
-    let target = target.to_owned();
-    let thread = std::thread::Builder::new().name("volume-copy".into()).spawn(move || {
-        shim::rootfs::enter()?;
-        shim::rootfs::mount(&overlay, &target)?;
-        Root::open(&target)
-    })?;
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug: the thread panicked")))
-}
-
 /// A directory of the source that is being copied, and what of it is still to be done.
 struct Level {
     source: OwnedFd,
     target: OwnedFd,
+    /// Where it is, from the top.
+    path: PathBuf,
     todo: Vec<OsString>,
 }
 
 impl Level {
-    fn new(source: OwnedFd, target: OwnedFd) -> io::Result<Self> {
+    fn new(source: OwnedFd, target: OwnedFd, path: PathBuf) -> io::Result<Self> {
         let todo = fsx::list(&source)?.into_iter().map(|entry| entry.name).collect();
-        Ok(Self { source, target, todo })
+        Ok(Self { source, target, path, todo })
     }
 }
 
 fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
-    let mut linked: HashMap<(u64, u64), (OwnedFd, OsString)> = HashMap::new();
-    let mut levels = vec![Level::new(source, target)?];
+    let root = Root::from_fd(target.try_clone()?);
+    // By path, not by descriptor: there may be more of them than a process may have open. The target is nobody else's yet.
+    let mut linked: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let mut levels = vec![Level::new(source, target, PathBuf::from("."))?];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.todo.pop() else {
             // Last, since making files in it changed its times.
@@ -193,8 +186,8 @@ fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
         let stat = fsx::stat_at(&level.source, &name)?;
         if fsx::kind(&stat) == FileType::Directory {
             fsx::mkdir_at(&level.target, &name, Mode::from_raw_mode(0o700))?;
-            let below =
-                Level::new(fsx::open_dir_at(&level.source, &name)?, fsx::open_dir_at(&level.target, &name)?)?;
+            let source = fsx::open_dir_at(&level.source, &name)?;
+            let below = Level::new(source, fsx::open_dir_at(&level.target, &name)?, level.path.join(&name))?;
             if levels.len() >= DEPTH_MAX {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "directories are too deep"));
             }
@@ -202,13 +195,14 @@ fn copy_tree(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
             continue;
         }
         let known = linked.get(&(stat.st_dev, stat.st_ino));
-        if let Some((dir, first)) = known {
+        if let Some(first) = known {
+            let (dir, first) = root.parent(first)?;
             fsx::link_at(dir, first, &level.target, &name)?;
             continue;
         }
         copy_node(level, &name, &stat)?;
-        if stat.st_nlink > 1 {
-            linked.insert((stat.st_dev, stat.st_ino), (level.target.try_clone()?, name));
+        if stat.st_nlink > 1 && linked.len() < LINKS_MAX {
+            linked.insert((stat.st_dev, stat.st_ino), level.path.join(&name));
         }
     }
     Ok(())

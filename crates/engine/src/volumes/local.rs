@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use storage::quota;
 use sys::fsx::{self, FileType};
 use sys::path::Mode;
 
@@ -23,9 +24,9 @@ const NAME_BYTES_MAX: usize = 240;
 /// Refuses names that are not for volumes, in Docker's words.
 pub fn check_name(name: &str) -> Result<()> {
     if name.len() == 1 {
-        return Err(Error::invalid(
-            "volume name is too short, names should be at least two alphanumeric characters",
-        ));
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
     }
     let fits = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
@@ -69,6 +70,20 @@ pub fn sweep(directory: &Path, is_known: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes the directory of a volume that has no record, if there are no files in it; whether there is none now.
+pub fn clear_away(directory: &Path, name: &str) -> Result<bool> {
+    let root = open_root(directory)?;
+    let emptied = fsx::open_dir_at(&root, name)
+        .and_then(|volume| remove_empty(&volume))
+        .and_then(|()| fsx::rmdir_at(&root, name));
+    match emptied {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(e) => Err(Error::io("remove", &directory.join(name), e)),
+    }
+}
+
 /// Removes what is in a volume's directory if its data is empty; an image's files on their way there do not count.
 fn remove_empty(volume: &OwnedFd) -> io::Result<()> {
     fsx::rmdir_at(volume, DATA)?;
@@ -95,6 +110,16 @@ pub fn make(directory: &Path, name: &str) -> Result<()> {
     }
 }
 
+/// Lets the files of a new volume occupy `bytes` and no more.
+pub fn limit(directory: &Path, name: &str, bytes: u64) -> Result<()> {
+    let volume = directory.join(name);
+    // Files of an image come by way of a place beside the data.
+    quota::confine(&[&volume, &volume.join(DATA)], bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::Unsupported => Error::invalid("quota size requested but no quota support"),
+        _ => Error::io("limit", &volume, error),
+    })
+}
+
 /// Removes a volume's directory: out of the way at once, then file by file.
 pub fn remove(directory: &Path, name: &str) -> Result<()> {
     let path = directory.join(name);
@@ -105,7 +130,23 @@ pub fn remove(directory: &Path, name: &str) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(error)?,
     }
+    if let Err(error) = fsx::open_dir_at(&root, &grave).and_then(|volume| quota::release(&volume)) {
+        tracing::warn!(volume = name, %error, "a quota stays");
+    }
     fsx::remove_tree(&root, &grave).map_err(error)
+}
+
+/// Makes a directory like a volume's, under a name that the next sweep removes.
+pub fn stage(directory: &Path) -> Result<String> {
+    let name = format!("{REMOVING}{}", crate::names::new_id()?);
+    make(directory, &name)?;
+    Ok(name)
+}
+
+/// Removes such a directory.
+pub fn discard(directory: &Path, name: &str) -> Result<()> {
+    let root = open_root(directory)?;
+    fsx::remove_tree(&root, name).map_err(|e| Error::io("remove", &directory.join(name), e))
 }
 
 /// Bytes of the files in a volume; `None` where it cannot be looked at.

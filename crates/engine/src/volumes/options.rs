@@ -13,8 +13,11 @@ use sys::mount::{self, Change};
 use super::open_root;
 use crate::error::{Error, Result};
 
-/// The options there are; `size` is known and refused.
-const KNOWN: &[&str] = &["type", "o", "device"];
+/// The options there are.
+const KNOWN: &[&str] = &["type", "o", "device", SIZE];
+
+/// How much the volume's directory may occupy.
+const SIZE: &str = "size";
 
 /// Flags of `o`, and the mount's attributes that they set.
 const ATTRIBUTES: &[(&str, u64)] = &[
@@ -32,9 +35,6 @@ const DEFAULTS: &[&str] = &["", "rw", "suid", "dev", "exec", "async", "relatime"
 /// Refuses what the driver does not know or cannot do, by name.
 pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
     for (key, value) in options {
-        if key == "size" {
-            return Err(Error::invalid("quota size requested but no quota support"));
-        }
         if !KNOWN.contains(&key.as_str()) {
             return Err(Error::invalid(format!("invalid option: \"{key}\"")));
         }
@@ -47,7 +47,13 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
             return Err(Error::invalid(format!("missing required option: \"{other}\"")));
         }
     }
+    size(options)?;
     let Some(parsed) = Parsed::of(options) else { return Ok(()) };
+    if options.contains_key(SIZE) {
+        return Err(Error::invalid(
+            "option \"size\" limits the volume's own directory, and there is a device",
+        ));
+    }
     if parsed.bind && !parsed.device.starts_with('/') {
         return Err(Error::invalid(format!(
             "invalid option \"device\": {:?} is not an absolute path",
@@ -67,6 +73,18 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
+/// Bytes that the volume may occupy, if it may not be as many as there is room for.
+pub fn size(options: &BTreeMap<String, String>) -> Result<Option<u64>> {
+    let Some(text) = options.get(SIZE) else { return Ok(None) };
+    let bytes = crate::containers::create::refuse::size(text).filter(|bytes| *bytes > 0);
+    bytes.map(Some).ok_or_else(|| Error::invalid(format!("invalid size: '{text}'")))
+}
+
+/// Whether they say of something that it is to be mounted.
+pub fn mounts(options: &BTreeMap<String, String>) -> bool {
+    options.keys().any(|key| key != SIZE)
+}
+
 struct Parsed<'a> {
     kind: &'a str,
     device: &'a str,
@@ -79,7 +97,7 @@ struct Parsed<'a> {
 impl<'a> Parsed<'a> {
     fn of(options: &'a BTreeMap<String, String>) -> Option<Self> {
         let get = |key: &str| options.get(key).map_or("", String::as_str);
-        if options.is_empty() {
+        if !mounts(options) {
             return None;
         }
         let mut parsed = Self {
@@ -127,8 +145,10 @@ pub fn mount(data: &Path, options: &BTreeMap<String, String>) -> Result<()> {
     }
     let error = |e: io::Error| {
         let options = options.get("o").map_or("", String::as_str);
+        let words = e.to_string();
+        let words = words.split(" (os error").next().unwrap_or_default().to_lowercase();
         Error::system(format!(
-            "error while mounting volume '{}': failed to mount local volume: mount {}:{}, data: {options}: {e}",
+            "error while mounting volume '{}': failed to mount local volume: mount {}:{}, data: {options}: {words}",
             data.display(),
             parsed.device,
             data.display(),
@@ -185,7 +205,8 @@ mod tests {
         assert_eq!(words(&[("type", "nfs"), ("device", ":/x"), ("o", "addr=10.0.0.1,rw")]), Ok(()));
         for (pairs, part) in [
             (&[("colour", "red")][..], "invalid option: \"colour\""),
-            (&[("size", "10m")], "quota"),
+            (&[("size", "ten")], "invalid size: 'ten'"),
+            (&[("type", "none"), ("device", "/srv"), ("size", "1m")], "there is a device"),
             (&[("type", "tmpfs")], "missing required option: \"device\""),
             (&[("device", "tmpfs")], "missing required option: \"type\""),
             (&[("type", "none"), ("device", "srv"), ("o", "bind")], "not an absolute path"),

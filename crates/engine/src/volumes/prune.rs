@@ -1,10 +1,13 @@
 //! Removal of all volumes that no container uses.
 
+use std::collections::BTreeMap;
+
 use api::Filters;
 use api::volume::PruneReport;
 
 use super::{Record, Volumes, local, users};
 use crate::error::{Error, Result};
+use crate::events::Subject;
 
 /// What prune can be filtered by.
 const FILTERS: &[&str] = &["all", "label", "label!"];
@@ -43,15 +46,18 @@ pub fn run(volumes: &Volumes, wanted: &Wanted) -> Result<PruneReport> {
             continue;
         }
         let size = local::size(&volumes.data(&name)).unwrap_or(0);
-        match volumes.remove_blocking(&name) {
+        match volumes.remove_blocking(&name, false) {
             Ok(()) => {
                 report.volumes_deleted.push(name);
                 report.space_reclaimed += size;
             }
             // Taken or removed by somebody since.
             Err(Error::Conflict(_) | Error::NotFound(_)) => {}
-            Err(error) => return Err(error),
+            // The others are removed all the same, and told of.
+            Err(error) => tracing::warn!(volume = name, error = %error.chain(), "cannot remove a volume"),
         }
     }
+    let reclaimed = BTreeMap::from([("reclaimed".to_owned(), report.space_reclaimed.to_string())]);
+    volumes.events.emit(Subject::Volume, "prune", "", reclaimed);
     Ok(report)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use api::volume::List;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
@@ -14,7 +15,12 @@ impl World {
 
     fn open(&self) -> (Store, Arc<Volumes>) {
         let store = Store::open(&self.dir.path().join("data")).expect("store");
-        let volumes = Volumes::open(store.clone(), Arc::default()).expect("volumes");
+        let volumes = Volumes::open(
+            store.clone(),
+            Arc::default(),
+            plugin::Places { sockets: Vec::new(), specs: Vec::new() },
+        )
+        .expect("volumes");
         (store, Arc::new(volumes))
     }
 
@@ -90,7 +96,7 @@ async fn a_container_that_cannot_be_read_keeps_the_volumes_it_names() {
     let world = World::new();
     let (store, volumes) = world.open();
     for name in ["kept", "loose"] {
-        volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        volumes.ensure_blocking(name, New::default()).expect("make");
     }
     for (id, json) in [("c1", r#"{"mounts":[{"volume":"kept","form":"of tomorrow"}]}"#), ("c2", "\u{0}torn")]
     {
@@ -114,7 +120,7 @@ fn anonymous_mount(name: &str) -> MountRecord {
 fn a_volume_for_a_container_that_did_not_come_to_be_is_cleared_away() {
     let world = World::new();
     let (store, volumes) = world.open();
-    let make = || volumes.make_anonymous(BTreeMap::new(), BTreeMap::new()).expect("make");
+    let make = || volumes.make_anonymous(New::default()).expect("make");
     let (killed, failed, kept) = (make(), make(), make());
     volumes.give_up(&failed).expect("give up");
     store.transaction(|tx| record(tx, &kept)).expect("record");
@@ -130,7 +136,7 @@ async fn a_removal_that_was_interrupted_is_finished_at_the_next_start() {
     let world = World::new();
     let (store, volumes) = world.open();
     let make = |name| {
-        let made = volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        let made = volumes.ensure_blocking(name, New::default()).expect("make");
         fs::write(Path::new(&made.mountpoint).join("file"), "x").expect("write");
         made.name
     };
@@ -144,7 +150,7 @@ async fn a_removal_that_was_interrupted_is_finished_at_the_next_start() {
     assert!(!volumes.directory.join(&released).exists());
     // One that is made anew is not removed for what the name stood for before.
     store.transaction(|tx| doom(tx, &again)).expect("doom");
-    assert!(volumes.ensure_blocking(&again, BTreeMap::new(), BTreeMap::new()).expect("make").new);
+    assert!(volumes.ensure_blocking(&again, New::default()).expect("make").new);
     drop((store, volumes));
 
     let (store, volumes) = world.open();
@@ -204,7 +210,7 @@ fn the_image_is_copied_as_it_is_and_once() {
         })
         .expect("mkfifo");
 
-    let made = volumes.ensure_blocking("vol", BTreeMap::new(), BTreeMap::new()).expect("make");
+    let made = volumes.ensure_blocking("vol", New::default()).expect("make");
     assert!(made.new);
     volumes.copy_up_blocking("vol", &image, "/alias/../alias/data").expect("copy");
     let data = PathBuf::from(&made.mountpoint);
@@ -219,7 +225,7 @@ fn the_image_is_copied_as_it_is_and_once() {
     volumes.copy_up_blocking("vol", &image, "/srv/data").expect("copy");
     assert!(!data.join("file").exists(), "what is not empty stays as it is");
     let error = volumes
-        .ensure_blocking("other", BTreeMap::new(), BTreeMap::new())
+        .ensure_blocking("other", New::default())
         .and_then(|_| volumes.copy_up_blocking("other", &image, "/srv/data/file"));
     assert!(error.expect_err("a file").to_string().contains("cannot mount volume over existing file"));
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
@@ -241,7 +247,7 @@ fn a_copy_that_was_interrupted_is_done_again_or_to_its_end() {
     fs::create_dir_all(image.lower_base.join("1/data/sub")).expect("mkdir");
     fs::write(image.lower_base.join("1/data/file"), "x").expect("write");
     let make = |name| {
-        let made = volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        let made = volumes.ensure_blocking(name, New::default()).expect("make");
         PathBuf::from(made.mountpoint)
     };
     let copy = |name| volumes.copy_up_blocking(name, &image, "/data");
@@ -281,7 +287,7 @@ fn a_copy_that_fails_leaves_nothing_and_the_next_one_succeeds() {
     let image = world.image(&["1"]);
     let deep = image.lower_base.join("1/data/a").join(["d"; 600].join("/"));
     fs::create_dir_all(deep).expect("mkdir");
-    let made = volumes.ensure_blocking("vol", BTreeMap::new(), BTreeMap::new()).expect("make");
+    let made = volumes.ensure_blocking("vol", New::default()).expect("make");
     let data = Path::new(&made.mountpoint);
     volumes.copy_up_blocking("vol", &image, "/data").expect_err("too deep");
     assert!(listed(data).is_empty());
@@ -300,7 +306,7 @@ fn nobody_waits_for_a_copy_into_another_volume_or_where_nothing_is_to_be_copied(
     let image = world.image(&["1"]);
     fs::create_dir_all(image.lower_base.join("1/data/sub")).expect("mkdir");
     for name in ["busy", "free"] {
-        volumes.ensure_blocking(name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        volumes.ensure_blocking(name, New::default()).expect("make");
     }
     let turn = volumes.turns.of("busy");
     let _busy = turns::lock(&turn);
@@ -325,7 +331,7 @@ fn nothing_of_the_host_gets_into_a_volume() {
         ["/abs", "/up", "/../../host", "/../../../../../../etc", "/abs/../host"].iter().enumerate()
     {
         let name = format!("vol{number}");
-        let made = volumes.ensure_blocking(&name, BTreeMap::new(), BTreeMap::new()).expect("make");
+        let made = volumes.ensure_blocking(&name, New::default()).expect("make");
         let _ = volumes.copy_up_blocking(&name, &image, destination);
         assert_eq!(fs::read_dir(made.mountpoint).expect("list").count(), 0, "{destination}");
     }
@@ -343,29 +349,62 @@ fn options_are_mounted_while_in_use() {
         |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let device = source.to_str().expect("utf8");
     let bind = options(&[("type", "none"), ("o", "bind,ro"), ("device", device)]);
-    volumes.ensure_blocking("bound", BTreeMap::new(), bind).expect("make");
+    volumes.ensure_blocking("bound", New { options: bind, ..New::default() }).expect("make");
     let memory = options(&[("type", "tmpfs"), ("o", "size=1m,mode=0751,noexec"), ("device", "tmpfs")]);
-    volumes.ensure_blocking("memory", BTreeMap::new(), memory).expect("make");
+    volumes.ensure_blocking("memory", New { options: memory, ..New::default() }).expect("make");
     let missing = options(&[("type", "none"), ("o", "bind"), ("device", "/not/there")]);
-    volumes.ensure_blocking("missing", BTreeMap::new(), missing).expect("make");
-    if let Err(error) = volumes.acquire_blocking("bound") {
+    volumes.ensure_blocking("missing", New { options: missing, ..New::default() }).expect("make");
+    if let Err(error) = volumes.hold_blocking("bound", "c1") {
         println!("skipped: needs the capability to mount (CAP_SYS_ADMIN): {error}");
         return;
     }
-    let bound = volumes.acquire_blocking("bound").expect("again");
+    let bound = volumes.hold_blocking("bound", "c1").expect("again");
     assert_eq!(fs::read(bound.join("file")).expect("read"), b"x");
     assert_eq!(
         fs::write(bound.join("new"), "").expect_err("read-only").kind(),
         std::io::ErrorKind::ReadOnlyFilesystem
     );
-    let memory = volumes.acquire_blocking("memory").expect("mount");
+    let memory = volumes.hold_blocking("memory", "c1").expect("mount");
     assert_eq!(fs::metadata(&memory).expect("stat").mode() & 0o7777, 0o751);
-    let error = volumes.acquire_blocking("missing").expect_err("missing");
+    let error = volumes.hold_blocking("missing", "c1").expect_err("missing");
     assert!(error.to_string().contains("failed to mount local volume: mount /not/there:"), "{error}");
-    volumes.remove_blocking("bound").expect("remove");
-    volumes.remove_blocking("memory").expect("remove");
+    // Another container keeps it mounted, until it is gone as well.
+    volumes.hold_blocking("memory", "c2").expect("mount");
+    fs::write(memory.join("kept"), "").expect("write");
+    volumes.let_go_blocking(["memory"], "c1");
+    assert!(memory.join("kept").exists());
+    // What is mounted somewhere is never emptied by removing what is above it.
+    let error = sys::fsx::remove_tree(open_root(&volumes.directory).expect("open"), "memory");
+    assert!(error.is_err() && memory.join("kept").exists());
+    volumes.let_go_blocking(["memory"], "c2");
+    assert!(!options::is_mounted(&memory).expect("look"));
+    // What a daemon did not get to is settled by the next.
+    volumes.hold_blocking("memory", "c3").expect("mount");
+    volumes.hold_blocking("memory", "alive").expect("mount");
+    volumes.settle_holds(&|id| id == "alive").expect("settle");
+    assert!(options::is_mounted(&memory).expect("look"));
+    volumes.settle_holds(&|_| false).expect("settle");
+    assert!(!options::is_mounted(&memory).expect("look"));
+    volumes.remove_blocking("bound", false).expect("remove");
+    volumes.remove_blocking("memory", false).expect("remove");
     assert_eq!(fs::read(source.join("file")).expect("the source stays"), b"x");
     assert!(!memory.exists());
+}
+
+#[test]
+fn what_is_removed_and_made_at_once_is_whole_or_not_there() {
+    let world = World::new();
+    let (_store, volumes) = world.open();
+    for _ in 0..200 {
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| volumes.ensure_blocking("v", New::default()).map(drop));
+                scope.spawn(|| volumes.remove_blocking("v", false));
+            }
+        });
+        let known = volumes.find("v").expect("look").is_some();
+        assert_eq!(known, volumes.data("v").exists(), "a record without files, or files without a record");
+    }
 }
 
 #[tokio::test]
@@ -373,7 +412,7 @@ async fn what_was_interrupted_is_cleared_away_and_data_is_not() {
     let world = World::new();
     let (_, volumes) = world.open();
     let directory = volumes.directory.clone();
-    volumes.ensure_blocking("kept", BTreeMap::new(), BTreeMap::new()).expect("make");
+    volumes.ensure_blocking("kept", New::default()).expect("make");
     drop(volumes);
     fs::create_dir_all(directory.join(".removing-1/_data/deep")).expect("mkdir");
     fs::create_dir_all(directory.join("half/_data")).expect("mkdir");
@@ -385,7 +424,7 @@ async fn what_was_interrupted_is_cleared_away_and_data_is_not() {
     left.sort();
     assert_eq!(left, ["kept", "precious"]);
     // A volume of the same name takes the directory over, with what is in it.
-    let made = volumes.ensure_blocking("precious", BTreeMap::new(), BTreeMap::new()).expect("make");
+    let made = volumes.ensure_blocking("precious", New::default()).expect("make");
     assert!(made.new && Path::new(&made.mountpoint).join("file").exists());
     store.wait_for_removals();
     assert!(store.wait_until_idle(&oci::Digest::from_sha256([0; 32]), Duration::ZERO));

@@ -3,8 +3,11 @@
 //! Names are dockerd's. What this engine does not have is refused by its name, on the command line and in the file
 //! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
 
+mod containers;
+mod drivers;
 mod network;
 mod registries;
+mod texts;
 mod tls;
 
 use std::ffi::OsString;
@@ -19,31 +22,28 @@ use serde_json::{Map, Value};
 use super::check::StoreCheck;
 use super::rootless;
 use crate::registry::InDaemon;
+use containers::{ContainerFile, ContainerFlags, Containers};
+use drivers::{DriverFile, DriverFlags};
 use network::{NetworkFile, NetworkFlags};
 use registries::{Registries, RegistryFile, RegistryFlags};
+use texts::{parse_bytes, parse_level};
 
 /// A configuration file is read whole; nobody writes one this large by hand.
 const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// dockerd's options that this engine does not have yet, as flags and (where they differ) as keys of `daemon.json`.
 const NOT_YET: &[&str] = &[
-    "add-runtime",
     "allow-nondistributable-artifacts",
     "api-cors-header",
     "authorization-plugin",
     "authorization-plugins",
     "bridge-accept-fwmark",
     "builder",
-    "cdi-spec-dir",
-    "cdi-spec-dirs",
     "containerd",
     "containerd-namespace",
     "containerd-plugins-namespace",
-    "cpu-rt-period",
-    "cpu-rt-runtime",
     "default-cgroupns-mode",
     "default-ipc-mode",
-    "default-runtime",
     "default-ulimit",
     "default-ulimits",
     "exec-opt",
@@ -57,9 +57,6 @@ const NOT_YET: &[&str] = &[
     "ip-forward-no-drop",
     "label",
     "labels",
-    "log-driver",
-    "log-opt",
-    "log-opts",
     "metrics-addr",
     "network-control-plane-mtu",
     "no-new-privileges",
@@ -67,7 +64,6 @@ const NOT_YET: &[&str] = &[
     "node-generic-resources",
     "oom-score-adjust",
     "raw-logs",
-    "runtimes",
     "seccomp-profile",
     "storage-driver",
     "storage-opt",
@@ -138,9 +134,15 @@ pub struct Flags {
     /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// What concerns drivers
+    #[command(flatten)]
+    pub drivers: DriverFlags,
     /// What concerns networks
     #[command(flatten)]
     pub network: NetworkFlags,
+    /// What concerns all containers
+    #[command(flatten)]
+    pub containers: ContainerFlags,
     /// Size of /dev/shm where a container names none
     #[arg(long, value_name = "BYTES")]
     pub default_shm_size: Option<String>,
@@ -186,7 +188,11 @@ struct File {
     registries: RegistryFile,
     cgroup_parent: Option<String>,
     #[serde(flatten)]
+    drivers: DriverFile,
+    #[serde(flatten)]
     network: NetworkFile,
+    #[serde(flatten)]
+    containers: ContainerFile,
     default_shm_size: Option<String>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
@@ -230,7 +236,7 @@ pub struct Tls {
 }
 
 /// What the daemon is to do, after flags and file are merged and checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Where to listen; empty means the default sockets.
     pub hosts: Vec<String>,
@@ -260,6 +266,12 @@ pub struct Settings {
     pub respect_firewall: bool,
     /// What is said of networks.
     pub networks: engine::networks::Settings,
+    /// What is said of all containers.
+    pub containers: Containers,
+    /// How containers log that do not say it themselves.
+    pub log: api::container::LogConfig,
+    /// Where plugins are found.
+    pub plugins: engine::volumes::PluginPlaces,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
     /// Whether containers get labels of SELinux.
@@ -378,7 +390,11 @@ fn parse_file(path: &Path, text: &str, flags: &Flags) -> Result<File, Error> {
     let unknown: Vec<&str> = map
         .keys()
         .map(String::as_str)
-        .filter(|key| ![FILE_KEYS, network::KEYS, registries::KEYS].iter().any(|known| known.contains(key)))
+        .filter(|key| {
+            ![FILE_KEYS, drivers::KEYS, network::KEYS, registries::KEYS, containers::KEYS]
+                .iter()
+                .any(|known| known.contains(key))
+        })
         .collect();
     if !unknown.is_empty() {
         return fail(format!(
@@ -430,8 +446,13 @@ fn flags_given(flags: &Flags) -> Vec<(&'static str, String)> {
         ("registry", one(flags.registry.as_ref())),
         ("shutdown-timeout", one(flags.shutdown_timeout.as_ref())),
     ];
-    let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    given.chain(flags.network.given()).chain(flags.registries.given()).collect()
+    let given = given.into_iter().chain(flags.drivers.given());
+    let given = given.filter_map(|(key, value)| Some((key, value?)));
+    given
+        .chain(flags.network.given())
+        .chain(flags.registries.given())
+        .chain(flags.containers.given())
+        .collect()
 }
 
 /// Takes each option from where it was given, fills in the defaults, and checks what can be checked here.
@@ -457,7 +478,10 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     )?;
     let (networks, no_bridge, respect_firewall) =
         network::merge(flags.network.clone(), file.network.clone())?;
+    let (log, plugins) = drivers::merge(flags.drivers.clone(), file.drivers.clone())?;
     Ok(Settings {
+        log,
+        plugins,
         tls: tls::of(&flags, &file)?,
         log_level: parse_level(log_level.as_deref().unwrap_or("info"))?,
         log_json: match log_format.as_deref() {
@@ -478,6 +502,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
             .or(file.allow_unauthenticated_tcp)
             .unwrap_or(false),
         registries: registries::merge(flags.registries, file.registries)?,
+        containers: containers::merge(flags.containers, file.containers)?,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
         respect_firewall,
         no_bridge,
@@ -498,34 +523,6 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
 /// A relative path means the directory the daemon was started in, which it leaves.
 fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
     std::path::absolute(&path).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
-}
-
-fn parse_level(text: &str) -> Result<tracing::level_filters::LevelFilter, Error> {
-    use tracing::level_filters::LevelFilter;
-    Ok(match text {
-        "trace" => LevelFilter::TRACE,
-        "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
-        "warn" => LevelFilter::WARN,
-        "error" | "fatal" | "panic" => LevelFilter::ERROR,
-        other => return Err(Error::Usage(format!("invalid logging level: {other}"))),
-    })
-}
-
-/// Reads a size such as `64m`: a number and an optional binary unit b, k, m, g.
-fn parse_bytes(text: &str) -> Result<i64, Error> {
-    let invalid = || Error::Usage(format!("invalid size: '{text}'"));
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor: i64 = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => return Err(invalid()),
-    };
-    let number: i64 = digits.parse().map_err(|_| invalid())?;
-    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -576,8 +573,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            message(load(&[], Some(r#"{"log-driver":"none"}"#)))
-                .ends_with("\"log-driver\" is not supported yet")
+            message(load(&[], Some(r#"{"raw-logs":true}"#))).ends_with("\"raw-logs\" is not supported yet")
         );
         assert!(message(load(&[], Some("{"))).contains("EOF"));
         assert!(message(load(&["--live-restore=false"], None)).contains("not supported"));
@@ -610,45 +606,16 @@ mod tests {
             tlscert: Some("/".into()),
             tlskey: Some("/".into()),
             allow_unauthenticated_tcp: Some(true),
-            registries: RegistryFlags {
-                insecure_registries: vec!["a".into()],
-                registry_mirrors: vec!["a".into()],
-                max_concurrent_downloads: Some(1),
-                max_concurrent_uploads: Some(1),
-                max_download_attempts: Some(1),
-                http_proxy: Some("a".into()),
-                https_proxy: Some("a".into()),
-                no_proxy: Some("a".into()),
-                certs_dirs: vec!["/".into()],
-                registries_conf: vec!["/".into()],
-                signature_policy: Some("/".into()),
-            },
+            registries: RegistryFlags::of_everything(),
             cgroup_parent: Some("/".into()),
-            network: NetworkFlags {
-                bridge: Some("none".into()),
-                firewall: Some("respect".into()),
-                bip: Some("a".into()),
-                bip6: Some("a".into()),
-                fixed_cidr: Some("a".into()),
-                fixed_cidr_v6: Some("a".into()),
-                default_gateway: Some("a".into()),
-                default_gateway_v6: Some("a".into()),
-                ipv6: Some(true),
-                icc: Some(true),
-                ip_masq: Some(true),
-                mtu: Some(1),
-                ip: Some("a".into()),
-                default_address_pools: vec!["a".into()],
-                default_network_opts: vec!["a".into()],
-                dns: vec!["a".into()],
-                dns_opts: vec!["a".into()],
-                dns_search: vec!["a".into()],
-                host_gateway_ips: vec!["a".into()],
-                iptables: Some(true),
-                ip6tables: Some(true),
-                ip_forward: Some(true),
-                userland_proxy: Some(true),
+            drivers: DriverFlags {
+                log_driver: Some("local".into()),
+                log_opts: vec!["a=b".into()],
+                plugin_socket_dirs: vec!["/".into()],
+                plugin_spec_dirs: vec!["/".into()],
             },
+            network: NetworkFlags::of_everything(),
+            containers: ContainerFlags::of_everything(),
             default_shm_size: Some("1m".into()),
             selinux_enabled: Some(true),
             live_restore: Some(true),
@@ -658,7 +625,7 @@ mod tests {
             check_store: None,
         };
         let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
-        let mut keys = [FILE_KEYS, network::KEYS, registries::KEYS].concat();
+        let mut keys = [FILE_KEYS, drivers::KEYS, network::KEYS, registries::KEYS, containers::KEYS].concat();
         given.sort_unstable();
         keys.sort_unstable();
         assert_eq!(given, keys);

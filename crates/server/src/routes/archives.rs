@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 /// What an archive is sent as.
-const TAR: &str = "application/x-tar";
+pub(super) const TAR: &str = "application/x-tar";
 
 /// An archive as it is written. One that fails in the middle is cut off, which is all that can be told then.
-fn archive(content_type: &'static str, flow: Flow) -> Answer {
+pub(super) fn archive(content_type: &'static str, flow: Flow) -> Answer {
     let bytes = flow.map(|piece| {
         piece.map_err(|error| {
             tracing::warn!(error = error.chain(), "an archive is cut off");
@@ -79,14 +79,14 @@ pub(crate) async fn save(call: Call, name: Option<&str>) -> Answer {
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// A client that sends.
-struct Sender {
+pub(super) struct Sender {
     sent: JoinHandle<()>,
 }
 
 impl Sender {
     /// Hands the body on to whoever reads it in a thread; what nobody reads any more is thrown away. Where the client goes, the reader hears
     /// of it.
-    fn new(tasks: &TaskTracker, mut body: Incoming) -> (Self, Inlet) {
+    pub(super) fn new(tasks: &TaskTracker, mut body: Incoming) -> (Self, Inlet) {
         let (feeder, inlet) = pipe::inlet();
         let sent = tasks.spawn(async move {
             let mut wanted = true;
@@ -104,14 +104,14 @@ impl Sender {
     }
 
     /// The client has sent everything, or has had the time to.
-    async fn done(mut self) {
+    pub(super) async fn done(mut self) {
         if tokio::time::timeout(DRAIN_TIME, &mut self.sent).await.is_err() {
             self.sent.abort();
         }
     }
 
     /// Throws away what the client sends.
-    async fn refuse(tasks: &TaskTracker, body: Incoming) {
+    pub(super) async fn refuse(tasks: &TaskTracker, body: Incoming) {
         let (sender, inlet) = Self::new(tasks, body);
         drop(inlet);
         sender.done().await;

@@ -121,7 +121,9 @@ pub(crate) async fn events(call: Call) -> Answer {
         && since > until
     {
         return Err(Failure::invalid(format!(
-            "`since` time ({since}) cannot be after `until` time ({until})"
+            "`since` time ({}) cannot be after `until` time ({})",
+            call.query.get("since"),
+            call.query.get("until")
         )));
     }
     let filters = call.query.filters()?;

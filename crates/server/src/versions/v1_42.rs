@@ -3,24 +3,16 @@
 
 use super::{Object, Resource, fill, object};
 use api::container::CreateRequest;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) fn answer(resource: Resource, answer: &mut Object) {
     match resource {
         Resource::ContainerInspect => {
             if let Some(host) = object(answer, "HostConfig") {
                 fill(host, [("KernelMemory", json!(0))]);
-                host.remove("ConsoleSize");
             }
         }
-        Resource::Info => fill(
-            answer,
-            [
-                ("KernelMemory", json!(false)),
-                ("ClusterStore", Value::from("")),
-                ("ClusterAdvertise", Value::from("")),
-            ],
-        ),
+        Resource::Info => fill(answer, [("KernelMemory", json!(false))]),
         Resource::DiskUsage => fill(answer, [("BuilderSize", json!(0))]),
         _ => {}
     }

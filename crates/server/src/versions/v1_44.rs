@@ -20,6 +20,14 @@ pub(super) fn answer(resource: Resource, answer: &mut Object) {
                     endpoint.remove("DNSNames");
                 }
             }
+            if let Some(host) = object(answer, "HostConfig") {
+                for mount in objects(host, "Mounts") {
+                    if let Some(bind) = object(mount, "BindOptions") {
+                        bind.remove("ReadOnlyNonRecursive");
+                        bind.remove("ReadOnlyForceRecursive");
+                    }
+                }
+            }
             if let Some(check) = object(answer, "Config").and_then(|config| object(config, "Healthcheck")) {
                 check.remove("StartInterval");
             }

@@ -1,7 +1,7 @@
-//! 1.52 took away what had been deprecated for years: an event's second names, the first network's addresses beside the
+//! 1.52 took away what had been deprecated for years: an event's second names, the default network's addresses beside the
 //! networks, empty fields of images; and it tells of snapshots instead of storage drivers.
 
-use super::{Object, Resource, fill, object, objects};
+use super::{Object, Resource, fill, object};
 use api::container::CreateRequest;
 use serde_json::{Value, json};
 
@@ -13,7 +13,11 @@ pub(super) fn answer(resource: Resource, answer: &mut Object) {
         Resource::Event => event(answer),
         Resource::ContainerInspect => container(answer),
         Resource::ContainerSummary => drop(answer.remove("Health")),
-        Resource::Network => drop(answer.remove("Status")),
+        Resource::Network => {
+            answer.remove("Status");
+            // Lists had the field, and never anybody in it.
+            fill(answer, [("Containers", json!({}))]);
+        }
         Resource::ImageInspect => image(answer),
         Resource::Info => fill(answer, [("KernelMemoryTCP", json!(false))]),
         Resource::DiskUsage => {
@@ -60,9 +64,11 @@ fn container(answer: &mut Object) {
         fill(host, [("KernelMemoryTCP", json!(0))]);
     }
     let Some(network) = object(answer, "NetworkSettings") else { return };
-    let first = objects(network, "Networks").next().map(|endpoint| endpoint.clone()).unwrap_or_default();
-    let text = |name: &str| first.get(name).cloned().unwrap_or_else(|| json!(""));
-    let number = |name: &str| first.get(name).cloned().unwrap_or_else(|| json!(0));
+    // Of the default network alone: of others never more was told than in their own entries.
+    let bridge = object(network, "Networks").and_then(|networks| object(networks, "bridge"));
+    let bridge = bridge.map(|endpoint| endpoint.clone()).unwrap_or_default();
+    let text = |name: &str| bridge.get(name).cloned().unwrap_or_else(|| json!(""));
+    let number = |name: &str| bridge.get(name).cloned().unwrap_or_else(|| json!(0));
     fill(
         network,
         [

@@ -4,7 +4,7 @@ use std::fs;
 
 fn log_in(dir: &std::path::Path, max_size: u64, max_files: u32) -> Log {
     let path = dir.join("json.log").to_str().expect("utf8").to_owned();
-    Log::open(&launch::Log { path, max_size, max_files, attrs: Vec::new() }).expect("open")
+    Log::open(&launch::Log { path, max_size, max_files, ..launch::Log::default() }).expect("open")
 }
 
 fn content(dir: &std::path::Path) -> String {
@@ -36,7 +36,9 @@ fn attributes_come_before_the_time() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("json.log").to_str().expect("utf8").to_owned();
     let attrs = b"{\"tag\":\"x\"}".to_vec();
-    let mut log = Log::open(&launch::Log { path, max_size: 0, max_files: 1, attrs }).expect("open");
+    let mut log =
+        Log::open(&launch::Log { path, max_size: 0, max_files: 1, attrs, ..launch::Log::default() })
+            .expect("open");
     log.write(Source::Stdout, b"a\n", 0);
     assert_eq!(
         content(dir.path()),
@@ -104,7 +106,7 @@ fn a_torn_line_of_a_dead_writer_is_ended() {
 fn a_full_disk_loses_entries_and_says_so() {
     let path = "/dev/full".to_owned();
     let mut log =
-        Log::open(&launch::Log { path, max_size: 0, max_files: 1, attrs: Vec::new() }).expect("open");
+        Log::open(&launch::Log { path, max_size: 0, max_files: 1, ..launch::Log::default() }).expect("open");
     log.write(Source::Stdout, b"a\n", 0);
     assert!(log.lost() > 0);
 }

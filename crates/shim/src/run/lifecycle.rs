@@ -6,7 +6,6 @@ use sys::epoll::EventFlags;
 
 use crate::creator::{CreateJob, ExecJob, GateNews, read_gate, read_report, report_pair};
 use crate::exit;
-use crate::log;
 use crate::process::{Asker, watched};
 use crate::source::Token;
 use crate::wire::{ExecStatus, Exit, Failure, Message, Stage, State};
@@ -286,12 +285,22 @@ impl Shim {
         let exit = self.exit_of(slot);
         let Some(process) = self.processes.remove(slot) else { return };
         self.end_clients(slot);
+        if let Some(probe) = process.probe {
+            self.probed(probe, process.failure, exit);
+            return self.after_exec();
+        }
         let id = process.exec_id;
         if self.ended.len() == MAX_ENDED {
             self.ended.pop_front();
         }
         self.ended.push_back(ExecStatus { id: id.clone(), state: State::Stopped, pid: 0, exit: Some(exit) });
         self.tell(&Message::ExecExited { id, exit });
+        self.after_exec();
+    }
+
+    /// The init's end may have waited for an exec's.
+    fn after_exec(&mut self) {
+        let stopped = |process: &crate::process::Process| process.exit.is_some();
         if !self.leaving && self.processes.get(INIT).is_some_and(stopped) {
             self.drain(INIT);
         }
@@ -314,9 +323,7 @@ impl Shim {
             }
         }
         if let Some(log) = &mut self.log {
-            let time = sys::timer::realtime_ns();
-            log.finish(log::Source::Stdout, time);
-            log.finish(log::Source::Stderr, time);
+            log.finish(sys::timer::realtime_ns(), &self.epoll);
         }
         let exit = self.exit_of(INIT);
         self.processes.remove(INIT);

@@ -70,6 +70,7 @@ impl Shim {
                     process.asker = None;
                 }
             }
+            self.forsake(slot);
         }
     }
 
@@ -93,6 +94,10 @@ impl Shim {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
             },
+            Message::Probe { id, limit, process } => match self.probe(id, limit, process, asker) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
             Message::StatusRequest => Ok(Message::Status(Box::new(self.status()))),
             Message::Signal { target, signal } => self.signal(&target, signal).map(|()| Message::Ok),
             Message::Resize { target, size } => self.resize(&target, size).map(|()| Message::Ok),
@@ -103,7 +108,7 @@ impl Shim {
         self.answer(Some(asker), done.unwrap_or_else(Message::Failed));
     }
 
-    fn find(&self, target: &Target) -> Result<usize, Failure> {
+    pub(super) fn find(&self, target: &Target) -> Result<usize, Failure> {
         let slot = match target {
             Target::Init => self.processes.get(INIT).map(|_| INIT),
             Target::Exec(id) => self
@@ -139,7 +144,7 @@ impl Shim {
         }
     }
 
-    fn create_exec(&mut self, spec: ExecSpec) -> Result<(), Failure> {
+    pub(super) fn create_exec(&mut self, spec: ExecSpec) -> Result<(), Failure> {
         if spec.id.is_empty() || self.find(&Target::Exec(spec.id.clone())).is_ok() {
             return Err(refused(Stage::Request, "an exec needs an id of its own"));
         }
@@ -189,14 +194,15 @@ impl Shim {
         Ok(())
     }
 
-    fn forget(&mut self, slot: usize) {
+    pub(super) fn forget(&mut self, slot: usize) {
         self.processes.remove(slot);
         self.end_clients(slot);
     }
 
     fn status(&self) -> Status {
         let init = self.processes.get(INIT);
-        let running = self.processes.iter().filter(|(slot, _)| *slot != INIT).map(|(_, exec)| ExecStatus {
+        let execs = self.processes.iter().filter(|(slot, exec)| *slot != INIT && exec.probe.is_none());
+        let running = execs.map(|(_, exec)| ExecStatus {
             id: exec.exec_id.clone(),
             state: exec.state,
             pid: u32::try_from(exec.pid).unwrap_or(0),
@@ -208,7 +214,7 @@ impl Shim {
             pid: init.map_or(0, |init| u32::try_from(init.pid).unwrap_or(0)),
             started_ns: self.started_ns,
             oom: self.oom,
-            log_lost: self.log.as_ref().map_or(0, crate::log::Log::lost),
+            log_lost: self.log.as_ref().map_or(0, crate::log::Keeper::lost),
             execs: running.chain(self.ended.iter().cloned()).collect(),
         }
     }

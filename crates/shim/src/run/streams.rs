@@ -72,7 +72,10 @@ impl Shim {
         if slot == INIT
             && let Some(log) = &mut self.log
         {
-            log.write(stream, &self.buffer[..n], sys::timer::realtime_ns());
+            log.write(stream, &self.buffer[..n], sys::timer::realtime_ns(), &self.epoll);
+        }
+        if let Some(probe) = self.processes.get_mut(slot).and_then(|process| process.probe.as_mut()) {
+            probe.keep(&self.buffer[..n]);
         }
         self.spread(slot, stream, n);
         Flow::More

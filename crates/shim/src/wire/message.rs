@@ -219,6 +219,15 @@ pub enum Message {
         /// Which streams.
         streams: Streams,
     },
+    /// To the shim: run a command to its end and answer with [`Message::Probed`]. It dies with the connection.
+    Probe {
+        /// The daemon's name for it, by which it can be sent a signal: with all that it has started.
+        id: String,
+        /// How many bytes of its output are wanted.
+        limit: u32,
+        /// The OCI `process` object, as JSON that the shim does not read.
+        process: Vec<u8>,
+    },
     /// Answer: done.
     Ok,
     /// Answer: not done.
@@ -235,6 +244,15 @@ pub enum Message {
     },
     /// Answer to [`Message::StatusRequest`].
     Status(Box<Status>),
+    /// Answer to [`Message::Probe`].
+    Probed {
+        /// How it ended.
+        exit: Exit,
+        /// The beginning of what it said, on both outputs.
+        output: Vec<u8>,
+        /// Whether it said more.
+        cut: bool,
+    },
     /// Event: the init has ended; the last thing that is said.
     Exited(Exit),
     /// Event: an exec has ended.
@@ -261,11 +279,13 @@ impl Message {
             Self::ExecRemove(_) => 7,
             Self::StatusRequest => 8,
             Self::Attach { .. } => 9,
+            Self::Probe { .. } => 10,
             Self::Ok => 64,
             Self::Failed(_) => 65,
             Self::Ready { .. } => 66,
             Self::Started { .. } => 67,
             Self::Status(_) => 68,
+            Self::Probed { .. } => 69,
             Self::Exited(_) => 96,
             Self::ExecExited { .. } => 97,
             Self::Oom => 98,
@@ -295,6 +315,16 @@ impl Message {
             Self::Attach { target, streams } => {
                 put_target(w, target);
                 put_streams(w, *streams);
+            }
+            Self::Probe { id, limit, process } => {
+                w.text(id);
+                w.u32(*limit);
+                w.bytes(process);
+            }
+            Self::Probed { exit, output, cut } => {
+                put_exit(w, *exit);
+                w.bytes(output);
+                w.bool(*cut);
             }
             Self::Failed(failure) => {
                 w.u8(failure.stage as u8);
@@ -329,6 +359,7 @@ impl Message {
             7 => Self::ExecRemove(r.text()?.to_owned()),
             8 => Self::StatusRequest,
             9 => Self::Attach { target: get_target(r)?, streams: get_streams(r)? },
+            10 => Self::Probe { id: r.text()?.to_owned(), limit: r.u32()?, process: r.bytes()?.to_vec() },
             64 => Self::Ok,
             65 => Self::Failed(Failure {
                 stage: Stage::decode(r.u8()?)?,
@@ -339,6 +370,7 @@ impl Message {
             66 => Self::Ready { pid: r.u32()? },
             67 => Self::Started { pid: r.u32()? },
             68 => Self::Status(Box::new(get_status(r)?)),
+            69 => Self::Probed { exit: get_exit(r)?, output: r.bytes()?.to_vec(), cut: r.bool()? },
             96 => Self::Exited(get_exit(r)?),
             97 => Self::ExecExited { id: r.text()?.to_owned(), exit: get_exit(r)? },
             98 => Self::Oom,

@@ -11,7 +11,14 @@ fn launch() -> Launch {
             upper: Some(Upper { dir: "/s/u".into(), work: "/s/w".into() }),
             options: vec!["index=off".into()],
         }),
-        log: Some(Log { path: "/log".into(), max_size: 1 << 20, max_files: 5, attrs: b"{}".to_vec() }),
+        log: Some(Log {
+            path: "/log".into(),
+            max_size: 1 << 20,
+            max_files: 5,
+            attrs: b"{}".to_vec(),
+            buffer: 0,
+            compress: true,
+        }),
         tty: true,
         open_stdin: true,
         stdin_once: false,
@@ -101,8 +108,24 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn probes_of_version_2() {
+    let exit = Exit { code: 3, ..Exit::default() };
+    for message in [
+        Message::Probe { id: "health".into(), limit: 4096, process: b"{}".to_vec() },
+        Message::Probed { exit, output: b"sick\n".to_vec(), cut: true },
+    ] {
+        let (frame, mut bytes) = (Frame { id: 8, message }, Vec::new());
+        frame.encode(&mut bytes).expect("encode");
+        assert_eq!(Frame::decode(&bytes).expect("decode"), frame);
+        assert!((0..bytes.len()).all(|end| Frame::decode(&bytes[..end]).is_err()));
+    }
+}
+
+#[test]
 fn hellos() {
-    assert_eq!(&Hello::new(Kind::Attach).encode(), b"CRTN\x01\x00\x01\x00");
+    assert_eq!(&Hello::new(Kind::Attach).encode(), b"CRTN\x02\x00\x01\x00");
+    // A shim of the first version is still understood.
+    assert_eq!(Hello::decode(*b"CRTN\x01\0\0\0"), Ok(Hello { version: 1, kind: Kind::Control }));
     for kind in [Kind::Control, Kind::Attach] {
         assert_eq!(Hello::decode(Hello::new(kind).encode()), Ok(Hello::new(kind)));
     }

@@ -74,6 +74,8 @@ impl Host {
                 max_size: 0,
                 max_files: 1,
                 attrs: Vec::new(),
+                buffer: 0,
+                compress: false,
             }),
             ..Launch::default()
         };

@@ -60,7 +60,8 @@ pub fn set_named(dir: &OwnedFd, name: &Name, entry: &Entry) -> Result<()> {
         .map_err(|e| name.error("set the time of", e))
 }
 
-fn set_xattrs(entry: &Entry, set: impl Fn(&[u8], &[u8]) -> io::Result<()>) -> Result<()> {
+/// The attributes of an entry that are for archives to set.
+pub fn set_xattrs(entry: &Entry, set: impl Fn(&[u8], &[u8]) -> io::Result<()>) -> Result<()> {
     for (name, value) in &entry.xattrs {
         match policy(name) {
             Policy::Skip => {}

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Archive;
 use crate::apply::Limits;
-use crate::decompress::{Counted, MAGIC_BYTES, decompress};
+use crate::decompress::{Counted, MAGIC_BYTES, decompress, has_no_media_type};
 use crate::error::{Error, Result};
 
 /// Bytes read at once.
@@ -14,13 +14,25 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Opens an archive that may be compressed. One that grows too much is refused while it is read.
 pub fn open<'a>(source: impl Read + 'a, limits: &Limits) -> Result<Archive<Box<dyn BufRead + 'a>>> {
+    let bounded = read(source, limits, |_| true)?;
+    Ok(Archive::new(Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded))))
+}
+
+/// Reads an archive that is to become a layer: as it is, but for the compressions that the specifications have no media type for (xz and
+/// bzip2), which are taken away.
+pub fn layer_source<'a>(source: impl Read + 'a, limits: &Limits) -> Result<impl Read + 'a> {
+    read(source, limits, has_no_media_type)
+}
+
+/// Reads an archive, decompressed where its first bytes are `wanted`.
+fn read<'a>(source: impl Read + 'a, limits: &Limits, wanted: impl Fn(&[u8]) -> bool) -> Result<Bounded<'a>> {
     let (mut source, taken) = Counted::new(source);
     let mut magic = Vec::new();
     source.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(super::unwrap_io)?;
     let whole = BufReader::with_capacity(BUFFER_BYTES, io::Cursor::new(magic.clone()).chain(source));
-    let source = decompress(whole, &magic).map_err(super::unwrap_io)?;
-    let bounded = Bounded { source, taken, given: 0, limits: limits.clone() };
-    Ok(Archive::new(Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded))))
+    let how = if wanted(&magic) { magic.as_slice() } else { &[] };
+    let source = decompress(whole, how).map_err(super::unwrap_io)?;
+    Ok(Bounded { source, taken, given: 0, limits: limits.clone() })
 }
 
 /// What is decompressed, as long as it is in proportion.

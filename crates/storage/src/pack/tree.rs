@@ -18,6 +18,7 @@ use sys::xattr;
 
 use super::Writer;
 use super::layer::wrapped;
+use super::live::{Fence, Naming};
 use super::stubs::{is_stub, may_hold_stubs};
 use crate::apply::OPAQUE;
 use crate::archive::{Entry, Kind, Segment, Sparse};
@@ -133,9 +134,11 @@ pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
 }
 
-struct Packer<'a, W> {
+pub(super) struct Packer<'a, W> {
     tree: &'a Tree,
-    out: Writer<W>,
+    pub(super) out: Writer<W>,
+    naming: Naming,
+    fence: Fence,
     levels: Vec<Level>,
     open: usize,
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -145,9 +148,16 @@ struct Packer<'a, W> {
 impl Tree {
     /// Packs all of it, and ends the archive.
     pub fn pack<W: Write>(&self, out: Writer<W>) -> Result<W> {
+        self.pack_as(out, Naming::AsIs, Fence::default())
+    }
+
+    /// Packs all of it, or one thing in it, under another name, and ends the archive.
+    pub fn pack_as<W: Write>(&self, out: Writer<W>, naming: Naming, fence: Fence) -> Result<W> {
         let mut packer = Packer {
             tree: self,
             out,
+            naming,
+            fence,
             levels: Vec::new(),
             open: 0,
             links: HashMap::new(),
@@ -183,7 +193,8 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn put(&mut self, entry: &Entry) -> Result<()> {
-        self.out.entry(entry).map_err(|error| wrapped(error, Path::new(os(&entry.path))))
+        let named = self.naming.name(entry);
+        self.out.entry(&named).map_err(|error| wrapped(error, Path::new(os(&entry.path))))
     }
 
     fn root(&mut self) -> Result<()> {
@@ -194,17 +205,25 @@ impl<W: Write> Packer<'_, W> {
         // A root that is as that below need not be spoken of: its time changes with whatever is made in it.
         let known = below.as_ref().map_or(ROOT, |(_, below)| attributes(below));
         let same = |stat: &Stat| attributes(stat) == known;
-        if let Some((at, stat)) = own
-            && self.tree.form != Form::Plain
-            && (self.tree.form == Form::Exact || !same(&stat))
-        {
-            let fd = self.tree.parts[at].dir.try_clone().map_err(error)?;
-            let entry = self.described(b"./", &stat, Kind::Directory, &fd)?;
-            self.write(&entry)?;
-        }
+        let told = match self.tree.form {
+            Form::Plain => self.naming.tells_root(),
+            Form::Layer => own.as_ref().is_some_and(|(_, stat)| !same(stat)),
+            Form::Exact => true,
+        };
         let dirs = open_parts(&self.tree.parts).map_err(error)?;
+        if let Some((at, stat)) = own
+            && told
+        {
+            // A description of its own: what was only found cannot be asked for its attributes.
+            let entry = self.described(b"./", &stat, Kind::Directory, &dirs[at].fd)?;
+            self.write(&entry)?;
+            if self.fence.stops(&stat, Some(&dirs[at].fd)).map_err(error)? {
+                return Ok(());
+            }
+        }
         let base = open_parts(&self.tree.base).map_err(error)?;
-        self.enter(Vec::new(), dirs, base, None)
+        self.enter(Vec::new(), dirs, base, None)?;
+        Ok(())
     }
 
     fn enter(&mut self, path: Vec<u8>, dirs: Vec<Dir>, base: Vec<Dir>, head: Option<Entry>) -> Result<()> {
@@ -216,7 +235,14 @@ impl<W: Write> Packer<'_, W> {
             return Err(Error::Limit { what: "number of directories open at once", limit: OPEN_MAX as u64 });
         }
         let mut names = BTreeSet::new();
-        for dir in &dirs {
+        // The directory that one thing is wanted of may hold any number of others.
+        let only = self.naming.only().filter(|_| self.levels.is_empty());
+        if let Some(only) = only
+            && dirs.iter().any(|dir| fsx::stat_at(&dir.fd, OsStr::from_bytes(only)).is_ok())
+        {
+            names.insert(only.to_vec());
+        }
+        for dir in dirs.iter().filter(|_| only.is_none()) {
             let list = fsx::list(&dir.fd).map_err(|error| failed("list", &path, error))?;
             names.extend(list.into_iter().map(|entry| entry.name.as_bytes().to_vec()));
         }
@@ -291,6 +317,10 @@ impl<W: Write> Packer<'_, W> {
             } else {
                 base = below.dirs;
             }
+        }
+        let first = found.dirs.first().map(|dir| &dir.fd);
+        if self.fence.stops(&found.stat, first).map_err(|error| failed("look at", &path, error))? {
+            return Ok(());
         }
         self.enter(path, found.dirs, base, head)
     }

@@ -6,37 +6,12 @@ import threading
 import time
 
 import docker
-from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from docker.errors import ContainerError, ImageNotFound, NotFound
+
+from checks import check, equal, finish, refuses
 
 client = docker.from_env(timeout=60)
 QUIET = {"network_mode": "none"}
-failed = []
-
-
-def check(work):
-    """Runs one check and remembers whether it failed."""
-    try:
-        work()
-        print("ok", work.__name__)
-    except Exception as error:  # noqa: BLE001 - all are reported
-        failed.append(work.__name__)
-        print("FAILED", work.__name__, type(error).__name__, error)
-
-
-def equal(found, wanted):
-    if found != wanted:
-        raise AssertionError(f"{found!r} instead of {wanted!r}")
-
-
-def refuses(status, text, call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except APIError as error:
-        equal(error.status_code, status)
-        if text not in error.explanation:
-            raise AssertionError(f"{error.explanation!r} lacks {text!r}") from error
-        return
-    raise AssertionError("was not refused")
 
 
 def created(command, **more):
@@ -129,8 +104,8 @@ def states():
     box.rename("python")
     box.reload()
     equal((box.name, box.status, box.attrs["HostConfig"]["NetworkMode"]), ("python", "running", "none"))
-    refuses(501, "stats", box.stats, stream=False)
-    refuses(501, "archive", box.get_archive, "/etc/passwd")
+    equal(box.stats(stream=False)["name"], "/python")
+    equal(box.get_archive("/bin/busybox")[1]["name"], "busybox")
     made = box.commit("made", "1", message="by a test", changes=["ENV A=b"])
     equal((made.tags, "A=b" in made.attrs["Config"]["Env"]), (["made:1"], True))
     client.images.remove("made:1")
@@ -212,4 +187,4 @@ def prunes():
     equal(client.volumes.list(filters={"dangling": True}), [])
 
 
-sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+finish()

@@ -2,13 +2,13 @@
 
 use api::container::{CreateRequest, CreateResponse};
 use client::query::Query;
-use client::{Body, Method, Request};
+use client::{Body, Method, Request, Upload};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::command::{Arity, Command, Completes, Example};
 use crate::commands::image::pull::{self, Pull};
-use crate::create::{CREATE_FLAGS, Wanted, wanted};
+use crate::create::{CREATE_FLAGS, Wanted, socket, wanted};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
 use crate::progress::To;
@@ -94,6 +94,11 @@ pub async fn container(session: &Session, parsed: &Parsed, wanted: &mut Wanted) 
             "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
         )));
     }
+    let injected = if parsed.on("use-api-socket") {
+        socket::share(wanted, &session.target()?.endpoint, &session.config)?
+    } else {
+        None
+    };
     let wanted = &*wanted;
     let image = wanted.request.config.image.as_str();
     // An id needs no pull, a name must be one: what is wrong with it is told before anything is asked.
@@ -121,7 +126,23 @@ pub async fn container(session: &Session, parsed: &Parsed, wanted: &mut Wanted) 
         session.note(&format!("WARNING: {warning}"));
     }
     file.write(&created.id)?;
+    if let Some(archive) = injected {
+        inject(session, &created.id, archive).await?;
+    }
     Ok(created.id)
+}
+
+/// Puts the user's configuration into a container that has not started.
+async fn inject(session: &Session, id: &str, archive: Vec<u8>) -> Result<()> {
+    let failed = |err: &dyn std::fmt::Display| {
+        Error::Message(format!("injecting docker config.json into container failed: {err}"))
+    };
+    let upload = Upload::new(std::io::Cursor::new(archive)).map_err(|err| failed(&err))?;
+    let request = Request::new(Method::PUT, super::path(id, "/archive"))
+        .query(Query::new().pair("path", "/"))
+        .body(Body::Archive(upload));
+    let client = session.client()?;
+    client.send(&request).await.map(drop).map_err(|err| failed(&err))
 }
 
 fn no_such_image(image: &str) -> Error {

@@ -6,7 +6,7 @@ use client::{Client, Method, Request};
 
 use super::{create, path};
 use crate::command::{Arity, Command, Completes, Example};
-use crate::create::{RUN_FLAGS, wanted};
+use crate::create::{RUN_FLAGS, Wanted, wanted};
 use crate::error::{CODE_REFUSED, Error, Result};
 use crate::flags::Parsed;
 use crate::session::Session;
@@ -51,7 +51,11 @@ pub(crate) fn detach_keys(session: &Session, parsed: &Parsed) -> String {
 }
 
 async fn run(session: &Session, parsed: &Parsed) -> Result<()> {
-    let mut wanted = wanted(parsed, &session.config).map_err(Error::at_start)?;
+    go(session, parsed, wanted(parsed, &session.config).map_err(Error::at_start)?).await
+}
+
+/// Makes the container that is wanted, and stays with it as the flags say.
+pub(crate) async fn go(session: &Session, parsed: &Parsed, mut wanted: Wanted) -> Result<()> {
     let detach = parsed.on("detach");
     if detach {
         if parsed.given("attach") {

@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
     name: "update",
     also: &["container update", "update"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    about: "Change limits, published ports, rates and the restart policy of containers",
+    about: "Change limits, ports, rates, environment, mounts and the restart policy of containers",
     arity: Arity::AtLeast(1),
     flags: UPDATE_FLAGS,
     completes: Completes::Containers,
@@ -25,6 +25,10 @@ pub const COMMAND: Command = Command {
         Example {
             about: "Another port of the host, while it runs",
             line: "update --publish-add 8443:443 --publish-rm 8080:80 web",
+        },
+        Example {
+            about: "Another level of its log, and a folder, when it starts next",
+            line: "update --env-add LEVEL=debug --mount-add type=bind,src=/srv/www,dst=/www,ro web",
         },
         Example {
             about: "At most 10 megabits a second out of it",
@@ -50,7 +54,7 @@ async fn update(session: &Session, parsed: &Parsed) -> Result<()> {
         // Docker's daemon takes no notice of fields that it does not know.
         if further && answer.corten.is_none() {
             return Err(Error::Message(format!(
-                "{name}: this daemon is no Corten: it cannot change ports and networks of a container"
+                "{name}: this daemon is no Corten: it cannot change ports, networks, environment and mounts of a container"
             )));
         }
         Ok(Some(name))

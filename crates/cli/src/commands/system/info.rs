@@ -136,6 +136,18 @@ fn server_side(info: &Info) -> String {
         let _ = writeln!(text, "  Authorization: {}", plugins.authorization.join(" "));
     }
     let _ = writeln!(text, "  Log: {}", plugins.log.join(" "));
+    if !info.cdi_spec_dirs.is_empty() {
+        let _ = writeln!(text, " CDI spec directories:");
+        for folder in &info.cdi_spec_dirs {
+            let _ = writeln!(text, "  {folder}");
+        }
+    }
+    if !info.discovered_devices.is_empty() {
+        let _ = writeln!(text, " Discovered Devices:");
+        for device in &info.discovered_devices {
+            let _ = writeln!(text, "  {}: {}", device.source, device.id);
+        }
+    }
     if !info.swarm.local_node_state.is_empty() {
         let _ = writeln!(text, " Swarm: {}", info.swarm.local_node_state);
     }

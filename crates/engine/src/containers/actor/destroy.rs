@@ -1,5 +1,7 @@
 //! Clearing up after a run, and removing a container.
 
+use std::sync::Arc;
+
 use crate::blocking;
 use crate::containers::record::MountKind;
 use crate::containers::state::Input;
@@ -7,6 +9,9 @@ use crate::context::CONTAINER;
 use crate::error::Result;
 
 use super::Actor;
+
+/// How long the removal of a container waits for the receiver of its log.
+const SHIPPING: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Actor {
     /// Removes what a run leaves, in the background: the next launch waits for it. Not before the record says how the run ended:
@@ -18,14 +23,25 @@ impl Actor {
             return;
         }
         let (paths, cgroup) = (self.paths.clone(), self.context.cgroup(&self.record));
-        let id = self.record.id.clone();
+        let (id, volumes) = (self.record.id.clone(), Arc::clone(&self.context.volumes));
+        let held: Vec<String> = self
+            .record
+            .mounts
+            .iter()
+            .filter(|mount| mount.point.kind == "volume")
+            .map(|mount| mount.point.name.clone())
+            .collect();
         let before = self.sweep.take();
         self.sweep = Some(self.context.tasks.spawn(async move {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let swept =
-                blocking::run("clear up after a run", move || crate::converge::sweep(&paths, &cgroup));
+            let holder = id.clone();
+            let swept = blocking::run("clear up after a run", move || {
+                let swept = crate::converge::sweep(&paths, &cgroup);
+                volumes.let_go_blocking(held.iter().map(String::as_str), &holder);
+                swept
+            });
             if let Err(error) = swept.await {
                 tracing::warn!(id, error = %error.chain(), "something is left of a run");
             }
@@ -47,6 +63,7 @@ impl Actor {
             self.begin_sweep();
             self.swept().await;
         }
+        self.shipped().await;
         match self.remove_all(volumes).await {
             Ok(()) => {
                 self.context.execs.forget(&self.record.id);
@@ -62,8 +79,18 @@ impl Actor {
         }
     }
 
+    /// Waits for what the container said last to be shipped: its log is about to go. Not for ever, where nobody takes it.
+    async fn shipped(&mut self) {
+        if let Some(mut shipping) = self.shipping.take()
+            && tokio::time::timeout(SHIPPING, &mut shipping).await.is_err()
+        {
+            shipping.abort();
+            tracing::warn!(id = %self.record.id, "the log of a container that is removed has not been shipped to its end");
+        }
+    }
+
     async fn remove_all(&self, volumes: bool) -> Result<()> {
-        let context = std::sync::Arc::clone(&self.context);
+        let context = Arc::clone(&self.context);
         let (id, state) = (self.record.id.clone(), self.paths.state.clone());
         let mounts = self.record.mounts.clone();
         blocking::run("remove a container", move || {
@@ -71,6 +98,11 @@ impl Actor {
                 tx.delete_record(CONTAINER, &id)?;
                 if volumes {
                     crate::volumes::doom_anonymous(tx, &mounts)?;
+                }
+                for mount in &mounts {
+                    if let MountKind::Image { snapshot, .. } = &mount.kind {
+                        tx.remove_snapshot(snapshot)?;
+                    }
                 }
                 tx.remove_snapshot(&id)
             })?;

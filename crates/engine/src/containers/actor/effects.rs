@@ -34,6 +34,7 @@ impl Actor {
                 }
             }
         }
+        self.settle_health();
     }
 
     /// `Err` where the effect failed and has told so, and those after it make no sense.
@@ -230,13 +231,15 @@ impl Actor {
             self.give_up_ports(ports).await;
             return Err(error);
         }
-        let attachments = attachments.unwrap_or_else(|| self.record.attachments.clone());
-        let old = (
-            std::mem::replace(&mut self.record.host, host),
-            std::mem::replace(&mut self.record.attachments, attachments),
-        );
-        if let Err(error) = self.persist().await {
-            (self.record.host, self.record.attachments) = old;
+        let old = self.record.clone();
+        self.record.host = host;
+        self.record.attachments = attachments.unwrap_or_else(|| old.attachments.clone());
+        let changed = match self.change_next(&changes).await {
+            Ok(()) => self.persist().await,
+            other => other,
+        };
+        if let Err(error) = changed {
+            self.take_back(old);
             self.give_up_ports(ports).await;
             return Err(error);
         }
@@ -246,7 +249,7 @@ impl Actor {
             Err(_) => self.give_up_ports(ports).await,
         }
         if let Err(error) = done {
-            (self.record.host, self.record.attachments) = old;
+            self.take_back(old);
             // What went wrong before explains more.
             let _ = self.persist().await;
             if limits {

@@ -1,5 +1,6 @@
 //! Starting a container: all that is needed is prepared in one go off the async threads, then the supervisor is started.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::containers::start::{self, Prepared};
 use crate::containers::state::Input;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::logging::{self, Driver};
 use crate::supervisor;
 
 /// The exit code of a container that could not be started for a reason that is not its program.
@@ -30,7 +32,11 @@ impl Actor {
             self.begin_sweep();
         }
         self.swept().await;
-        match self.try_launch().await {
+        // Whoever writes to its files while it does not run has to end.
+        let starting = self.handle.starting();
+        let launched = self.try_launch().await;
+        drop(starting);
+        match launched {
             Ok(pid) => Input::Launched { pid, at: Timestamp::now() },
             Err((code, error)) => {
                 self.shim = None;
@@ -44,12 +50,17 @@ impl Actor {
     }
 
     async fn try_launch(&mut self) -> Result<i32, (i32, Error)> {
+        self.record.begin_next();
+        logging::reach(&self.record).await.map_err(|error| (EXIT_NOT_STARTED, error))?;
         let (context, record, paths) = (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
         let prepared =
             blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
                 .await
                 .map_err(|error| (EXIT_NOT_STARTED, error))?;
-        let Prepared { mounts, binds, bind_indexes, joined, lent } = prepared;
+        let Prepared { mounts, binds, bind_indexes, joined, lent, joins, sources } = prepared;
+        for (mount, source) in self.record.mounts.iter_mut().zip(sources) {
+            mount.point.source = source;
+        }
         let (streams, sockets): (Vec<_>, Vec<_>) = self.attachers.drain(..).unzip();
         let launch = Launch {
             attach: streams,
@@ -58,6 +69,7 @@ impl Actor {
                 .map_err(|error| (EXIT_NOT_STARTED, error))?
         };
         let launched = self.context.sealed.spawn(launch, binds, sockets).await.map_err(refused)?;
+        drop(joins);
         if let Some(lent) = lent {
             self.record.config = lent.name(&self.record).config;
         }
@@ -69,7 +81,18 @@ impl Actor {
         self.shim = Some(launched.shim);
         self.events = Some(launched.events);
         self.oom = false;
+        self.begin_health();
+        self.tell_mounts();
+        self.ship();
         Ok(i32::try_from(launched.pid).unwrap_or_default())
+    }
+}
+
+impl Actor {
+    /// Ships the log of a run, after what is still on its way of those before.
+    pub(super) fn ship(&mut self) {
+        let before = self.shipping.take();
+        self.shipping = logging::start(&self.context, &self.record, self.handle.ended(), before);
     }
 }
 
@@ -95,7 +118,7 @@ fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage:
         id: record.id.clone(),
         dir: text(&paths.run)?,
         rootfs: Rootfs::Overlay(Overlay { lower, upper, options: overlay_options(record) }),
-        log: log(record, paths)?,
+        log: log(context, record, paths)?,
         tty: record.config.tty,
         open_stdin: record.config.open_stdin,
         stdin_once: record.config.stdin_once,
@@ -108,55 +131,55 @@ fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage:
 
 /// What SELinux calls the files; and what is written in a container that is removed at its end need not survive a loss of
 /// power. Otherwise every end of a container would wait until all of the disk under the data root is written back.
-fn overlay_options(record: &Record) -> Vec<String> {
+pub(crate) fn overlay_options(record: &Record) -> Vec<String> {
     let volatile = record.host.auto_remove.then(|| shim::launch::VOLATILE.to_owned());
     let label = &record.labels.mount;
     let context = (!label.is_empty()).then(|| format!("context={label}"));
     volatile.into_iter().chain(context).collect()
 }
 
-fn log(record: &Record, paths: &Paths) -> Result<Option<Log>> {
+fn log(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Log>> {
     let config = &record.host.log_config;
-    if config.driver == "none" {
+    let driver = Driver::parse(&config.driver)?;
+    if driver == Driver::None {
         return Ok(None);
     }
-    let option = |key: &str| config.config.get(key);
+    // What is shipped is kept as well, for `logs` and for a receiver that is away.
+    let option = |key: &str| {
+        let key = if driver.ships() { format!("cache-{key}") } else { key.to_owned() };
+        config.config.get(&key)
+    };
     let path = paths.log();
     let path = path.to_str().ok_or_else(|| Error::system("the path of the log is not UTF-8"))?;
+    let attributes = logging::attributes(record, &context.host.name)?;
     Ok(Some(Log {
         path: path.to_owned(),
         max_size: option("max-size").and_then(|text| refuse::size(text)).unwrap_or(LOG_BYTES_MAX),
-        max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(LOG_FILES_MAX),
-        attrs: attributes(record)?,
+        max_files: option("max-file").and_then(|text| text.trim().parse().ok()).unwrap_or(LOG_FILES_MAX),
+        attrs: written(&attributes)?,
+        buffer: buffer(config),
+        compress: logging::compressed(config),
     }))
 }
 
-/// The labels and variables that every line of the log carries, if some were asked for.
-fn attributes(record: &Record) -> Result<Vec<u8>> {
-    let config = &record.host.log_config.config;
-    let names = |key: &str| config.get(key).into_iter().flat_map(|list| list.split(',')).map(str::trim);
-    let mut attributes = std::collections::BTreeMap::new();
-    for name in names("labels") {
-        if let Some(value) = record.config.labels.get(name) {
-            attributes.insert(name, value.as_str());
-        }
+/// How much of the output may wait for the log, where the container does not: Docker's megabyte unless something else is said.
+fn buffer(config: &api::container::LogConfig) -> u64 {
+    if config.config.get("mode").is_none_or(|mode| mode != "non-blocking") {
+        return 0;
     }
-    for name in names("env") {
-        let value = record.config.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
-        if let Some(value) = value {
-            attributes.insert(name, value);
-        }
-    }
+    let given = config.config.get("max-buffer-size").and_then(|text| refuse::size(text));
+    given.filter(|bytes| *bytes > 0).unwrap_or(1 << 20)
+}
+
+/// The attributes as the supervisor repeats them.
+fn written(attributes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     if attributes.is_empty() {
         return Ok(Vec::new());
     }
-    let json = serde_json::to_vec(&attributes)
+    let json = serde_json::to_vec(attributes)
         .map_err(|e| Error::system("cannot write a log's attributes").with_source(e))?;
     if json.len() > shim::launch::MAX_ATTRS {
-        return Err(Error::invalid(format!(
-            "the labels and variables that the log is to carry are longer than {} bytes",
-            shim::launch::MAX_ATTRS
-        )));
+        return Err(Error::invalid("the labels and variables that the log is to carry are too large"));
     }
     Ok(json)
 }

@@ -1,8 +1,8 @@
 //! What runs in a container: the request over the image's own configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use api::container::{Config, HealthConfig, Unit};
+use api::container::{Config, Unit};
 use oci::image::ContainerConfig;
 
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub fn over_image(asked: Config, image: &ContainerConfig) -> Config {
             field.clone_from(default);
         }
     }
-    config.env = environment(&image.env, &config.env);
+    config.env = of_image(&image.env, &config.env);
     for port in image.exposed_ports.keys() {
         config.exposed_ports.entry(port.clone()).or_insert(Unit {});
     }
@@ -46,15 +46,23 @@ pub fn over_image(asked: Config, image: &ContainerConfig) -> Config {
     if config.stop_timeout.is_none() {
         config.stop_timeout = image.stop_timeout;
     }
-    if config.healthcheck.is_none() {
-        config.healthcheck = image.healthcheck.as_ref().map(|check| HealthConfig {
-            test: check.test.clone(),
-            interval: check.interval,
-            timeout: check.timeout,
-            start_period: check.start_period,
-            start_interval: check.start_interval,
-            retries: check.retries,
-        });
+    if let Some(check) = &image.healthcheck {
+        // What is not said of the check is as the image says.
+        let own = config.healthcheck.get_or_insert_default();
+        if own.test.is_empty() {
+            own.test.clone_from(&check.test);
+        }
+        for (own, images) in [
+            (&mut own.interval, check.interval),
+            (&mut own.timeout, check.timeout),
+            (&mut own.start_period, check.start_period),
+            (&mut own.start_interval, check.start_interval),
+            (&mut own.retries, check.retries),
+        ] {
+            if *own == 0 {
+                *own = images;
+            }
+        }
     }
     config
 }
@@ -67,6 +75,14 @@ pub fn arguments(config: &Config) -> Result<Vec<String>> {
         None => Err(Error::invalid("no command specified")),
         Some(_) => Ok(args),
     }
+}
+
+/// A container's own entries, and after them those of its image that it does not replace: the order that `inspect` shows.
+fn of_image(image: &[String], own: &[String]) -> Vec<String> {
+    let name = |entry: &'_ str| entry.find('=').unwrap_or(entry.len());
+    let named: HashSet<&str> = own.iter().map(|entry| &entry[..name(entry)]).collect();
+    let rest = environment(image, &[]).into_iter().filter(|entry| !named.contains(&entry[..name(entry)]));
+    environment(&[], own).into_iter().chain(rest).collect()
 }
 
 /// `over` replaces entries of `base` by name; a name without `=` takes the entry away. Images may have very many.
@@ -140,7 +156,9 @@ mod tests {
             words("PATH=/bin A=3 C=4")
         );
         let merged = over_image(Config { env: words("A=2"), ..Default::default() }, &image());
-        assert_eq!(merged.env, words("PATH=/bin A=2"));
+        assert_eq!(merged.env, words("A=2 PATH=/bin"));
+        let gone = over_image(Config { env: words("B=1 PATH"), ..Default::default() }, &image());
+        assert_eq!(gone.env, words("B=1 A=1"));
         assert_eq!((merged.user.as_str(), merged.working_dir.as_str()), ("app", "/srv"));
     }
 }

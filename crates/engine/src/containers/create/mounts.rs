@@ -1,12 +1,12 @@
 //! What is mounted in a container: `-v`, `--mount`, `--tmpfs` and the image's volumes, as one list without doubles.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use api::container::{BindOptions, Config, HostConfig, Mount, MountPoint, VolumeOptions};
 
-use crate::containers::record::{MountKind, MountRecord};
+use crate::containers::record::{MountKind, MountRecord, Owners};
 use crate::error::{Error, Result};
+use crate::volumes::New;
 
 /// How a bind spreads where nothing is said.
 const PRIVATE: &str = "rprivate";
@@ -20,18 +20,9 @@ pub struct Wanted {
     /// What will be remembered; a volume's `source` is still empty, an anonymous one's name too.
     pub record: MountRecord,
     /// Labels, driver options of a volume that has to be made.
-    pub volume: Option<NewVolume>,
+    pub volume: Option<New>,
     /// Whether the source of a bind has to exist.
     pub must_exist: bool,
-}
-
-/// How a volume that is not there is made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NewVolume {
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its driver's options.
-    pub options: BTreeMap<String, String>,
 }
 
 /// All mounts of a request, those from the image's `VOLUME`s last.
@@ -67,13 +58,37 @@ pub fn all(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>> {
     if wanted.len() + config.volumes.len() > MOUNTS_MAX {
         return Err(Error::invalid(format!("invalid configuration: more than {MOUNTS_MAX} mounts")));
     }
+    // Of those that say nothing of a driver themselves.
+    for wanted in wanted.iter_mut().filter_map(|wanted| wanted.volume.as_mut()) {
+        if wanted.driver.is_empty() {
+            wanted.driver.clone_from(&host.volume_driver);
+        }
+    }
     for path in config.volumes.keys() {
         let target = destination(path)?;
         if wanted.iter().all(|known| known.record.point.destination != target) {
             wanted.push(volume("", &target, "", true, false));
         }
     }
-    // Parents before what lies in them.
+    ordered(wanted)
+}
+
+/// Refuses more mounts than any real container has.
+pub(crate) fn few(count: usize) -> Result<()> {
+    if count > MOUNTS_MAX {
+        return Err(Error::invalid(format!("invalid configuration: more than {MOUNTS_MAX} mounts")));
+    }
+    Ok(())
+}
+
+/// One mount in the long form.
+pub(crate) fn one(mount: &Mount) -> Result<Wanted> {
+    long(mount)
+}
+
+/// Parents before what lies in them; not too many.
+pub(super) fn ordered(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>> {
+    few(wanted.len())?;
     wanted.sort_by_key(|w| depth(&w.record.point.destination));
     Ok(wanted)
 }
@@ -83,7 +98,7 @@ fn depth(path: &str) -> usize {
 }
 
 /// A path inside the container: absolute, without `.` and `..`, and not the root.
-fn destination(path: &str) -> Result<String> {
+pub(crate) fn destination(path: &str) -> Result<String> {
     if path.contains('\0') {
         return Err(Error::invalid("invalid mount path: it contains a NUL byte"));
     }
@@ -131,7 +146,7 @@ fn volume(name: &str, target: &str, mode: &str, rw: bool, no_copy: bool) -> Want
             point,
             kind: MountKind::Volume { anonymous: name.is_empty(), no_copy, subpath: String::new() },
         },
-        volume: Some(NewVolume::default()),
+        volume: Some(New::default()),
         must_exist: false,
     }
 }
@@ -162,6 +177,7 @@ fn short(spec: &str) -> Result<Wanted> {
             create: true,
             read_only_recursive: !mode_of.rw,
             read_only_force: false,
+            owners: None,
         };
         return Ok(Wanted { record: MountRecord { point, kind }, volume: None, must_exist: false });
     }
@@ -234,12 +250,12 @@ impl Mode {
 fn long(mount: &Mount) -> Result<Wanted> {
     let kind = mount.kind.as_str();
     let wrong = |text: String| Error::invalid(format!("invalid mount config for type \"{kind}\": {text}"));
-    if !matches!(kind, "bind" | "volume" | "tmpfs") {
+    if !matches!(kind, "bind" | "volume" | "tmpfs" | "image") {
         return match kind {
-            "image" | "npipe" | "cluster" => {
+            "npipe" | "cluster" => {
                 Err(Error::not_implemented(format!("mounts of type {kind} are not available yet")))
             }
-            _ => Err(Error::invalid(format!("mount type unknown: \"{kind}\""))),
+            _ => Err(wrong("mount type unknown".to_owned())),
         };
     }
     if mount.target.is_empty() {
@@ -259,6 +275,7 @@ fn long(mount: &Mount) -> Result<Wanted> {
     match kind {
         "bind" => long_bind(mount, &target).map_err(|e| wrong(e.to_string())),
         "volume" => long_volume(mount, &target),
+        "image" => long_image(mount, &target).map_err(|e| wrong(e.to_string())),
         _ => {
             if !mount.source.is_empty() {
                 return Err(wrong("field Source must not be specified".into()));
@@ -320,6 +337,18 @@ fn long_bind(mount: &Mount, target: &str) -> Result<Wanted> {
         create: options.create_mountpoint,
         read_only_recursive: mount.read_only && !options.read_only_non_recursive,
         read_only_force: options.read_only_force_recursive,
+        owners: match options.id_mapping {
+            None => None,
+            Some(mapping) => match mapping.source.as_str() {
+                "match-user" => Some(Owners { user: mapping.user, seen: None }),
+                "userns" => {
+                    return Err(Error::invalid(
+                        "IDMapping \"userns\" needs a container with a user namespace of its own",
+                    ));
+                }
+                other => return Err(Error::invalid(format!("invalid IDMapping source: \"{other}\""))),
+            },
+        },
     };
     Ok(Wanted { record: MountRecord { point, kind }, volume: None, must_exist: !options.create_mountpoint })
 }
@@ -327,16 +356,8 @@ fn long_bind(mount: &Mount, target: &str) -> Result<Wanted> {
 fn long_volume(mount: &Mount, target: &str) -> Result<Wanted> {
     let options: VolumeOptions = mount.volume_options.clone().unwrap_or_default();
     let driver = options.driver_config.unwrap_or_default();
-    if !matches!(driver.name.as_str(), "" | "local") {
-        return Err(Error::not_implemented(format!(
-            "the volume driver {} is not available yet",
-            driver.name
-        )));
-    }
     volume_name(&mount.source)?;
-    if Path::new(&options.subpath).is_absolute()
-        || Path::new(&options.subpath).components().any(|c| c == Component::ParentDir)
-    {
+    if leads_out(&options.subpath) {
         return Err(Error::invalid(
             "invalid mount config for type \"volume\": subpath must be a relative path within the volume",
         ));
@@ -351,8 +372,28 @@ fn long_volume(mount: &Mount, target: &str) -> Result<Wanted> {
     if let MountKind::Volume { subpath, .. } = &mut wanted.record.kind {
         *subpath = options.subpath;
     }
-    wanted.volume = Some(NewVolume { labels: options.labels, options: driver.options });
+    wanted.volume = Some(New { driver: driver.name, labels: options.labels, options: driver.options });
     Ok(wanted)
+}
+
+fn long_image(mount: &Mount, target: &str) -> Result<Wanted> {
+    if mount.source.is_empty() {
+        return Err(Error::invalid("field Source must not be empty"));
+    }
+    let subpath = mount.image_options.clone().unwrap_or_default().subpath;
+    if leads_out(&subpath) {
+        return Err(Error::invalid("subpath must be a relative path within the image"));
+    }
+    // Read-only, whatever is asked for, as in Docker.
+    let mut point = point("image", "", target, "", false);
+    point.name.clone_from(&mount.source);
+    let kind = MountKind::Image { snapshot: String::new(), subpath };
+    Ok(Wanted { record: MountRecord { point, kind }, volume: None, must_exist: false })
+}
+
+fn leads_out(subpath: &str) -> bool {
+    let path = Path::new(subpath);
+    path.is_absolute() || subpath.contains('\0') || path.components().any(|c| c == Component::ParentDir)
 }
 
 /// The options of a temporary filesystem that may be asked for: none that reaches outside it.
@@ -466,7 +507,10 @@ mod tests {
             text(Mount { target: String::new(), ..bind.clone() }),
             "invalid mount config for type \"bind\": field Target must not be empty"
         );
-        assert!(text(Mount { kind: "image".into(), ..bind.clone() }).contains("image"));
+        let image = Mount { kind: "image".into(), ..bind.clone() };
+        assert_eq!(one(image.clone()).unwrap()[0].record.point.name, "/x");
+        let options = Some(api::container::ImageOptions { subpath: "../etc".into() });
+        assert!(text(Mount { image_options: options, ..image }).contains("relative path within the image"));
         let tmpfs = Mount {
             kind: "tmpfs".into(),
             target: "/t".into(),

@@ -1,8 +1,8 @@
 //! What a request may not ask for: what is wrong whatever the state, and what this engine does not have, by its name.
 
-use api::container::{Config, CreateRequest, HealthConfig, HostConfig, Resources};
+use api::container::{Config, CreateRequest, HostConfig, Resources};
 
-use crate::containers::{lender, linked};
+use crate::containers::{joins, lender, linked};
 use crate::error::{Error, Result};
 use crate::restart::Policy;
 use crate::signals;
@@ -13,11 +13,6 @@ const MEMORY_MIN_BYTES: i64 = 6 * 1024 * 1024;
 const HOSTNAME_MAX_BYTES: usize = 64;
 /// What the kernel takes as argument and environment strings is bounded too; this much is never right.
 const STRINGS_MAX_BYTES: usize = 4 << 20;
-/// The log options that are understood.
-const LOG_OPTIONS: &[&str] = &["max-size", "max-file", "labels", "env"];
-
-/// The runtimes there are.
-pub const RUNTIMES: &[&str] = &["", "corten"];
 
 /// Refuses what cannot be right or is not there; the first reason found is told.
 pub fn check(body: &CreateRequest, cpus: u32) -> Result<()> {
@@ -26,9 +21,12 @@ pub fn check(body: &CreateRequest, cpus: u32) -> Result<()> {
     config(&body.config)?;
     absent(&host)?;
     modes(&host)?;
+    if host.uts_mode == "host" && !body.config.hostname.is_empty() {
+        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+    }
     limits(&host.resources, cpus)?;
     policy(&host)?;
-    logging(&host)?;
+    crate::secrets::check(&host.secrets)?;
     hosts_and_sysctls(&host)
 }
 
@@ -77,44 +75,17 @@ fn config(config: &Config) -> Result<()> {
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal)?;
     }
-    if config.healthcheck.as_ref().is_some_and(|h| !health_is_off(h)) {
-        return unavailable("health checks (Healthcheck, --health-cmd and the other --health flags) are");
-    }
-    Ok(())
-}
-
-/// Whether a health check says that there is none.
-pub fn health_is_off(health: &HealthConfig) -> bool {
-    health.test.is_empty() && *health == HealthConfig::default()
-        || health.test.first().is_some_and(|word| word == "NONE")
+    config.healthcheck.as_ref().map_or(Ok(()), crate::health::check)
 }
 
 /// Fields that this engine has nothing behind.
 fn absent(host: &HostConfig) -> Result<()> {
-    if !host.volumes_from.is_empty() {
-        return unavailable("volumes of other containers (VolumesFrom, --volumes-from) are");
-    }
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return unavailable("volume drivers other than local (VolumeDriver, --volume-driver) are");
-    }
     if !host.cgroup.is_empty() {
         return unavailable("cgroups of other containers (Cgroup) are");
     }
-    if !host.storage_opt.is_empty() {
-        return unavailable("storage options (StorageOpt, --storage-opt) are");
-    }
+    storage(host)?;
     if !matches!(host.isolation.as_str(), "" | "default") {
         return unavailable("isolation technologies (Isolation, --isolation) are");
-    }
-    if !RUNTIMES.contains(&host.runtime.as_str()) {
-        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
-    if let Some(request) = host.resources.device_requests.first() {
-        return Err(Error::invalid(format!(
-            "could not select device driver \"{}\" with capabilities: [{}]",
-            request.driver,
-            request.capabilities.iter().map(|c| format!("[{}]", c.join(" "))).collect::<Vec<_>>().join(" ")
-        )));
     }
     let r = &host.resources;
     for (set, what) in [
@@ -124,8 +95,6 @@ fn absent(host: &HostConfig) -> Result<()> {
         (r.io_maximum_bandwidth != 0, "IOMaximumBandwidth is"),
         (r.kernel_memory != 0, "a limit of kernel memory (KernelMemory, --kernel-memory) is"),
         (r.kernel_memory_tcp != 0, "a limit of TCP buffers (KernelMemoryTCP) is"),
-        (r.cpu_realtime_period != 0, "real-time scheduling (CpuRealtimePeriod, --cpu-rt-period) is"),
-        (r.cpu_realtime_runtime != 0, "real-time scheduling (CpuRealtimeRuntime, --cpu-rt-runtime) is"),
     ] {
         if set {
             return unavailable(what);
@@ -134,19 +103,32 @@ fn absent(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// How much the container's own layer may occupy, if it may not be as much as there is room for.
+pub fn storage(host: &HostConfig) -> Result<Option<u64>> {
+    let mut bytes = None;
+    for (key, value) in &host.storage_opt {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("unknown option {key}")));
+        }
+        let size = size(value).filter(|size| *size > 0);
+        bytes = Some(size.ok_or_else(|| Error::invalid(format!("invalid size: '{value}'")))?);
+    }
+    Ok(bytes)
+}
+
 /// The namespaces' modes.
 fn modes(host: &HostConfig) -> Result<()> {
     let check = |what: &str, mode: &str, known: &[&str]| {
         if known.contains(&mode) {
             Ok(())
-        } else if mode.starts_with("container:") {
-            unavailable(&format!("{what} namespaces of other containers ({mode}) are"))
         } else {
             Err(Error::invalid(format!("invalid {what} mode: {mode}")))
         }
     };
-    check("IPC", &host.ipc_mode, &["", "none", "private", "shareable", "host"])?;
-    check("PID", &host.pid_mode, &["", "host"])?;
+    joins::check(host)?;
+    let own = |mode: &String| if lender::named(mode).is_some() { "" } else { mode.as_str() }.to_owned();
+    check("IPC", &own(&host.ipc_mode), &["", "none", "private", "shareable", "host"])?;
+    check("PID", &own(&host.pid_mode), &["", "host"])?;
     check("UTS", &host.uts_mode, &["", "host"])?;
     check("user", &host.userns_mode, &["", "host"])?;
     check("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"])?;
@@ -165,6 +147,7 @@ fn modes(host: &HostConfig) -> Result<()> {
 /// Limits that contradict themselves or the host. Also used where limits are changed.
 pub fn limits(r: &Resources, cpus: u32) -> Result<()> {
     let refuse = |text: String| Err(Error::invalid(text));
+    crate::plan::resources::sets(r)?;
     if r.memory != 0 && r.memory < MEMORY_MIN_BYTES {
         return refuse("Minimum memory limit allowed is 6MB".into());
     }
@@ -239,27 +222,6 @@ fn policy(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn logging(host: &HostConfig) -> Result<()> {
-    let log = &host.log_config;
-    if !matches!(log.driver.as_str(), "" | "json-file" | "none") {
-        return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", log.driver)));
-    }
-    for (key, value) in &log.config {
-        if !LOG_OPTIONS.contains(&key.as_str()) {
-            return Err(Error::invalid(format!("unknown log opt '{key}' for json-file log driver")));
-        }
-        let good = match key.as_str() {
-            "max-size" => size(value).is_some(),
-            "max-file" => value.parse::<u32>().is_ok_and(|n| n >= 1),
-            _ => true,
-        };
-        if !good {
-            return Err(Error::invalid(format!("invalid value for log opt '{key}': {value}")));
-        }
-    }
-    Ok(())
-}
-
 /// Reads a size as Docker's `units.RAMInBytes` does: a number with an optional `b`, `k`, `m`, `g`, `t` (with an
 /// optional `b` or `ib`); `-1` is no limit, given as 0.
 pub fn size(text: &str) -> Option<u64> {
@@ -313,6 +275,7 @@ fn hosts_and_sysctls(host: &HostConfig) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::container::HealthConfig;
     use api::container::RestartPolicy;
 
     fn body(change: impl FnOnce(&mut Config, &mut HostConfig)) -> CreateRequest {
@@ -343,12 +306,9 @@ mod tests {
             let error = check(&body(change), 2).unwrap_err();
             assert!(error.to_string().contains(named), "{named}: {error}");
         };
-        refused("--volumes-from", |_, h| h.volumes_from = vec!["a".into()]);
-        refused("--health-cmd", |c, _| {
+        refused("health check of type 'CMD'", |c, _| {
             c.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..Default::default() });
         });
-        refused("runtime name: crun", |_, h| h.runtime = "crun".into());
-        refused("no log driver named 'syslog'", |_, h| h.log_config.driver = "syslog".into());
         refused("6MB", |_, h| h.resources.memory = 1024);
         refused("range of CPUs is from 0.01 to 2.00", |_, h| h.resources.nano_cpus = 3_000_000_000);
         refused("'AutoRemove' container with restart", |_, h| {

@@ -99,6 +99,22 @@ fn a_restart_is_a_stop_and_a_start() {
 }
 
 #[test]
+fn a_restart_that_a_killed_daemon_began_keeps_nobody_waiting() {
+    let mut m = running(Rules::default());
+    m.step(Input::Restart { token: 2, signal: 15, patience: None });
+    m.step(exit(0, 101));
+    // This is what was written down.
+    assert_eq!(m.life.phase, Phase::Launching);
+    let mut next = Machine::new(m.life.clone(), Rules::default());
+    assert_eq!(show(&next.step(Input::DaemonStarted)), "");
+    assert_eq!(show(&next.step(Input::Start(3))), "launch");
+    let mut next = Machine::new(m.life.clone(), Rules::default());
+    assert_eq!(show(&next.step(Input::Remove { token: 3, force: false, volumes: false })), "destroy(false)");
+    let rules = Rules { policy: Policy::Always, auto_remove: false };
+    assert_eq!(show(&Machine::new(m.life, rules).step(Input::DaemonStarted)), "launch");
+}
+
+#[test]
 fn a_stop_after_a_restart_wins() {
     let mut m = running(Rules::default());
     m.step(Input::Restart { token: 2, signal: 15, patience: None });

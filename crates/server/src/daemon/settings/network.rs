@@ -337,6 +337,38 @@ fn network_options(texts: &[String]) -> Result<BTreeMap<String, BTreeMap<String,
 }
 
 #[cfg(test)]
+impl NetworkFlags {
+    /// With every flag given.
+    pub(super) fn of_everything() -> Self {
+        Self {
+            bridge: Some("none".into()),
+            firewall: Some("respect".into()),
+            bip: Some("a".into()),
+            bip6: Some("a".into()),
+            fixed_cidr: Some("a".into()),
+            fixed_cidr_v6: Some("a".into()),
+            default_gateway: Some("a".into()),
+            default_gateway_v6: Some("a".into()),
+            ipv6: Some(true),
+            icc: Some(true),
+            ip_masq: Some(true),
+            mtu: Some(1),
+            ip: Some("a".into()),
+            default_address_pools: vec!["a".into()],
+            default_network_opts: vec!["a".into()],
+            dns: vec!["a".into()],
+            dns_opts: vec!["a".into()],
+            dns_search: vec!["a".into()],
+            host_gateway_ips: vec!["a".into()],
+            iptables: Some(true),
+            ip6tables: Some(true),
+            ip_forward: Some(true),
+            userland_proxy: Some(true),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

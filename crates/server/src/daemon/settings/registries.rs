@@ -161,3 +161,23 @@ pub(super) fn merge(flags: RegistryFlags, file: RegistryFile) -> Result<Registri
         uploads: positive(uploads, "max concurrent uploads")?,
     })
 }
+
+#[cfg(test)]
+impl RegistryFlags {
+    /// With every flag given.
+    pub(super) fn of_everything() -> Self {
+        Self {
+            insecure_registries: vec!["a".into()],
+            registry_mirrors: vec!["a".into()],
+            max_concurrent_downloads: Some(1),
+            max_concurrent_uploads: Some(1),
+            max_download_attempts: Some(1),
+            http_proxy: Some("a".into()),
+            https_proxy: Some("a".into()),
+            no_proxy: Some("a".into()),
+            certs_dirs: vec!["/".into()],
+            registries_conf: vec!["/".into()],
+            signature_policy: Some("/".into()),
+        }
+    }
+}
