@@ -145,6 +145,40 @@ pub fn layer(data: &[u8]) {
     assert_eq!(std::fs::read_dir(outside.path()).expect("the directory").count(), 2);
 }
 
+/// An archive for a tree that others use, as it is and with a new first name: nothing leads out, and what was asked for under one name
+/// comes under no other.
+pub fn transfer(data: &[u8]) {
+    use storage::transfer::{Owner, Target, unpack};
+    let Ok(outside) = tempfile::tempdir() else { return };
+    std::fs::write(outside.path().join("canary"), b"canary").expect("an empty directory");
+    for (name, rename) in [("whole", None), ("named", Some((&b"a"[..], &b"kept"[..])))] {
+        let inside = outside.path().join(name);
+        std::fs::create_dir(&inside).expect("an empty directory");
+        let root = sys::path::Root::open(&inside).expect("the directory that was just made");
+        let place = std::path::Path::new("");
+        let target = Target { root: &root, place, rename, keep_kinds: false, owner: Owner::Own, tame: true };
+        let limits = storage::Limits::default();
+        let _ = storage::archive::open(data, &limits).and_then(|mut archive| unpack(&mut archive, &target));
+        if rename.is_some() {
+            let mut names = std::fs::read_dir(&inside).expect("the directory").flatten();
+            assert!(names.all(|entry| entry.file_name() == "kept"));
+        }
+    }
+    assert_eq!(std::fs::read(outside.path().join("canary")).expect("the canary"), b"canary");
+    assert_eq!(std::fs::read_dir(outside.path()).expect("the directory").count(), 3);
+}
+
+/// Where a health check of the engine's own goes: some addresses, and what fits into one line of a request.
+pub fn probe(data: &[u8]) {
+    use engine::health::address::Address;
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for address in [Address::of_url(text), Address::of_socket(text)].into_iter().flatten() {
+        assert!(!address.sockets.is_empty());
+        assert!(!address.host.contains(|c: char| c.is_control() || c == ' '));
+        assert!(!address.page.contains(|c: char| c.is_control() || c == ' '));
+    }
+}
+
 /// What a container's init says to its creator.
 pub fn wire(data: &[u8]) {
     drop(runtime::Message::parse(data));

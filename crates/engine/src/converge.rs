@@ -119,6 +119,14 @@ pub(crate) async fn begin(context: &Arc<Context>) {
     let _ = settled.await;
     let shared = Arc::clone(context);
     context.tasks.spawn(async move { crate::order::tell(&shared).await });
+    let volumes = Arc::clone(&context.volumes);
+    // Plugins may take their time, and the daemon does not wait for them.
+    let settling = blocking::run("settle volumes with their plugins", move || volumes.settle_plugins());
+    context.tasks.spawn(async move {
+        if let Err(error) = settling.await {
+            tracing::warn!(error = %error.chain(), "volumes of plugins are not settled");
+        }
+    });
     crate::containers::commit::release(context).await;
 }
 

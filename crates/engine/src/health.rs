@@ -3,7 +3,7 @@
 //! A probe is a command in the container, which its supervisor runs in one exchange of messages and two processes, without a
 //! runtime's start; or a connection that the engine makes in the container's network namespace, for which the image needs no tool.
 
-pub(crate) mod address;
+pub mod address;
 mod monitor;
 mod network;
 

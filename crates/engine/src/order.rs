@@ -25,7 +25,7 @@ const SERVICE: &str = "com.docker.compose.service";
 const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The condition that is more than having been started.
 const HEALTHY: &str = "service_healthy";
-/// How long one waits for another to become healthy, until it is started all the same.
+/// How long one waits for all the others to become healthy, until it is started all the same.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -65,12 +65,18 @@ pub(crate) async fn tell(context: &Arc<Context>) {
         let closing = context.closing.clone();
         tasks.spawn(async move {
             let telling = async {
+                let mut unhealthy = Vec::new();
                 for (mut told, other, need) in waits {
                     // Who is gone is not waited for.
                     let _ = told.wait_for(|told| *told).await;
                     if need == Need::Healthy {
-                        healthy(&other).await;
+                        unhealthy.push(other);
                     }
+                }
+                // All that it needs become healthy at the same time, and share its patience.
+                let deadline = Instant::now() + HEALTH_PATIENCE;
+                for other in unhealthy {
+                    healthy(&other, deadline).await;
                 }
                 let (done, heard) = oneshot::channel();
                 if handle.mailbox.send(Command::DaemonStarted(done)).await.is_ok() {
@@ -85,8 +91,7 @@ pub(crate) async fn tell(context: &Arc<Context>) {
 }
 
 /// Waits until a container is healthy, or will not be.
-async fn healthy(other: &Handle) {
-    let deadline = Instant::now() + HEALTH_PATIENCE;
+async fn healthy(other: &Handle, deadline: Instant) {
     while Instant::now() < deadline {
         let record = other.record();
         let (Some(health), Some(_)) = (&record.health, record.life.pid()) else { return };

@@ -15,9 +15,9 @@ mod prune;
 mod told;
 mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api::Filters;
 use api::volume::{CreateRequest, PruneReport, Volume};
@@ -55,6 +55,8 @@ pub struct Volumes {
     directory: PathBuf,
     /// One at a time copies an image's files into a volume, or mounts and unmounts it.
     turns: turns::Turns,
+    /// What an earlier daemon's containers hold of plugins' volumes, until it is settled or in use again: notes' identifiers.
+    unsettled: Mutex<BTreeSet<String>>,
     /// Where drivers that are programs of their own are found.
     plugins: plugin::Places,
 }
@@ -147,9 +149,10 @@ impl Volumes {
     pub fn open(store: Store, events: Arc<Events>, plugins: plugin::Places) -> Result<Self> {
         let directory = store.root().join("volumes");
         local::open(&directory)?;
-        let volumes = Self { store, events, directory, turns: turns::Turns::default(), plugins };
+        let (turns, unsettled) = (turns::Turns::default(), Mutex::default());
+        let volumes = Self { store, events, directory, turns, unsettled, plugins };
         volumes.finish_places()?;
-        volumes.finish_removals()?;
+        volumes.finish_removals(false)?;
         let known = volumes.all()?;
         local::sweep(&volumes.directory, |name| known.contains_key(name))?;
         Ok(volumes)
@@ -359,10 +362,14 @@ impl Volumes {
         Ok(true)
     }
 
-    /// Finishes the removals that a daemon did not get to the end of before it was killed.
-    fn finish_removals(&self) -> Result<()> {
+    /// Finishes the removals that a daemon did not get to the end of before it was killed: those that a plugin is asked for, or the others.
+    fn finish_removals(&self, by_plugin: bool) -> Result<()> {
         for note in self.store.transaction(|tx| tx.records(DOOMED))? {
-            if let Err(error) = self.finish_removal(&note.id) {
+            // A note of an earlier version says nothing more, and is of a directory.
+            let asks = decode(&note.id, &note.json).is_ok_and(|record| !record.is_local());
+            if asks == by_plugin
+                && let Err(error) = self.finish_removal(&note.id)
+            {
                 tracing::warn!(volume = %note.id, error = %error.chain(), "cannot remove a volume");
             }
         }

@@ -5,7 +5,6 @@
 //! relative to that directory's descriptor, under a name that is not followed, and gets its owner and permissions by its own
 //! descriptor: whatever is put in its place meanwhile keeps its own.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -49,7 +48,8 @@ pub struct Target<'a> {
     pub root: &'a Root,
     /// The directory in it that the archive's paths are relative to.
     pub place: &'a Path,
-    /// The name that everything in the archive begins with, and what it is to be instead.
+    /// The name that everything in the archive begins with, and what it is to be instead. What begins with another one is refused: who
+    /// asked for one thing is not given others.
     pub rename: Option<(&'a [u8], &'a [u8])>,
     /// Whether it is an error where a directory would replace something else, or be replaced.
     pub keep_kinds: bool,
@@ -106,19 +106,24 @@ impl Unpacker<'_> {
         self.target.place.join(os(path))
     }
 
-    fn renamed<'b>(&self, path: &'b [u8]) -> Cow<'b, [u8]> {
-        let Some((old, new)) = self.target.rename else { return Cow::Borrowed(path) };
-        // All paths of a root begin with a slash.
-        let old = if old == b"/" { b"" } else { old };
-        match path.strip_prefix(old) {
-            Some(rest) if rest.is_empty() || rest.starts_with(b"/") => Cow::Owned([new, rest].concat()),
-            _ => Cow::Borrowed(path),
+    /// An archive's path, with the name that it is to begin with.
+    fn named(&self, path: &[u8]) -> Result<Name> {
+        let name = Name::parse(path, DEPTH_MAX)?;
+        let Some((old, new)) = self.target.rename else { return Ok(name) };
+        // Empty where what is in a directory was asked for: then everything is of it.
+        let old = Name::parse(old, DEPTH_MAX)?.path();
+        let path = name.path();
+        match path.strip_prefix(old.as_slice()) {
+            Some(rest) if old.is_empty() || rest.is_empty() || rest.starts_with(b"/") => {
+                Name::parse(&[new, b"/", rest].concat(), DEPTH_MAX)
+            }
+            _ => Err(name.invalid("it is not of what was asked for")),
         }
     }
 
     fn entry<R: BufRead>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<()> {
         self.done.entries += 1;
-        let name = Name::parse(&self.renamed(&entry.path), DEPTH_MAX)?;
+        let name = self.named(&entry.path)?;
         if name.is_root() {
             // The directory itself is somebody's, and stays as it is.
             return Ok(());
@@ -215,7 +220,7 @@ impl Unpacker<'_> {
     }
 
     fn hardlink(&self, here: &Here, name: &Name, entry: &Entry) -> Result<()> {
-        let target = Name::parse(&self.renamed(&entry.link), DEPTH_MAX)?;
+        let target = self.named(&entry.link)?;
         if target.is_root() {
             return Err(name.invalid("hard link to what is no file"));
         }

@@ -63,6 +63,14 @@ impl Root {
         Ok(Self { fd })
     }
 
+    /// Opens the directory that `path` leads to, a path of the host that we ourselves chose: `/proc/PID/root` is a link. As a handle
+    /// (`O_PATH`).
+    pub fn open_followed(path: impl AsRef<Path>) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(CWD, path.as_ref(), flags, Mode::empty()))?;
+        Ok(Self { fd })
+    }
+
     /// Takes a directory that is already open.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { fd }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 mod bodies;
 #[path = "api/bytes.rs"]
 mod bytes;
+#[path = "api/streams.rs"]
+mod streams;
 #[path = "api/wire.rs"]
 mod wire;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,9 @@ struct State {
     mounted: BTreeMap<String, Vec<String>>,
     /// What is answered whatever is asked, once.
     odd: Option<Vec<u8>>,
+    /// What is not answered, and who waits for it.
+    hangs: Option<&'static str>,
+    waiting: Vec<UnixStream>,
 }
 
 struct Plugin {
@@ -50,6 +53,10 @@ impl Plugin {
                 let method =
                     first.strip_prefix("POST /").and_then(|rest| rest.split(' ').next()).expect("a method");
                 let mut state = shared.lock().expect("the state");
+                if state.hangs.is_some_and(|hangs| method.ends_with(hangs)) {
+                    state.waiting.push(stream);
+                    continue;
+                }
                 let answer = match state.odd.take() {
                     Some(odd) => odd,
                     None => {
@@ -262,4 +269,39 @@ fn one_volume_at_two_places_is_mounted_once_and_one_without_its_driver_is_forgot
     assert_eq!(host.corten(["volume", "ls", "-q"]).ok(), "vol");
     host.corten(["volume", "rm", "-f", "vol"]).ok();
     assert_eq!(host.corten(["volume", "ls", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_plugin_that_hangs_does_not_hold_up_the_daemons_start() {
+    let (mut host, plugin) = host();
+    host.corten(["volume", "create", "-d", "mine", "slow"]).ok();
+    let id = host
+        .corten(["run", "-d", "--network", "none", "-v", "slow:/data", "busybox", "sleep", "100000"])
+        .ok();
+    assert_eq!(plugin.mounted(), 1);
+    let pid = host.corten(["inspect", "-f", "{{.State.Pid}}", &id]).ok();
+    host.kill_daemon();
+    host.program("kill", ["-9", &pid]).ok();
+    wait_for("the container's end", || host.supervisors().is_empty().then_some(()));
+    plugin.state.lock().expect("the state").hangs = Some("Unmount");
+    // It answers while the plugin is asked, and does not answer.
+    host.start_daemon();
+    wait_for("the plugin to be asked", || {
+        (!plugin.state.lock().expect("the state").waiting.is_empty()).then_some(())
+    });
+    assert_eq!(host.corten(["inspect", "-f", "{{.State.Running}}", &id]).ok(), "false");
+    assert_eq!(plugin.mounted(), 1);
+    // The next one settles it; so does a container that runs again before that.
+    {
+        let mut state = plugin.state.lock().expect("the state");
+        state.hangs = None;
+        state.waiting.clear();
+    }
+    host.kill_daemon();
+    host.start_daemon();
+    wait_for("the volume to be unmounted", || (plugin.mounted() == 0).then_some(()));
+    host.corten(["start", &id]).ok();
+    assert_eq!(plugin.mounted(), 1);
+    host.corten(["rm", "-f", &id]).ok();
+    wait_for("the volume to be unmounted", || (plugin.mounted() == 0).then_some(()));
 }

@@ -54,6 +54,15 @@ pub const JOBS: &[Job] = &[
     job("engine-quotas", "e2e", "quotas", &[]),
     job("engine-resources", "e2e", "run", &["limits", "a_process_that_takes", "the_world_inside", "users"]),
     job("engine-life", "e2e", "lifecycle", &["exec", "pause_and_unpause", "ps_top"]),
+    job("engine-stats", "e2e", "stats", &["numbers_are_the_kernels"]),
+    job(
+        "engine-update",
+        "e2e",
+        "flags",
+        &["there_is_a_limit_of_processes", "all_that_update_changes", "a_fork_bomb"],
+    ),
+    job("engine-faults", "e2e", "faults", &["who_takes_too_much_memory"]),
+    job("engine-health", "e2e", "health", &["commands_tell"]),
     job("engine-attacks", "e2e", "attack", &["inherited_caps", "kernel_surface", "exhaustion"]),
     job("engine-terminal", "e2e", "cli_terminal", &["a_shell"]),
     job(

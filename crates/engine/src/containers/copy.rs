@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use storage::pack::{Fence, Form, Naming, Part, Tree, Writer};
 use storage::transfer::{self, Owner, Target};
-use sys::fsx::{self, FileType, OFlags};
-use sys::path::{Mode, Root};
+use sys::fsx::{self, FileType};
+use sys::path::Root;
 use tokio::time::Instant;
 
 use super::Containers;
@@ -71,13 +71,7 @@ pub struct ExtractOptions {
 struct View {
     root: Root,
     /// What they need to stay as they are: after the root, so that nothing holds it when it goes.
-    _held: Option<stopped::Held>,
-}
-
-/// What stands in the way, for a while.
-enum Busy {
-    /// Try again.
-    Again,
+    held: Option<stopped::Held>,
 }
 
 impl Containers {
@@ -124,7 +118,7 @@ impl Containers {
     pub async fn extract(&self, name: &str, options: ExtractOptions, mut archive: Inlet) -> Result<()> {
         let handle = self.find(name)?;
         let view = self.view(&handle, true).await?;
-        if let Some(stopping) = view._held.as_ref().and_then(stopped::Held::given_up) {
+        if let Some(stopping) = view.held.as_ref().and_then(stopped::Held::given_up) {
             archive = archive.until(stopping);
         }
         let (record, name) = (handle.record(), name.to_owned());
@@ -163,52 +157,42 @@ impl Containers {
                 Some(pid) => live(handle, pid).await?,
                 None => self.stopped(handle, &record, write).await?,
             };
-            match seen {
-                Ok(view) => return Ok(view),
-                Err(Busy::Again) if Instant::now() < deadline => tokio::time::sleep(LOOK_AGAIN).await,
-                Err(Busy::Again) => {
-                    return Err(Error::conflict(format!("container {} is busy: try again", record.id)));
-                }
+            if let Some(view) = seen {
+                return Ok(view);
             }
+            if Instant::now() >= deadline {
+                return Err(Error::conflict(format!("container {} is busy: try again", record.id)));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    async fn stopped(
-        &self,
-        handle: &Arc<Handle>,
-        record: &Arc<Record>,
-        write: bool,
-    ) -> Result<Result<View, Busy>> {
+    /// The files of a container that does not run; `None` while somebody else has them.
+    async fn stopped(&self, handle: &Arc<Handle>, record: &Arc<Record>, write: bool) -> Result<Option<View>> {
         let writing = match (write, handle.write()) {
             (false, _) => None,
             (true, Some(writing)) => Some(writing),
-            (true, None) => return Ok(Err(Busy::Again)),
+            (true, None) => return Ok(None),
         };
         let (context, record) = (Arc::clone(&self.context), Arc::clone(record));
         let opened = blocking::run("mount a container's files", move || {
             stopped::open(&context, &record, write.then_some(writing).flatten())
         });
-        Ok(opened.await?.map_or(Err(Busy::Again), |(root, held)| Ok(View { root, _held: Some(held) })))
+        Ok(opened.await?.map(|(root, held)| View { root, held: Some(held) }))
     }
 }
 
-/// The root of a container that runs.
-async fn live(handle: &Arc<Handle>, pid: i32) -> Result<Result<View, Busy>> {
-    let Some(shim) = handle.shim() else { return Ok(Err(Busy::Again)) };
+/// The root of a container that runs; `None` while it comes or goes.
+async fn live(handle: &Arc<Handle>, pid: i32) -> Result<Option<View>> {
+    let Some(shim) = handle.shim() else { return Ok(None) };
     let path = PathBuf::from(format!("/proc/{pid}/root"));
-    let opened = blocking::run("open a container's root", move || Ok(open_root(&path))).await?;
-    let Ok(root) = opened else { return Ok(Err(Busy::Again)) };
+    let opened = blocking::run("open a container's root", move || Ok(Root::open_followed(&path))).await?;
+    let Ok(root) = opened else { return Ok(None) };
     // The supervisor has not buried it: until now the number was its own.
     if !shim.is_running(pid).await {
-        return Ok(Err(Busy::Again));
+        return Ok(None);
     }
-    Ok(Ok(View { root, _held: None }))
-}
-
-fn open_root(path: &Path) -> io::Result<Root> {
-    use rustix::fs::CWD;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(Root::from_fd(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+    Ok(Some(View { root, held: None }))
 }
 
 /// What is said of what is not there, and of what cannot be looked at.

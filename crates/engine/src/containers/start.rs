@@ -258,7 +258,7 @@ pub(crate) fn exec_process(
     let user = if request.user.is_empty() { &record.config.user } else { &request.user };
     let further = if request.user.is_empty() { record.host.group_add.as_slice() } else { &[] };
     let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let files = open_root(&root).map_err(|e| match e.kind() {
+    let files = sys::path::Root::open_followed(&root).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => ended(),
         _ => Error::io("open", &root, e),
     })?;
@@ -275,13 +275,6 @@ pub(crate) fn exec_process(
     confine(Some(&process))?;
     serde_json::to_vec(&process)
         .map_err(|e| Error::system("cannot write the command's configuration").with_source(e))
-}
-
-/// The root of a process, as a directory that nothing leads out of.
-fn open_root(path: &Path) -> io::Result<sys::path::Root> {
-    use rustix::fs::{CWD, Mode, OFlags};
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(sys::path::Root::from_fd(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
 }
 
 /// A file of the container; what is not there, or is no regular file, counts as empty.

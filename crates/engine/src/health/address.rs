@@ -11,7 +11,7 @@ const HTTP_PORT: u16 = 80;
 
 /// Where a probe goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
+pub struct Address {
     /// The addresses, in the order in which they are tried.
     pub sockets: Vec<SocketAddr>,
     /// The host as it was written, with its port if that was written.

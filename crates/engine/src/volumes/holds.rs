@@ -4,7 +4,8 @@
 //! ```text
 //!   start of a container       note(volume, container)  ->  mount, or ask the plugin to
 //!   end of its run             unmount after the last   ->  forget the note
-//!   start of the daemon        every note of a container that does not run any more is settled like an end
+//!   start of the daemon        every note of a container that does not run any more is settled like an end;
+//!                              with a plugin afterwards, unless the container has begun to run again
 //! ```
 //! The note is written before anything is mounted and forgotten after it is gone, so that a daemon that is killed in between
 //! leaves nothing mounted that the next one does not know of.
@@ -15,8 +16,8 @@ use std::sync::Arc;
 
 use storage::NewRecord;
 
-use super::{Record, Volumes, none, options, turns};
-use crate::error::{Error, Result};
+use super::{DOOMED, Record, Volumes, none, options, turns};
+use crate::error::Result;
 use crate::names;
 
 /// The kind of a note that a container uses a volume.
@@ -66,6 +67,11 @@ impl Volumes {
         // It may have been removed while others had their turns.
         let record = self.find(name)?.ok_or_else(|| none(name))?;
         let id = key(name, holder);
+        // What an earlier daemon left of it was not settled yet.
+        let unsettled = turns::lock(&self.unsettled).remove(&id);
+        if unsettled {
+            self.let_go_in_turn(name, holder)?;
+        }
         self.store
             .transaction(|tx| tx.put_record(&NewRecord { kind: HOLD, id: &id, name: None, json: b"{}" }))?;
         let mounted = self.mount(name, &record, holder);
@@ -100,16 +106,23 @@ impl Volumes {
     }
 
     fn let_go(&self, name: &str, holder: &str) -> Result<()> {
-        let id = key(name, holder);
-        let is_held = || Ok::<_, Error>(self.store.transaction(|tx| tx.record(HOLD, &id))?.is_some());
         // Nearly every volume is only a directory, and nobody has noted anything.
-        if !is_held()? {
+        if !self.is_held(name, holder)? {
             return Ok(());
         }
         let turn = self.turns.of(name);
         let _turn = turns::lock(&turn);
+        self.let_go_in_turn(name, holder)
+    }
+
+    fn is_held(&self, name: &str, holder: &str) -> Result<bool> {
+        Ok(self.store.transaction(|tx| tx.record(HOLD, &key(name, holder)))?.is_some())
+    }
+
+    /// The same for who has the volume's turn.
+    fn let_go_in_turn(&self, name: &str, holder: &str) -> Result<()> {
         // Who was here before has let it go: the end of a run, and the start of the daemon that finds it ended.
-        if !is_held()? {
+        if !self.is_held(name, holder)? {
             return Ok(());
         }
         match self.find(name)? {
@@ -137,16 +150,40 @@ impl Volumes {
         Ok(())
     }
 
-    /// Settles what containers hold that do not run, after a daemon ended without getting to it.
+    /// Settles what containers hold that do not run, after a daemon ended without getting to it; what a plugin is asked for is left to
+    /// [`Volumes::settle_plugins`].
     pub fn settle_holds(&self, runs: &dyn Fn(&str) -> bool) -> Result<()> {
         for note in self.store.transaction(|tx| tx.records(HOLD))? {
-            if let Some((volume, holder)) = note.id.split_once('/')
-                && !runs(holder)
-            {
-                self.let_go_blocking([volume], holder);
+            let Some((volume, holder)) = note.id.split_once('/').filter(|(_, holder)| !runs(holder)) else {
+                continue;
+            };
+            match self.find(volume)? {
+                Some(record) if !record.is_local() => {
+                    turns::lock(&self.unsettled).insert(note.id);
+                }
+                // What is being removed lets everybody go by itself.
+                None if self.store.transaction(|tx| tx.record(DOOMED, volume))?.is_some() => {}
+                _ => self.let_go_blocking([volume], holder),
             }
         }
         Ok(())
+    }
+
+    /// The rest of what an earlier daemon left: plugins are asked to unmount what nobody has begun to use again, and to remove what was
+    /// being removed. Each may take as long as a plugin may, so nobody waits for this.
+    pub fn settle_plugins(&self) -> Result<()> {
+        let unsettled = turns::lock(&self.unsettled).clone();
+        for id in unsettled {
+            let Some((name, holder)) = id.split_once('/') else { continue };
+            let turn = self.turns.of(name);
+            let _turn = turns::lock(&turn);
+            if turns::lock(&self.unsettled).remove(&id)
+                && let Err(error) = self.let_go_in_turn(name, holder)
+            {
+                tracing::warn!(volume = name, error = %error.chain(), "a volume stays mounted");
+            }
+        }
+        self.finish_removals(true)
     }
 
     /// The containers that have noted that they use a volume.

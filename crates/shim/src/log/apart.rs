@@ -128,6 +128,9 @@ impl Apart {
         while !self.queue.is_empty() && self.wait(PollFlags::OUT, deadline) {
             self.send();
         }
+        // What was not taken in time is lost with this process.
+        self.dropped += self.queue.len() as u64;
+        self.queue.clear();
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         // It says nothing: what can be read is its end.
         self.wait(PollFlags::IN, deadline);

@@ -1,15 +1,16 @@
 //! What a container's start leaves in the directory of its own files, of which nobody is to be told.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use sys::fsx::{self, FileType, Stat};
+use sys::fsx::{self, FileType};
 
 use super::tree::{Found, join};
 
 /// What a container's start makes in an image that does not have it, to mount the engine's own on: empty, it is nobody's change.
-const STUBS: [&[u8]; 8] = [
+const STUBS: [&[u8]; 9] = [
     b"dev",
     b"proc",
     b"sys",
@@ -17,6 +18,7 @@ const STUBS: [&[u8]; 8] = [
     b"etc/hosts",
     b"etc/resolv.conf",
     b"etc/mtab",
+    b"run/secrets",
     b"sbin/docker-init",
 ];
 
@@ -38,17 +40,26 @@ pub(super) fn is_stub(path: &[u8], found: &Found) -> io::Result<bool> {
     }
 }
 
-/// How many places for files there are in a directory, if there is nothing else.
+/// How many places for mounts there are in a directory, if there is nothing else.
 fn stubs_in(path: &[u8], dir: &OwnedFd) -> io::Result<Option<usize>> {
     let list = fsx::list(dir)?;
-    let is_stub = |stat: &Stat| fsx::kind(stat) == FileType::RegularFile && stat.st_size == 0;
     for entry in &list {
         let known = STUBS.contains(&join(path, entry.name.as_bytes()).as_slice());
-        if !known || !is_stub(&fsx::stat_at(dir, &entry.name)?) {
+        if !known || !is_empty(dir, &entry.name)? {
             return Ok(None);
         }
     }
     Ok(Some(list.len()))
+}
+
+/// Whether it is a file or a directory with nothing in it.
+fn is_empty(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let stat = fsx::stat_at(dir, name)?;
+    match fsx::kind(&stat) {
+        FileType::RegularFile => Ok(stat.st_size == 0),
+        FileType::Directory => Ok(fsx::list(&fsx::open_dir_at(dir, name)?)?.is_empty()),
+        _ => Ok(false),
+    }
 }
 
 /// Whether such places may be in a directory: then its time says nothing.

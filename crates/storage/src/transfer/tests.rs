@@ -117,3 +117,21 @@ fn a_directory_swapped_for_a_link_meanwhile_leads_nowhere() {
     });
     assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
 }
+
+#[test]
+fn who_asks_for_one_thing_is_given_no_other() {
+    let (dir, root) = tree();
+    let base = dir.path().join("root");
+    let named = Target { rename: Some((b"asked", b"kept")), ..target(&root, "/") };
+    run(&named, &[header("asked/", b'5', 0, |_| ()), file("asked/f", "f"), file("./asked/g", "g")]).unwrap();
+    assert_eq!(fs::read_to_string(base.join("kept/f")).unwrap(), "f");
+    assert_eq!(fs::read_to_string(base.join("kept/g")).unwrap(), "g");
+    for name in [".bashrc", "askedfor", "asked/../.bashrc", "/asked/../.bashrc", "./.bashrc"] {
+        run(&named, &[file(name, "trojan")]).unwrap_err();
+    }
+    let link = header("asked/l", b'1', 0, |block| block[157..158].copy_from_slice(b"d"));
+    run(&named, &[link]).unwrap_err();
+    let mut names: Vec<_> = fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["d", "kept"]);
+}

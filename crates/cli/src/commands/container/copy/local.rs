@@ -121,7 +121,7 @@ pub fn destination(path: &str) -> Result<There> {
     }
 }
 
-/// Unpacks what came out of a container. Nothing in it leads out of the directory, devices are left out (how many is told), nothing
+/// Unpacks what came out of a container: what is called `base`, or is in it. Nothing in it leads out of the directory, devices are left out (how many is told), nothing
 /// runs as its owner, and everything becomes the caller's.
 pub fn unpack(archive: impl Read, base: &str, placed: &Placed) -> Result<u64> {
     let root = Root::from_fd(
@@ -129,10 +129,11 @@ pub fn unpack(archive: impl Read, base: &str, placed: &Placed) -> Result<u64> {
             .map_err(|error| file_failed("open", &placed.directory, error))?
             .into(),
     );
+    let name = placed.name.as_deref().unwrap_or(base);
     let target = Target {
         root: &root,
         place: Path::new(""),
-        rename: placed.name.as_ref().map(|name| (base.as_bytes(), name.as_bytes())),
+        rename: Some((base.as_bytes(), name.as_bytes())),
         keep_kinds: true,
         owner: Owner::Own,
         tame: true,
