@@ -15,6 +15,7 @@ use futures_util::stream::Stream;
 use sys::inotify::{Inotify, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub(crate) use entry::nanoseconds;
 pub use reader::{Reader, Step};
@@ -80,7 +81,7 @@ pub fn stream(
     query: Query,
     ended: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-    let state = State { path, query, reader: None, ended, changes: None };
+    let state = State { path, query, reader: None, ahead: None, ended, changes: None };
     futures_util::stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match state.next().await {
@@ -95,8 +96,17 @@ struct State {
     path: PathBuf,
     query: Query,
     reader: Option<Reader>,
+    /// What is read while the piece before it is on its way to the client.
+    ahead: Option<Ahead>,
     ended: watch::Receiver<bool>,
     changes: Option<AsyncFd<Inotify>>,
+}
+
+/// A piece of work that has begun.
+struct Ahead {
+    /// Whether nothing more was to come when it began: then what it reads is all.
+    over: bool,
+    work: JoinHandle<Result<(Reader, Bytes, Step), Error>>,
 }
 
 impl State {
@@ -106,14 +116,11 @@ impl State {
             self.changes = watch_changes(&self.path);
         }
         loop {
-            // Asked before reading: what an ended container wrote is there to be read.
-            let over = !self.query.follow || self.is_over();
             match self.read().await? {
-                (bytes, _) if !bytes.is_empty() => return Ok(Some(bytes)),
-                (_, Step::More) => {}
-                (_, Step::Finished) => return Ok(None),
-                (_, Step::CaughtUp) if over => return Ok(None),
-                (_, Step::CaughtUp) => self.wait().await,
+                (bytes, ..) if !bytes.is_empty() => return Ok(Some(bytes)),
+                (_, Step::More, _) => {}
+                (_, Step::Finished, _) | (_, Step::CaughtUp, true) => return Ok(None),
+                (_, Step::CaughtUp, false) => self.wait().await,
             }
         }
     }
@@ -124,8 +131,22 @@ impl State {
         late || *self.ended.borrow() || self.ended.has_changed().is_err()
     }
 
-    /// One piece of bounded work on a thread that may block.
-    async fn read(&mut self) -> Result<(Bytes, Step), Error> {
+    /// What one piece of work gave, and whether nothing more was to come when it began. Where there may be more the next one begins.
+    async fn read(&mut self) -> Result<(Bytes, Step, bool), Error> {
+        let Ahead { over, work } = self.ahead.take().unwrap_or_else(|| self.begin());
+        let failed = |source| Error { verb: "read", path: self.path.clone(), source };
+        let (reader, bytes, step) = work.await.map_err(|e| failed(std::io::Error::other(e)))??;
+        self.reader = Some(reader);
+        if step == Step::More {
+            self.ahead = Some(self.begin());
+        }
+        Ok((bytes, step, over))
+    }
+
+    /// Begins one piece of bounded work on a thread that may block.
+    fn begin(&mut self) -> Ahead {
+        // Asked before reading: what an ended container wrote is there to be read.
+        let over = !self.query.follow || self.is_over();
         let (path, query, reader) = (self.path.clone(), self.query, self.reader.take());
         let work = tokio::task::spawn_blocking(move || {
             let mut reader = match reader {
@@ -136,10 +157,7 @@ impl State {
             let step = reader.fill(&mut out)?;
             Ok((reader, Bytes::from(out), step))
         });
-        let failed = |source| Error { verb: "read", path: self.path.clone(), source };
-        let (reader, bytes, step) = work.await.map_err(|e| failed(std::io::Error::other(e)))??;
-        self.reader = Some(reader);
-        Ok((bytes, step))
+        Ahead { over, work }
     }
 
     /// Waits until there may be more, or it is over.
