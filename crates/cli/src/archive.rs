@@ -103,7 +103,12 @@ pub fn input(path: Option<&str>) -> Result<Upload> {
     let named = path.filter(|path| *path != STANDARD);
     let upload = match named {
         None => Upload::new(io::stdin()),
-        Some(path) => File::open(path).and_then(Upload::new),
+        Some(path) => File::open(path).and_then(|file| {
+            if file.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Upload::new(file)
+        }),
     };
     let path = named.unwrap_or("standard input");
     upload.map_err(|source| Error::File { verb: "open", path: path.to_owned(), source })

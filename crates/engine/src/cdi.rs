@@ -134,6 +134,9 @@ impl Catalogue {
             .find(|kind| self.of_kind(kind).next().is_some())
             .ok_or_else(nobody)?;
         let full = |name: &dyn std::fmt::Display| format!("{kind}={name}");
+        if request.count != 0 && !request.device_ids.is_empty() {
+            return Err(Error::invalid("cannot set both Count and DeviceIDs on device request"));
+        }
         if !request.device_ids.is_empty() {
             return Ok(request.device_ids.iter().map(|id| full(id)).collect());
         }

@@ -9,6 +9,7 @@ pub mod export;
 pub(crate) mod files;
 pub mod identity;
 pub(crate) mod index;
+mod inside;
 pub(crate) mod joins;
 pub mod layered;
 pub(crate) mod lender;
@@ -143,7 +144,15 @@ impl Containers {
         };
         let record = self.find(name)?.record();
         let ends = signal == SIGKILL || signals::stop_signal(&record.config.stop_signal)? == signal;
+        let waiting = match signal {
+            // As Docker's, it is over when this returns: what comes next may count on that.
+            SIGKILL => Some(self.wait(name, WaitCondition::NotRunning).await?),
+            _ => None,
+        };
         let result = self.ask(name, |reply| Command::Kill { signal, ends, reply }).await;
+        if let (Ok(()), Some(waiting)) = (&result, waiting) {
+            let _ = tokio::time::timeout(state::KILL_PATIENCE, waiting.done()).await;
+        }
         result.map_err(|error| match error.kind() {
             crate::Kind::Conflict => Error::conflict(format!("cannot kill container: {name}: {error}")),
             _ => error,

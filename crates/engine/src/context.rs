@@ -84,6 +84,18 @@ impl Context {
         let new = NewRecord { kind: CONTAINER, id: &record.id, name: Some(&record.name), json: &json };
         Ok(self.store.transaction(|tx| tx.put_record(&new))?)
     }
+
+    /// The same, if all volumes that it names are there: one that was found before may have been removed since.
+    pub fn put_record_with_volumes(&self, record: &Record) -> Result<()> {
+        let json = encode(record)?;
+        let new = NewRecord { kind: CONTAINER, id: &record.id, name: Some(&record.name), json: &json };
+        let later = record.next.iter().flat_map(|next| &next.mounts);
+        let mounts: Vec<_> = record.mounts.iter().chain(later).cloned().collect();
+        Ok(self.store.transaction(|tx| {
+            crate::volumes::check_mounts(tx, &mounts)?;
+            tx.put_record(&new)
+        })?)
+    }
 }
 
 fn cgroup_below(parent: &str, id: &str) -> PathBuf {

@@ -27,6 +27,8 @@ const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 const HEALTHY: &str = "service_healthy";
 /// How long one waits for all the others to become healthy, until it is started all the same.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one waits for the start of another to be tried: that one may itself wait for others to become healthy.
+const START_PATIENCE: Duration = Duration::from_secs(180);
 /// How often it is looked at meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -67,8 +69,10 @@ pub(crate) async fn tell(context: &Arc<Context>) {
             let telling = async {
                 let mut unhealthy = Vec::new();
                 for (mut told, other, need) in waits {
-                    // Who is gone is not waited for.
-                    let _ = told.wait_for(|told| *told).await;
+                    // Who is gone is not waited for; nor, for ever, is one whose supervisor says nothing.
+                    if tokio::time::timeout(START_PATIENCE, told.wait_for(|told| *told)).await.is_err() {
+                        tracing::warn!(id = %other.id, "what needs it is started, although it has not been heard of");
+                    }
                     if need == Need::Healthy {
                         unhealthy.push(other);
                     }

@@ -423,6 +423,10 @@ impl Volumes {
     /// Copies what the image has at `destination` into the volume, if that is empty. `image` is what to mount to see the
     /// image's files.
     pub fn copy_up_blocking(&self, name: &str, image: &storage::Mounts, destination: &str) -> Result<()> {
+        if self.find(name)?.is_some_and(|record| record.frozen) {
+            // A snapshot of nothing stays empty.
+            return Ok(());
+        }
         let place = self.place(name)?;
         // Nearly always there is nothing to do, and then nobody is waited for.
         if !copy::may_be_due(&place)? {
@@ -523,7 +527,11 @@ fn users(tx: &Tx<'_>) -> storage::Result<BTreeMap<String, Vec<String>>> {
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in tx.records(CONTAINER)? {
         for volume in used_by(tx, &record)? {
-            users.entry(volume).or_default().push(record.id.clone());
+            let of = users.entry(volume).or_default();
+            // One that mounts it twice, or will have it from its next start on, uses it once.
+            if of.last() != Some(&record.id) {
+                of.push(record.id.clone());
+            }
         }
     }
     Ok(users)

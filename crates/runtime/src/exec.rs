@@ -271,8 +271,14 @@ fn set_up(mut joining: Joining<'_>, reporting: &OwnedFd) -> Result<Joined, Error
     if console.is_none() {
         inside::take_stdio(std::mem::replace(&mut joining.stdio, Stdio::Inherit), None, process)?;
     }
-    let filter =
-        identity::assume(process, joining.filter.take(), &joining.proc, reporting, joining.privilege)?;
+    let filter = identity::assume(
+        process,
+        joining.filter.take(),
+        &joining.proc,
+        reporting,
+        joining.privilege,
+        identity::Missing::Refused,
+    )?;
     let Joining { gate, init, cgroup, proc, sync, stdio, .. } = joining;
     drop((init, cgroup, proc, sync, stdio));
     let terminal = console.as_ref().map(AsFd::as_fd);

@@ -135,6 +135,7 @@ pub(crate) fn assume(
     proc: &Proc,
     sync: &OwnedFd,
     privilege: Privilege,
+    missing: Missing,
 ) -> Result<Option<Filter>, Error> {
     set_labels(process, proc)?;
     scheduling::set(process)?;
@@ -155,12 +156,12 @@ pub(crate) fn assume(
         }
         None => None,
     };
-    let entered = enter_directory(process.cwd());
+    let entered = enter_directory(process.cwd(), missing);
     become_user(process, proc)?;
     match entered {
         // The user may see what root may not, on a network filesystem.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            enter_directory(process.cwd())?;
+            enter_directory(process.cwd(), missing)?;
         }
         other => other?,
     }
@@ -205,14 +206,25 @@ pub(crate) fn set_groups(groups: &[u32], proc: &Proc) -> Result<(), Error> {
     }
 }
 
-/// Goes to the working directory, which is made if it is not there. No magic link is followed, so it is never one that
+/// What becomes of a working directory that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is made: that of a container's first process.
+    Made,
+    /// It is an error, as in runc: who runs something in a container does not mean to change it.
+    Refused,
+}
+
+/// Goes to the working directory. No magic link is followed, so it is never one that
 /// an inherited descriptor leads to (CVE-2024-21626).
-fn enter_directory(path: &Path) -> Result<(), Error> {
+fn enter_directory(path: &Path, missing: Missing) -> Result<(), Error> {
     let root = Root::open("/").on("open", "/")?;
     let directory = match root.open_path(path) {
         // In procfs nothing can be made, and what is not there now may be a descriptor a moment later.
         Err(error)
-            if error.kind() == io::ErrorKind::NotFound && !sys::path::normalize(path).starts_with("proc") =>
+            if error.kind() == io::ErrorKind::NotFound
+                && missing == Missing::Made
+                && !sys::path::normalize(path).starts_with("proc") =>
         {
             root.mkdir_all(path, Mode::from_raw_mode(0o755)).on("create", path)?
         }

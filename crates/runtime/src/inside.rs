@@ -132,8 +132,14 @@ fn set_up(mut inside: Inside<'_>, reporting: &OwnedFd) -> Result<(Ready, Waiting
     take_stdio(std::mem::replace(&mut inside.stdio, Stdio::Inherit), console, process)?;
     identity::own_null()?;
     let start_hooks = prepare_start_hooks(&inside)?;
-    let filter =
-        identity::assume(process, inside.filter.take(), &inside.proc, &inside.sync, inside.privilege)?;
+    let filter = identity::assume(
+        process,
+        inside.filter.take(),
+        &inside.proc,
+        &inside.sync,
+        inside.privilege,
+        identity::Missing::Made,
+    )?;
     // By now the program's path must not be able to lead through one of our descriptors (/proc/self/fd/N): they all go.
     let Inside { waiting, namespaces, files, devices, cgroup, proc, sync, .. } = inside;
     drop((namespaces, files, devices, cgroup, proc, sync));

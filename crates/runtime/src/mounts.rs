@@ -229,7 +229,7 @@ impl Preparation<'_> {
         };
         match mount::set_id_map(tree, recursive, users) {
             // Not for want of rights: the maps were written.
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err(Error::Unsupported(format!(
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err(Error::Invalid(format!(
                 "owners cannot be mapped for {}: the filesystem of its source, or the kernel, does not support id-mapped mounts",
                 shown.display()
             ))),
@@ -324,6 +324,7 @@ fn attach_tree(root: &Root, destination: &Path, tree: &OwnedFd) -> Result<(), Er
 
 /// A filesystem of procfs, or a bind of something else over one of its files, is attached only where that cannot divert writes.
 fn check_target(target: &OwnedFd, destination: &Path, tree: &OwnedFd) -> Result<(), Error> {
+    check_proc(destination, mount::magic(tree).on("inspect", destination)? == mount::PROC)?;
     if mount::magic(target).on("inspect", destination)? != mount::PROC {
         return Ok(());
     }
@@ -334,6 +335,14 @@ fn check_target(target: &OwnedFd, destination: &Path, tree: &OwnedFd) -> Result<
         return Ok(());
     }
     Err(Error::Invalid(format!("{} cannot be mounted because it is inside /proc", destination.display())))
+}
+
+/// Instead of procfs there is only procfs: what looks like it could divert what the kernel is told (CVE-2019-16884).
+fn check_proc(destination: &Path, is_proc: bool) -> Result<(), Error> {
+    if is_proc || sys::path::normalize(destination) != Path::new("proc") {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{} cannot be mounted because it is not of type proc", destination.display())))
 }
 
 fn attach_new(

@@ -66,11 +66,16 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
 /// Gives the calling thread an empty mask and every signal its default action: what a program expects that
 /// is started by somebody who blocks or ignores some.
 pub fn reset() {
+    // The kernel's `struct sigaction`, all zero: the default action, no flags, no mask. Not through the C library, which keeps two
+    // numbers for itself: its `posix_spawn` leaves them ignored, and then they are for whatever is executed here.
+    const MASK_BYTES: usize = 8;
+    let action = [0_u64; 4];
     for signal in 1..=MAX {
-        // SAFETY: installing the default action runs no code of ours; numbers that cannot be changed
-        // (SIGKILL, SIGSTOP, the C library's own) are refused without effect.
+        // SAFETY: installing the default action runs no code of ours, and `action` is at least as long as what the kernel reads;
+        // numbers that cannot be changed (SIGKILL, SIGSTOP) are refused without effect.
         unsafe {
-            libc::signal(signal, libc::SIG_DFL);
+            let old = std::ptr::null_mut::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), old, MASK_BYTES);
         }
     }
     let set = set_of(&[]);

@@ -48,9 +48,10 @@ fn a_shell_beside_a_container_without_one() {
         debug("plain", "cat $ROOT/word; tr '\\0' ' ' < /proc/1/cmdline; echo; readlink /proc/self/ns/net");
     let network = host.corten(["exec", "plain", "/busybox", "readlink", "/proc/self/ns/net"]).ok();
     assert_eq!(seen.stdout, format!("of the container\n/busybox sleep 1000 \n{network}\n"), "{seen}");
-    // A shell as it is without a command, where the files are.
-    let shell = host.corten(["debug", "plain"]).stdin("cat word; exit 3\n").run();
+    // A shell as it is without a command, which says where the files are.
+    let shell = host.corten(["debug", "plain"]).stdin("cat $ROOT/word; exit 3\n").run();
     assert_eq!((shell.stdout.as_str(), shell.code), ("of the container\n", 3));
+    assert_eq!(shell.stderr, "the files of plain are in /proc/1/root\n");
     // Who it is and what it may do is what the container is and may; its files are there all the same.
     start(
         "small",

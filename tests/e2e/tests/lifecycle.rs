@@ -44,6 +44,67 @@ fn create_start_stop_restart_remove() {
 }
 
 #[test]
+fn who_is_killed_has_ended_when_that_is_told() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        for _ in 0..5 {
+            start(&host, cli, &["--name", "killed"], "sleep 1000");
+            host.cli(cli, ["kill", "killed"]).ok();
+            assert_eq!(state(&host, cli, "killed", "{{.State.Running}} {{.State.ExitCode}}"), "false 137");
+            host.cli(cli, ["start", "killed"]).ok();
+            assert_eq!(state(&host, cli, "killed", "{{.State.Running}}"), "true");
+            host.cli(cli, ["kill", "-s", "KILL", "killed"]).ok();
+            host.cli(cli, ["rm", "killed"]).ok();
+        }
+    }
+}
+
+#[test]
+fn the_world_that_programs_expect() {
+    let host = Host::with_busybox();
+    for cli in CLIS {
+        // A container is known by this file, and no signal is ignored that its own programs do not ignore.
+        let script = "stat -c '%s %a' /.dockerenv; grep SigIgn /proc/self/status | tr -d '\\t'; sleep 1000";
+        start(&host, cli, &["--name", "world"], script);
+        let said = wait_for("its words", || {
+            let said = host.cli(cli, ["logs", "world"]).ok();
+            said.contains("SigIgn").then_some(said)
+        });
+        assert_eq!(said, "0 755\nSigIgn:0000000000000000");
+        assert_eq!(host.cli(cli, ["diff", "world"]).ok(), "");
+        // What is run in it is not to change it.
+        let gone = host.cli(cli, ["exec", "-w", "/made/by/exec", "world", "pwd"]).run();
+        assert_eq!(gone.code, 126, "{gone}");
+        assert!(
+            format!("{gone}").contains("cannot chdir to cwd /made/by/exec: no such file or directory"),
+            "{gone}"
+        );
+        assert_eq!(host.cli(cli, ["diff", "world"]).ok(), "");
+        // A root that its first process has gone to is not the container's.
+        host.cli(cli, ["rm", "-f", "world"]).ok();
+        let flags = ["--name", "world", "-v", "/:/elsewhere", "--cap-add", "SYS_CHROOT"];
+        start(&host, cli, &flags, "echo inside > /here; exec chroot /elsewhere /bin/sh -c 'sleep 1000'");
+        wait_for("its file", || (host.cli(cli, ["cp", "world:/here", "-"]).run().code == 0).then_some(()));
+        let elsewhere =
+            format!("/proc/{}/root/etc/debian_version", state(&host, cli, "world", "{{.State.Pid}}"));
+        wait_for("it to be elsewhere", || std::path::Path::new(&elsewhere).exists().then_some(()));
+        host.cli(cli, ["cp", "world:/etc/debian_version", "-"]).fails(1, "Could not find the file");
+        host.cli(cli, ["rm", "-f", "world"]).ok();
+        // Nothing but procfs is where the kernel is told and tells.
+        for fake in [["-v", "/tmp:/proc"], ["--tmpfs", "/proc"], ["-v", "fake:/proc/../proc"]] {
+            let run = ["run", "--rm", "--network", "none"].iter().chain(&fake).chain(&["busybox", "true"]);
+            let refused = host.cli(cli, run).run();
+            assert!(refused.code != 0 && refused.stderr.contains("not of type proc"), "{refused}");
+        }
+        let cpus = host.cli(cli, ["run", "--rm", "--cpuset-cpus", "4000", "busybox", "true"]).run();
+        assert!(
+            cpus.stderr.contains("Requested CPUs are not available - requested 4000, available: 0"),
+            "{cpus}"
+        );
+    }
+}
+
+#[test]
 fn names() {
     let host = Host::with_busybox();
     for cli in CLIS {

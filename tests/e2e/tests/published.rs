@@ -132,6 +132,19 @@ fn a_neighbour_reaches_ports_by_either_version() {
         &["-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80", "-p", "[::1]:8081:80"],
     );
     wait_for("the server", || peer_asks(&peer, "tcp", "192.0.2.1", "8080"));
+    for (filter, found) in [
+        ("publish=8080", "four"),
+        ("publish=8080/udp", "four"),
+        ("publish=8000-8090", "four"),
+        ("publish=8081/udp", ""),
+        ("publish=80", ""),
+        ("expose=80", "four"),
+        ("expose=81", ""),
+    ] {
+        let shown = host.corten(["ps", "--filter", filter, "--format", "{{.Names}}"]).ok();
+        assert_eq!(shown, found, "{filter}");
+    }
+    host.corten(["ps", "--filter", "publish=web"]).fails(1, "error while looking up for publish web");
     for protocol in ["tcp", "udp"] {
         assert_eq!(peer_asks(&peer, protocol, "192.0.2.1", "8080").as_deref(), Some("four 192.0.2.2"));
         // By the other version it is netd that asks, by an address of its own.

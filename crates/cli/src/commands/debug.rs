@@ -20,8 +20,12 @@ use crate::terminal;
 const TOOLBOX: &str = "busybox";
 /// Where an image's files are.
 const FILES: &str = "/image";
-/// Goes where the container's files are, and becomes a shell.
-const SHELL: &str = "cd \"$ROOT\" && exec sh";
+/// Goes where the image's files are, and becomes a shell.
+const IMAGE_SHELL: &str = "cd \"$ROOT\" && exec sh";
+/// Says where the container's files are, and becomes a shell. It does not go there: that is outside of the shell's own root, where
+/// nobody could say where they are.
+const CONTAINER_SHELL: &str = "echo \"the files of $OF are in $ROOT\" >&2; exec sh";
+
 /// `debug`.
 pub const COMMAND: Command = Command {
     name: "debug",
@@ -141,7 +145,8 @@ async fn beside(
     }
     flags.push(format!("--user={}", user(session, &shown).await?));
     flags.push(format!("--env=ROOT=/proc/{first}/root"));
-    flags.extend(tools(toolbox, command));
+    flags.push(format!("--env=OF={name}"));
+    flags.extend(tools(toolbox, command, CONTAINER_SHELL));
     Ok((flags, Some(Box::new(shown))))
 }
 
@@ -190,15 +195,15 @@ fn of_image(toolbox: &str, command: &[String]) -> Vec<String> {
     let mut flags = common();
     flags.push("--user=0".to_owned());
     flags.push(format!("--env=ROOT={FILES}"));
-    flags.extend(tools(toolbox, command));
+    flags.extend(tools(toolbox, command, IMAGE_SHELL));
     flags
 }
 
 /// The image with the tools, and what is run of it.
-fn tools(toolbox: &str, command: &[String]) -> Vec<String> {
+fn tools(toolbox: &str, command: &[String], shell: &str) -> Vec<String> {
     let mut words = ["--no-healthcheck", "--entrypoint=", toolbox].map(str::to_owned).to_vec();
     match command {
-        [] => words.extend(["sh", "-c", SHELL].map(str::to_owned)),
+        [] => words.extend(["sh", "-c", shell].map(str::to_owned)),
         given => words.extend(given.iter().cloned()),
     }
     words

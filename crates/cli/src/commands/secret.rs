@@ -3,6 +3,7 @@
 use api::secret::Secret;
 use client::query::{Query, segment};
 use client::{Body, Method, Request};
+use jiff::Timestamp;
 use std::rc::Rc;
 
 use crate::archive;
@@ -13,6 +14,7 @@ use crate::format::{FORMAT, LIST_FORMAT, Listing};
 use crate::session::Session;
 use crate::template::{Record, Value};
 use crate::terminal;
+use crate::units::{ago, size};
 
 /// The group.
 pub static GROUP: Command = Command::group(
@@ -149,8 +151,11 @@ impl Record for Row {
         Some(match name {
             "ID" => secret.id.as_str().into(),
             "Name" => secret.name.as_str().into(),
-            "CreatedAt" => secret.created_at.as_str().into(),
-            "Size" => crate::units::size(i64::try_from(secret.size).unwrap_or(i64::MAX)).into(),
+            "CreatedAt" => match secret.created_at.parse::<Timestamp>() {
+                Ok(at) => ago(at.as_second(), Timestamp::now().as_second()).into(),
+                Err(_) => secret.created_at.as_str().into(),
+            },
+            "Size" => size(i64::try_from(secret.size).unwrap_or(i64::MAX)).into(),
             "Labels" => {
                 let pairs: Vec<_> =
                     secret.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -245,6 +245,8 @@ impl Actor {
             }
             Found::Ended(exit) => {
                 self.ship();
+                self.forget_health();
+                self.tell_unmounts();
                 if self.machine.life.pid().is_none() {
                     // Started by a daemon that was gone before it could write it down.
                     self.drive(Input::Adopted { pid: 0, paused: false, at: exit.at }).await;

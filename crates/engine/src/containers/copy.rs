@@ -11,7 +11,7 @@ mod stopped;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::Containers;
 use super::export::whole;
 use crate::containers::identity;
 use crate::containers::index::Handle;
+use crate::containers::inside;
 use crate::containers::record::Record;
 use crate::pipe::{Flow, Inlet};
 use crate::{Error, Kind, Result, blocking};
@@ -185,8 +186,7 @@ impl Containers {
 /// The root of a container that runs; `None` while it comes or goes.
 async fn live(handle: &Arc<Handle>, pid: i32) -> Result<Option<View>> {
     let Some(shim) = handle.shim() else { return Ok(None) };
-    let path = PathBuf::from(format!("/proc/{pid}/root"));
-    let opened = blocking::run("open a container's root", move || Ok(Root::open_followed(&path))).await?;
+    let opened = blocking::run("open a container's root", move || Ok(inside::root(pid))).await?;
     let Ok(root) = opened else { return Ok(None) };
     // The supervisor has not buried it: until now the number was its own.
     if !shim.is_running(pid).await {

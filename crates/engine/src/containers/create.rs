@@ -218,6 +218,9 @@ fn make(
         snapshots.into_iter().try_for_each(|made| tx.add_snapshot(made))
     })?;
     undo.kept = true;
+    if let Err(error) = files::mark(&context.store.mounts(&record.id)?) {
+        tracing::warn!(id = %record.id, %error, "the container has no /.dockerenv");
+    }
     for volume in &undo.made.anonymous {
         context.volumes.made(volume);
     }

@@ -1,14 +1,21 @@
 //! The files that the engine makes for a container: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use storage::Mounts;
+use sys::fsx::OFlags;
+use sys::path::{Mode, Root};
 
 use crate::containers::record::{Paths, Record};
 use crate::error::{Error, Result};
 use crate::networks::{Endpoint, own_hosts};
 
+/// By which programs know that they are in a container, and what may be done with it in Docker's.
+const MARK: &str = ".dockerenv";
+const MARK_MODE: u32 = 0o755;
 /// Everybody in the container reads them.
 const READABLE: u32 = 0o644;
 /// The host's `resolv.conf` is a few lines; one that is longer is no `resolv.conf`.
@@ -123,15 +130,15 @@ pub(crate) fn content(path: &Path) -> Result<String> {
     let read = open(path, false).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| Error::io("read", path, e))?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
-        let error = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
+        let error = io::Error::from(io::ErrorKind::FileTooLarge);
         return Err(Error::io("read", path, error));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Opens a file that is mounted in a container at once or not at all: one that a process inside has a lease on (fcntl(2)) would be waited for.
-fn open(path: &Path, write: bool) -> std::io::Result<std::fs::File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+fn open(path: &Path, write: bool) -> io::Result<std::fs::File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
     std::fs::OpenOptions::new().read(!write).write(write).custom_flags(flags).open(path)
 }
 
@@ -184,7 +191,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Writes a file, over what was left of an earlier try.
-fn put(path: &Path, text: &str) -> std::io::Result<()> {
+fn put(path: &Path, text: &str) -> io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(READABLE).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -262,6 +269,16 @@ fn resolv_conf(base: &str, servers: &[String], search: &[String], options: &[Str
     let mut text = lines.join("\n");
     text.push('\n');
     text
+}
+
+/// Makes `/.dockerenv`, by which programs know that they are in a container, as Docker does.
+pub(crate) fn mark(mounts: &Mounts) -> io::Result<()> {
+    let Some(upper) = &mounts.upper else { return Ok(()) };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    match Root::open(upper)?.open_at(MARK, flags, Mode::from_raw_mode(MARK_MODE)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 #[cfg(test)]

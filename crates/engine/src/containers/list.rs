@@ -1,6 +1,7 @@
 //! Listing containers: from memory, with Docker's filters.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use api::Filters;
@@ -12,6 +13,7 @@ use crate::containers::record::Record;
 use crate::containers::show::{self, Sizes};
 use crate::containers::state::Phase;
 use crate::context::Context;
+use crate::networks::ports;
 use crate::{Error, Result, blocking};
 
 /// The filters there are.
@@ -42,6 +44,46 @@ struct Wanted<'a> {
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     ancestors: Option<Vec<String>>,
+    expose: Vec<Ports>,
+    publish: Vec<Ports>,
+}
+
+/// Ports of one protocol.
+struct Ports {
+    range: RangeInclusive<u16>,
+    protocol: String,
+}
+
+impl Ports {
+    /// Reads `port[-port][/protocol]`, with Docker's words for what is none.
+    fn parse(key: &str, text: &str) -> Result<Self> {
+        if text.contains(':') {
+            return Err(Error::invalid(format!("filter for '{key}' should not contain ':': {text}")));
+        }
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| {
+            text.parse::<u16>().map_err(|_| {
+                let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+                Error::invalid(format!("error while looking up for {key} {text}: {why}"))
+            })
+        };
+        Ok(Self { range: number(first)?..=number(last)?, protocol: protocol.to_ascii_lowercase() })
+    }
+
+    fn all(key: &str, filters: &Filters) -> Result<Vec<Self>> {
+        filters.get(key).map(|text| Self::parse(key, text)).collect()
+    }
+
+    fn has(&self, number: &str, protocol: &str) -> bool {
+        protocol == self.protocol && number.parse().is_ok_and(|number: u16| self.range.contains(&number))
+    }
+
+    /// Whether it is one of these that a key (`port/protocol`) names.
+    fn has_key(&self, key: &str) -> bool {
+        let (number, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        self.has(number, protocol)
+    }
 }
 
 impl Containers {
@@ -145,6 +187,8 @@ impl Containers {
             before: created("before")?,
             since: created("since")?,
             ancestors: self.ancestors(filters).await?,
+            expose: Ports::all("expose", filters)?,
+            publish: Ports::all("publish", filters)?,
         })
     }
 
@@ -191,11 +235,26 @@ impl Wanted<'_> {
                     .iter()
                     .any(|m| m.point.name == v || m.point.destination == v || m.point.source == v)
             })
-            && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_fits(p, v)))
-            && any("publish", &|_| false)
+            && (self.expose.is_empty() || self.exposes(record))
+            && (self.publish.is_empty() || self.publishes(record))
             && any("health", &|v| v == show::health_word(record))
             && any("is-task", &|v| matches!(v, "false" | "0"))
             && any("isolation", &|v| v == record.host.isolation)
+    }
+}
+
+impl Wanted<'_> {
+    fn exposes(&self, record: &Record) -> bool {
+        record.config.exposed_ports.keys().any(|key| self.expose.iter().any(|ports| ports.has_key(key)))
+    }
+
+    fn publishes(&self, record: &Record) -> bool {
+        let map = ports::map(&record.config, &record.places.published);
+        map.iter().any(|(key, bindings)| {
+            let protocol = key.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+            let fits = |number: &str| self.publish.iter().any(|ports| ports.has(number, protocol));
+            bindings.iter().flatten().any(|binding| fits(&binding.host_port))
+        })
     }
 }
 
@@ -211,11 +270,6 @@ fn name_fits(name: &str, pattern: &str) -> bool {
         (false, true) => name.ends_with(rest),
         (false, false) => name.contains(rest),
     }
-}
-
-fn port_fits(port: &str, wanted: &str) -> bool {
-    port == wanted
-        || port.split_once('/').is_some_and(|(number, protocol)| number == wanted && protocol == "tcp")
 }
 
 /// How much a container has written: this walks over its files.
@@ -244,7 +298,11 @@ mod tests {
         let mut filters = Filters::new();
         filters.add(key, value);
         let exited = if key == "exited" { vec![value.parse().unwrap()] } else { Vec::new() };
-        Wanted { filters: &filters, exited, before: None, since: None, ancestors: None }.takes(&record)
+        let ports = |key| Ports::all(key, &filters).unwrap();
+        let (expose, publish) = (ports("expose"), ports("publish"));
+        let wanted =
+            Wanted { filters: &filters, exited, before: None, since: None, ancestors: None, expose, publish };
+        wanted.takes(&record)
     }
 
     #[test]

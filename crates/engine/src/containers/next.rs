@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::container::{Changes, Mount, Unit};
+use api::secret::SecretMount;
 use serde::{Deserialize, Serialize};
 
 use crate::containers::create::mounts::{self, Wanted};
@@ -73,9 +74,10 @@ impl Next {
     }
 
     /// The mounts of what was wanted, once its volumes are there.
-    pub(crate) fn mount(&mut self, made: Vec<MountRecord>) -> Result<()> {
+    pub(crate) fn mount(&mut self, made: Vec<MountRecord>, secrets: &[SecretMount]) -> Result<()> {
         self.mounts.extend(made);
         mounts::few(self.mounts.len())?;
+        crate::secrets::check_place(secrets, &self.mounts)?;
         self.mounts.sort_by_key(|mount| mount.point.destination.split('/').count());
         Ok(())
     }

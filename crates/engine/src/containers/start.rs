@@ -12,6 +12,7 @@ use storage::Mounts;
 use crate::apparmor;
 use crate::containers::files;
 use crate::containers::identity;
+use crate::containers::inside;
 use crate::containers::joins::{self, Joins};
 use crate::containers::layered::Layered;
 use crate::containers::lender::{self, Lent};
@@ -257,10 +258,9 @@ pub(crate) fn exec_process(
     let pid = record.life.pid().filter(|pid| *pid > 0).ok_or_else(ended)?;
     let user = if request.user.is_empty() { &record.config.user } else { &request.user };
     let further = if request.user.is_empty() { record.host.group_add.as_slice() } else { &[] };
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let files = sys::path::Root::open_followed(&root).map_err(|e| match e.kind() {
+    let files = inside::root(pid).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => ended(),
-        _ => Error::io("open", &root, e),
+        _ => Error::system(format!("cannot open the root of container {}", record.id)).with_source(e),
     })?;
     let passwd = read_inside(&files, identity::PASSWD)?;
     let group = read_inside(&files, identity::GROUP)?;

@@ -230,8 +230,12 @@ pub(crate) fn top(pids: &[i32], ps_args: &str) -> Result<Top> {
 
 /// Reads `/proc/<pid>`; a process that has ended meanwhile is left out.
 fn read(pid: i32) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // A program's name for itself need not be text.
+    let text = |name: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{name}")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (stat, status) = (text("stat")?, text("status")?);
     let mut cmdline = Vec::new();
     // A process says what it likes, up to megabytes.
     let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;

@@ -29,9 +29,9 @@ pub(crate) fn merge(have: &mut Resources, asked: &Resources) {
     if asked.cpu_period != 0 || asked.cpu_quota != 0 {
         have.nano_cpus = 0;
     }
-    // A memory limit above the old limit of memory and swap together would make that one nonsense.
-    if asked.memory > 0 && asked.memory_swap == 0 && have.memory_swap > 0 && asked.memory > have.memory_swap {
-        have.memory_swap = asked.memory * 2;
+    // Where nobody set the limit of memory and swap together, it goes with that of memory.
+    if exceeds_swap(have, asked) {
+        have.memory_swap = asked.memory.saturating_mul(2);
     }
     take!(
         cpu_shares,
@@ -48,6 +48,21 @@ pub(crate) fn merge(have: &mut Resources, asked: &Resources) {
         memory_swap,
         pids_limit
     );
+}
+
+/// Whether the limit of memory that is asked for is above that of memory and swap together.
+fn exceeds_swap(have: &Resources, asked: &Resources) -> bool {
+    asked.memory > 0 && asked.memory_swap == 0 && have.memory_swap > 0 && asked.memory > have.memory_swap
+}
+
+/// Refuses a limit of memory above that of memory and swap together, where somebody has set that one.
+pub(crate) fn check(have: &Resources, asked: &Resources) -> Result<()> {
+    if exceeds_swap(have, asked) && have.memory_swap != have.memory.saturating_mul(2) {
+        return Err(Error::conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses what cannot be changed while a container exists.
@@ -88,11 +103,18 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_stays() {
         let mut have =
-            Resources { memory: 1 << 30, memory_swap: 1 << 30, cpu_quota: 5000, ..Default::default() };
-        merge(&mut have, &Resources { memory: 2 << 30, nano_cpus: 1_000_000_000, ..Default::default() });
-        assert_eq!((have.memory, have.memory_swap), (2 << 30, 4 << 30));
+            Resources { memory: 1 << 30, memory_swap: 2 << 30, cpu_quota: 5000, ..Default::default() };
+        let asked = Resources { memory: 3 << 30, nano_cpus: 1_000_000_000, ..Default::default() };
+        check(&have, &asked).unwrap();
+        merge(&mut have, &asked);
+        assert_eq!((have.memory, have.memory_swap), (3 << 30, 6 << 30));
         assert_eq!((have.nano_cpus, have.cpu_quota), (1_000_000_000, 0));
         merge(&mut have, &Resources::default());
-        assert_eq!(have.memory, 2 << 30);
+        assert_eq!(have.memory, 3 << 30);
+        // Who has forbidden swap is asked.
+        have.memory_swap = have.memory;
+        check(&have, &Resources { memory: 4 << 30, ..Default::default() }).unwrap_err();
+        check(&have, &Resources { memory: 2 << 30, ..Default::default() }).unwrap();
+        check(&have, &Resources { memory: 4 << 30, memory_swap: -1, ..Default::default() }).unwrap();
     }
 }

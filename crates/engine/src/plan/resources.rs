@@ -109,6 +109,38 @@ pub fn sets(limits: &Resources) -> Result<()> {
     Ok(())
 }
 
+/// Refuses processors and memory nodes that the machine does not have, in Docker's words.
+pub fn available(limits: &Resources) -> Result<()> {
+    for (text, file, what) in
+        [(&limits.cpuset_cpus, "cpu", "CPUs"), (&limits.cpuset_mems, "node", "memory nodes")]
+    {
+        if text.is_empty() {
+            continue;
+        }
+        // Without nodes the kernel says what is wrong, when it is started.
+        let Ok(online) = std::fs::read_to_string(format!("/sys/devices/system/{file}/online")) else {
+            continue;
+        };
+        let online = online.trim();
+        if !ranges(text).all(|wanted| ranges(online).any(|range| range.0 <= wanted.0 && wanted.1 <= range.1))
+        {
+            return Err(Error::invalid(format!(
+                "Requested {what} are not available - requested {text}, available: {online}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The ranges of a list of numbers, each with its first and its last.
+fn ranges(list: &str) -> impl Iterator<Item = (u32, u32)> {
+    let number = |text: &str| text.parse().unwrap_or(u32::MAX);
+    list.split(',').map(move |part| match part.split_once('-') {
+        Some((first, last)) => (number(first), number(last)),
+        None => (number(part), number(part)),
+    })
+}
+
 /// `0-2,7`, or nothing.
 fn is_list(text: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());

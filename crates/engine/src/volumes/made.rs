@@ -88,8 +88,9 @@ impl Volumes {
             )));
         }
         let mut record = Record { created: Timestamp::now(), frozen, ..known.clone() };
-        // What is mounted somewhere else is there for everybody: the copy is a directory of its own.
-        record.options.clear();
+        // What is mounted somewhere else is there for everybody: the copy is a directory of its own, and keeps its bound.
+        let bound = options::size(&record.options)?;
+        record.options.retain(|key, _| bound.is_some() && key == options::SIZE);
         record.labels.remove(super::ANONYMOUS);
         if frozen {
             record.labels.insert(SNAPSHOT_OF.to_owned(), from.to_owned());
@@ -97,6 +98,9 @@ impl Volumes {
         }
         let source = self.hold(from)?;
         let stage = self.stage()?;
+        if let Some(bytes) = bound {
+            local::limit(&self.directory, &stage.name, bytes)?;
+        }
         copy::copy_all(open_root(source.path())?.as_fd(), stage.data.as_fd())
             .map_err(|e| Error::system(format!("cannot copy volume {from}")).with_source(e))?;
         drop(source);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const KNOWN: &[&str] = &["type", "o", "device", SIZE];
 
 /// How much the volume's directory may occupy.
-const SIZE: &str = "size";
+pub(super) const SIZE: &str = "size";
 
 /// Flags of `o`, and the mount's attributes that they set.
 const ATTRIBUTES: &[(&str, u64)] = &[

@@ -10,7 +10,8 @@ use sys::fsx::{self, FileType};
 use super::tree::{Found, join};
 
 /// What a container's start makes in an image that does not have it, to mount the engine's own on: empty, it is nobody's change.
-const STUBS: [&[u8]; 9] = [
+const STUBS: [&[u8]; 10] = [
+    b".dockerenv",
     b"dev",
     b"proc",
     b"sys",

@@ -221,6 +221,7 @@ impl Actor {
             }
             host.restart_policy = body.restart_policy.clone();
         }
+        update::check(&host.resources, &body.resources)?;
         update::merge(&mut host.resources, &body.resources);
         refuse::limits(&host.resources, self.context.host.cpus)?;
         let changes = body.corten.clone().unwrap_or_default();
@@ -235,8 +236,8 @@ impl Actor {
         self.record.host = host;
         self.record.attachments = attachments.unwrap_or_else(|| old.attachments.clone());
         let changed = match self.change_next(&changes).await {
-            Ok(()) => self.persist().await,
-            other => other,
+            Ok(made) => self.persist_changes(made).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = changed {
             self.take_back(old);

@@ -13,18 +13,33 @@ use crate::context::Context;
 use crate::error::Result;
 
 impl Actor {
-    /// Notes the changes in the record; one that does not run has them at once.
-    pub(super) async fn change_next(&mut self, changes: &Changes) -> Result<()> {
+    /// Notes the changes in the record; one that does not run has them at once. The volumes that were made for it.
+    pub(super) async fn change_next(&mut self, changes: &Changes) -> Result<Vec<String>> {
         if !next::concerns(changes) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (context, record, changes) = (Arc::clone(&self.context), self.record.clone(), changes.clone());
         let next = blocking::run("plan a container's next start", move || plan(&context, &record, &changes));
-        self.record.next = Some(next.await?);
+        let (next, made) = next.await?;
+        self.record.next = Some(next);
         if self.machine.life.pid().is_none() {
             self.record.begin_next();
         }
-        Ok(())
+        Ok(made)
+    }
+
+    /// Writes the record with these changes, if the volumes that it names are still there; removes those that were made for it if not.
+    pub(super) async fn persist_changes(&mut self, made: Vec<String>) -> Result<()> {
+        let record = self.show();
+        let context = Arc::clone(&self.context);
+        blocking::run("write a container's record", move || {
+            let written = context.put_record_with_volumes(&record);
+            if written.is_err() {
+                unmake(&context, &made);
+            }
+            written
+        })
+        .await
     }
 
     /// What it was before a change that failed; its places are those of now.
@@ -35,20 +50,24 @@ impl Actor {
 }
 
 /// What it will have; volumes that are named and not there are made.
-fn plan(context: &Context, record: &Record, changes: &Changes) -> Result<Next> {
+fn plan(context: &Context, record: &Record, changes: &Changes) -> Result<(Next, Vec<String>)> {
     let (mut next, wanted) = Next::plan(record, changes)?;
     create::sources_exist(&wanted)?;
     let mut made = create::Made::default();
     let mounted: Result<Vec<_>> =
         wanted.into_iter().map(|wanted| create::volume_for(&context.volumes, wanted, &mut made)).collect();
-    let done = mounted.and_then(|mounts| next.mount(mounts));
+    let done = mounted.and_then(|mounts| next.mount(mounts, &record.host.secrets));
     if let Err(error) = done {
-        for name in &made.named {
-            if let Err(error) = context.volumes.remove_blocking(name, false) {
-                tracing::warn!(volume = %name, error = %error.chain(), "cannot remove a volume");
-            }
-        }
+        unmake(context, &made.named);
         return Err(error);
     }
-    Ok(next)
+    Ok((next, std::mem::take(&mut made.named)))
+}
+
+fn unmake(context: &Context, volumes: &[String]) {
+    for name in volumes {
+        if let Err(error) = context.volumes.remove_blocking(name, false) {
+            tracing::warn!(volume = %name, error = %error.chain(), "cannot remove a volume");
+        }
+    }
 }

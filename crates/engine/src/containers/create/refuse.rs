@@ -148,6 +148,7 @@ fn modes(host: &HostConfig) -> Result<()> {
 pub fn limits(r: &Resources, cpus: u32) -> Result<()> {
     let refuse = |text: String| Err(Error::invalid(text));
     crate::plan::resources::sets(r)?;
+    crate::plan::resources::available(r)?;
     if r.memory != 0 && r.memory < MEMORY_MIN_BYTES {
         return refuse("Minimum memory limit allowed is 6MB".into());
     }
