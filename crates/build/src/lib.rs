@@ -6,6 +6,7 @@
 //! - [`expand`] puts the values of variables into words.
 //! - [`ignore`] tells what `.dockerignore` hides, and matches the wildcards of `COPY`.
 //! - [`stages`] finds out what is built on what, and which variables are known where.
+//! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
 //! - [`check`] is what `--check` says.
 //! - [`request`] is what a build is asked for, and where it gets what it needs; [`progress`] is what it tells meanwhile.
 
@@ -13,7 +14,9 @@ pub mod check;
 pub mod diagnostic;
 pub mod dockerfile;
 pub mod expand;
+pub mod graph;
 pub mod ignore;
+pub mod lower;
 pub mod progress;
 pub mod request;
 pub mod stages;

@@ -12,8 +12,6 @@ use oci::Platform;
 pub struct Failure {
     /// The line.
     pub message: String,
-    /// Lines of the Dockerfile that it is about, the first and the last, counted from one.
-    pub lines: Option<(usize, usize)>,
 }
 
 /// What clients are told of who builds.

@@ -99,7 +99,7 @@ impl Options {
             "add-hosts" => request.hosts = hosts(value)?,
             "shm-size" => request.shm_size = Some(number(key, value)?),
             "ulimit" => {
-                request.ulimits = words(value).iter().map(|word| ulimit(word)).collect::<Result<_>>()?
+                request.ulimits = words(value).iter().map(|word| ulimit(word)).collect::<Result<_>>()?;
             }
             "cgroup-parent" => value.clone_into(&mut request.limits.cgroup_parent),
             "frontend.caps" => check_capabilities(value)?,

@@ -99,7 +99,7 @@ impl Service {
         );
         let document = Arc::new(OnceLock::new());
         let reader = sources.vertex(&loading_dockerfile(&options)).to_string();
-        let translator = Translator::new(reader, Arc::clone(&document));
+        let translator = Translator::new(&job.session, reader, Arc::clone(&document));
         let telling = tokio::spawn(status::pump(listener, translator, Arc::clone(&job.backlog)));
         let work = async {
             let (dockerfile, ignore) = sources.documents(&options).await?;

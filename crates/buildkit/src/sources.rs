@@ -80,9 +80,9 @@ impl SessionSources {
         }
     }
 
-    /// The vertex of something that the engine does for this build, by its name.
+    /// The vertex of something that is done for this build, by its name.
     pub(crate) fn vertex(&self, name: &str) -> Digest {
-        Digest::from_sha256(Sha256::digest(format!("{}\n{name}", self.build)).into())
+        own_vertex(&self.build, name)
     }
 
     /// Does something as a vertex that the client sees.
@@ -204,12 +204,9 @@ impl SessionSources {
             follow: wanted.paths.iter().map(|path| path.trim_start_matches('/').to_owned()).collect(),
             exclude: wanted.hidden.clone(),
         };
-        let work = async {
-            let lease = self.lease(key).await?;
-            self.fill(&self.vertex(&shown), "context", &ask, &lease).await?;
-            Ok(lease)
-        };
-        let lease = self.shown(&shown, work).await?;
+        let lease = self.lease(key).await?;
+        // The vertex is the builder's; what is told of it finds it by its name.
+        self.fill(&self.vertex(&shown), "context", &ask, &lease).await?;
         let opened = lease.open()?;
         let held = Held { name: dir.to_owned(), wanted: wanted.clone(), lease };
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
@@ -256,6 +253,11 @@ impl SessionSources {
             (false, false) => Some((answer.username, answer.secret)),
         })
     }
+}
+
+/// The vertex of something that is done for a build, by its name.
+pub(crate) fn own_vertex(build: &str, name: &str) -> Digest {
+    Digest::from_sha256(Sha256::digest(format!("{build}\n{name}")).into())
 }
 
 /// Waits for a client's answer, but not for ever.

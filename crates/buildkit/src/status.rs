@@ -15,6 +15,8 @@ use build::{Diagnostic, Source};
 use prost::Message as _;
 use tokio::sync::Notify;
 
+use crate::sources::own_vertex;
+
 /// Bytes that wait for a client that does not read; a build that it asked for waits then.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one message to the client: below what any client takes.
@@ -135,6 +137,9 @@ impl Drop for Reader {
 #[derive(Debug, Default)]
 pub(crate) struct Translator {
     vertexes: HashMap<String, Vertex>,
+    /// What the build is called in the names of what is done for it, and the vertexes of the builder that go by those names.
+    build: String,
+    others: HashMap<String, String>,
     /// The vertex that has read the Dockerfile: what warnings are about.
     reader: String,
     /// The Dockerfile, once it is here.
@@ -142,9 +147,9 @@ pub(crate) struct Translator {
 }
 
 impl Translator {
-    /// Begins, for a Dockerfile that a vertex reads.
-    pub(crate) fn new(reader: String, document: Arc<OnceLock<Document>>) -> Self {
-        Self { vertexes: HashMap::new(), reader, document }
+    /// Begins, for a build and a Dockerfile that a vertex reads.
+    pub(crate) fn new(build: &str, reader: String, document: Arc<OnceLock<Document>>) -> Self {
+        Self { build: build.to_owned(), reader, document, ..Self::default() }
     }
 
     /// The message of an event, if clients are to be told of it.
@@ -160,6 +165,8 @@ impl Translator {
                     name: vertex.name,
                     ..Vertex::default()
                 };
+                let own = own_vertex(&self.build, &vertex.name).to_string();
+                self.others.insert(own, digest.clone());
                 self.vertexes.insert(digest, vertex.clone());
                 told.vertexes.push(vertex);
             }
@@ -179,7 +186,10 @@ impl Translator {
             }),
             Event::Status(status) => told.statuses.push(VertexStatus {
                 id: status.id,
-                vertex: status.vertex.to_string(),
+                vertex: match self.others.get(status.vertex.as_str()) {
+                    Some(vertex) => vertex.clone(),
+                    None => status.vertex.to_string(),
+                },
                 name: status.name,
                 current: i64::try_from(status.current).unwrap_or(i64::MAX),
                 total: i64::try_from(status.total).unwrap_or(i64::MAX),
@@ -302,6 +312,7 @@ mod tests {
     fn each_message_of_a_vertex_holds_all_of_it() {
         let text = "FROM a AS b\n".to_owned();
         let mut translator = Translator::new(
+            "b",
             "sha256:0".to_owned(),
             Arc::new(Document { name: "Dockerfile".to_owned(), text }.into()),
         );

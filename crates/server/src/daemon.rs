@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::connection::Served;
 use listen::Listener;
 use settings::Settings;
 
@@ -170,6 +171,10 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         settings.registry.as_ref().map(|wanted| registry(wanted, &engine, &settings)).transpose()?;
 
     let shutdown = CancellationToken::new();
+    let buildkit = crate::builder::service(&engine, &settings.data_root, shutdown.clone())
+        .await
+        .map_err(Error::Engine)?;
+    let served = Served { engine: Arc::clone(&engine), buildkit };
     let tasks = TaskTracker::new();
     let sockets: Vec<PathBuf> = listeners
         .iter()
@@ -180,8 +185,8 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         .collect();
     let visitors = rest::Visitors::default();
     for listener in listeners {
-        let (engine, visitors) = (Arc::clone(&engine), visitors.clone());
-        tasks.spawn(accept(listener, engine, visitors, tasks.clone(), shutdown.clone()));
+        let (served, visitors) = (served.clone(), visitors.clone());
+        tasks.spawn(accept(listener, served, visitors, tasks.clone(), shutdown.clone()));
     }
     if let Some(registry) = registry {
         tasks.spawn(registry.serve(tasks.clone(), shutdown.clone()));
@@ -279,7 +284,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
 /// Accepts connections of one listener until the shutdown, each served by a task of its own.
 async fn accept(
     listener: Listener,
-    engine: Arc<Engine>,
+    served: Served,
     visitors: rest::Visitors,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -298,13 +303,13 @@ async fn accept(
             }
         };
         visitors.count();
-        let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
+        let (served, shutdown) = (served.clone(), shutdown.clone());
         tasks.spawn(async move {
             match connection {
-                Connection::Unix(stream) => crate::connection::serve(stream, engine, shutdown).await,
-                Connection::Tcp(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                Connection::Unix(stream) => crate::connection::serve(stream, served, shutdown).await,
+                Connection::Tcp(stream) => crate::connection::serve(stream, served, shutdown).await,
                 Connection::Tls(stream, acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                    Ok(stream) => crate::connection::serve(stream, served, shutdown).await,
                     Err(error) => tracing::debug!(%error, "no TLS connection"),
                 },
             }

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
 use crate::routes::{
-    absent, archives, check, containers, copy, exec, images, networks, secrets, system, volumes,
+    absent, archives, buildkit, check, containers, copy, exec, images, networks, secrets, system, volumes,
 };
 use hyper::Method;
 
@@ -45,6 +45,8 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["corten", "secrets", name]) => secrets::inspect(call, name).await,
         ("DELETE", ["corten", "secrets", name]) => secrets::remove(call, name).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
+        ("POST", ["grpc"]) => buildkit::grpc(call).await,
+        ("POST", ["session"]) => buildkit::session(call).await,
         ("POST", ["corten", "check"]) => check::check(call).await,
         (_, _) => absent::route(method, segments),
     }

@@ -22,7 +22,6 @@ pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
         // There is no build cache, so there is nothing to prune.
         ("POST", ["build", "prune"]) => Reply::json(&json!({"CachesDeleted": null, "SpaceReclaimed": 0})),
         ("POST", ["build", "cancel"]) => absent("image build"),
-        ("POST", ["session"] | ["grpc"]) => absent("BuildKit sessions"),
         ("GET", ["plugins"]) => Reply::json(&json!([])),
         ("GET", ["plugins", name, "json"]) => {
             Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {name:?} not found")))
