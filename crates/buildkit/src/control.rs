@@ -73,14 +73,16 @@ fn check(request: &SolveRequest) -> Result<(), Error> {
 impl control_server::Control for Control {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        check(&request)?;
         let is_exported = !request.exporters.is_empty() || !request.exporter_deprecated.is_empty();
+        let names = check(&request).and_then(|()| exporter::names(&request));
+        // Also a build that is refused begins, and ends at once: the client asks about it by other calls, which would wait for it.
         let beginning = Beginning {
             session: request.session.clone(),
-            names: exporter::names(&request)?,
+            names: names.as_ref().map(Clone::clone).unwrap_or_default(),
             may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
         };
         let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
+        names?;
         let job = Arc::clone(&running.0);
         let names = if request.frontend.is_empty() {
             // The client leads the build through the gateway, and says there what has come of it.

@@ -53,7 +53,11 @@ impl Gateway {
         let name = headers.get(BUILD).and_then(|value| value.to_str().ok());
         let name =
             name.ok_or_else(|| Error::Invalid(format!("a call of the gateway needs the header {BUILD}")))?;
-        self.service.jobs.get(name).await
+        let job = self.service.jobs.get(name).await?;
+        if job.ends.is_cancelled() {
+            return Err(Error::Gone(format!("the build {name} has ended")));
+        }
+        Ok(job)
     }
 }
 

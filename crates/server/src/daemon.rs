@@ -18,6 +18,8 @@ use engine::Engine;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::connection::Served;
 use listen::Listener;
@@ -140,10 +142,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// Sends the log to standard error, where service managers want it.
 fn start_log(settings: &Settings) {
     let log = tracing_subscriber::fmt()
-        .with_max_level(settings.log_level)
+        .with_env_filter(filter(settings.log_level))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     if settings.log_json { log.json().init() } else { log.init() }
+}
+
+/// What is logged at a level. HTTP/2 tells of each frame, which is of use to nobody who looks for what a build does.
+fn filter(level: LevelFilter) -> EnvFilter {
+    let but = if level == LevelFilter::DEBUG { ",h2=info,tower=info" } else { "" };
+    EnvFilter::new(format!("{level}{but}"))
 }
 
 /// Every container takes descriptors of the daemon. A shell's soft limit is meant for programs that use `select`; the hard one
