@@ -13,6 +13,7 @@ use engine::images::{
     AttestationOptions, ListOptions, PullOptions, Pulling, parse_platform, parse_reference,
 };
 use hyper::StatusCode;
+pub(crate) use credentials::several as credentials_of;
 pub(crate) use push::{distribution, push};
 use std::sync::Arc;
 
