@@ -55,8 +55,7 @@ pub fn images(file: &Dockerfile, stages: &Stages, request: &Request) -> Vec<Want
                 },
                 Origin::Scratch | Origin::Stage(_) => continue,
             };
-            let platform =
-                if std::ptr::eq(origin, &stage.base) { stage.platform.clone() } else { None };
+            let platform = if std::ptr::eq(origin, &stage.base) { stage.platform.clone() } else { None };
             if !wanted.contains(&(name.clone(), platform.clone())) {
                 wanted.push((name, platform));
             }
@@ -163,9 +162,9 @@ impl<'a> Lowering<'a> {
         let no_cache = match &self.input.request.no_cache {
             NoCache::No => false,
             NoCache::All => true,
-            NoCache::Stages(names) => {
-                names.iter().any(|wanted| Some(wanted.to_lowercase()) == stage.name || *wanted == at.to_string())
-            }
+            NoCache::Stages(names) => names
+                .iter()
+                .any(|wanted| Some(wanted.to_lowercase()) == stage.name || *wanted == at.to_string()),
         };
         let layers = |command: &Command| {
             matches!(command, Command::Run(_) | Command::Copy(_) | Command::Add(_) | Command::Workdir(_))
@@ -330,8 +329,7 @@ impl<'a> Lowering<'a> {
 
 impl State {
     fn new(files: usize, config: ImageConfig, base: Option<Digest>) -> Self {
-        let scope =
-            Scope::of_image(Environment::from_entries(config.config.env.iter().map(String::as_str)));
+        let scope = Scope::of_image(Environment::from_entries(config.config.env.iter().map(String::as_str)));
         Self { files, config, scope, history: Vec::new(), base, cmd_set: false }
     }
 

@@ -143,9 +143,8 @@ impl Builds {
     fn bound(&self) {
         let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
         self.context.tasks.spawn(async move {
-            let bounded = blocking::run_long("bound the build cache", move || {
-                cache.shrink(cache::bytes_max(&root)?)
-            });
+            let bounded =
+                blocking::run_long("bound the build cache", move || cache.shrink(cache::bytes_max(&root)?));
             if let Err(error) = bounded.await {
                 tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
             }
@@ -245,12 +244,10 @@ impl Builds {
         let reference = images::parse_reference(name, "")?.or_latest();
         let given = sources.credentials(reference.domain()).await;
         let given = given.map_err(|error| Error::invalid(format!("cannot ask for credentials: {error}")))?;
-        let credentials = given.map_or(Credentials::Anonymous, |(username, password)| Credentials::Basic { username, password });
-        let mut pulling = self.context.images.pull(PullOptions {
-            reference,
-            platform: platform.cloned(),
-            credentials,
-        });
+        let credentials = given
+            .map_or(Credentials::Anonymous, |(username, password)| Credentials::Basic { username, password });
+        let mut pulling =
+            self.context.images.pull(PullOptions { reference, platform: platform.cloned(), credentials });
         let started = SystemTime::now();
         while let Some(line) = pulling.next().await {
             let line = line?;

@@ -3,7 +3,7 @@
 use super::{Current, Lowering};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{CommandLine, Network, Run, Security};
-use crate::dockerfile::mount::{self, Kind};
+use crate::dockerfile::mount::{self, Kind, Sharing};
 use crate::graph::{Directory, Exec, Mounted, Op};
 use crate::request;
 use crate::stages::PREDEFINED;
@@ -62,7 +62,11 @@ impl<'a> Lowering<'a> {
             script,
             environment,
             passing,
-            directory: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
+            directory: if config.working_dir.is_empty() {
+                "/".to_owned()
+            } else {
+                config.working_dir.clone()
+            },
             user: config.user.clone(),
             network,
             mounts,
@@ -74,11 +78,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The mounts of a command, and the steps that their files are of. The first input of a step is what it is done to.
-    fn mounts(
-        &mut self,
-        current: &Current<'a>,
-        run: &Run,
-    ) -> Result<(Vec<Mounted>, Vec<usize>), Diagnostic> {
+    fn mounts(&mut self, current: &Current<'a>, run: &Run) -> Result<(Vec<Mounted>, Vec<usize>), Diagnostic> {
         let instruction = current.instruction;
         let mut inputs = Vec::new();
         let mut mounts = Vec::new();
@@ -88,16 +88,21 @@ impl<'a> Lowering<'a> {
             if mount.kind == Kind::Ssh {
                 return Err(wrong("RUN --mount=type=ssh is not available yet: leave it out".to_owned()));
             }
+            if mount.sharing == Some(Sharing::Private) {
+                return Err(wrong("sharing=private is not available yet: use shared or locked".to_owned()));
+            }
             let needs = match mount.kind {
                 Kind::Bind => true,
                 Kind::Cache => !mount.from.is_empty(),
                 _ => false,
             };
-            if !mount.target.starts_with('/') && matches!(mount.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs) {
+            if !mount.target.starts_with('/') && matches!(mount.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs)
+            {
                 if mount.target.is_empty() {
                     return Err(wrong(format!("mount target is required for {:?} mounts", mount.kind)));
                 }
-                mount.target = super::copies::absolute(&current.state.config.config.working_dir, &mount.target);
+                mount.target =
+                    super::copies::absolute(&current.state.config.config.working_dir, &mount.target);
             }
             let input = if needs {
                 let from = mount.from.clone();
@@ -142,7 +147,11 @@ fn line(run: &Run) -> (String, Option<String>) {
         return (word.text.clone() + &files.collect::<String>(), None);
     }
     let content = first.text();
-    if content.starts_with("#!") { (format!("{SCRIPTS}{}", first.name), Some(content)) } else { (content, None) }
+    if content.starts_with("#!") {
+        (format!("{SCRIPTS}{}", first.name), Some(content))
+    } else {
+        (content, None)
+    }
 }
 
 /// The command as the history has it, with the arguments that it saw.
@@ -153,7 +162,6 @@ fn history(arguments: &[String], scope: &crate::stages::Scope) -> String {
         .map(|(name, value)| format!("{name}={}", scope.visible.get(name).unwrap_or(value)))
         .collect();
     let count = (!seen.is_empty()).then(|| format!("|{}", seen.len()));
-    let words: Vec<&str> =
-        count.iter().chain(&seen).chain(arguments).map(String::as_str).collect();
+    let words: Vec<&str> = count.iter().chain(&seen).chain(arguments).map(String::as_str).collect();
     format!("RUN {} # buildkit", words.join(" "))
 }

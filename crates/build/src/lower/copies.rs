@@ -15,8 +15,12 @@ impl<'a> Lowering<'a> {
         copy: &instruction::Copy,
         original: &str,
     ) -> Result<(), Diagnostic> {
+        if copy.parents {
+            let span = current.instruction.span;
+            let message = "COPY --parents is not available yet: copy each directory by itself";
+            return Err(Diagnostic::error(span, message).within(span));
+        }
         let mut op = self.files(current, &copy.files, "COPY")?;
-        op.parents = copy.parents;
         op.context = copy.from.is_none();
         let mut inputs = Vec::new();
         if !op.sources.is_empty() {
@@ -106,8 +110,7 @@ impl<'a> Lowering<'a> {
         let options = [("chown", &op.owner), ("chmod", &op.mode)];
         let options = options.iter().filter_map(|(key, value)| Some(format!("--{key}={} ", value.as_ref()?)));
         let inline = op.inline.iter().map(|(name, _)| name);
-        let words: Vec<&str> =
-            inline.chain(&op.urls).chain(&op.sources).map(String::as_str).collect();
+        let words: Vec<&str> = inline.chain(&op.urls).chain(&op.sources).map(String::as_str).collect();
         let told = format!(
             "{name} {}{} {} # buildkit",
             options.collect::<String>(),
@@ -143,7 +146,9 @@ impl<'a> Lowering<'a> {
         let image = match &origin {
             Origin::Stage(stage) => {
                 let state = self.done.get(stage).ok_or_else(|| {
-                    wrong(format!("cannot copy from stage {from:?}: it needs to be defined before current stage"))
+                    wrong(format!(
+                        "cannot copy from stage {from:?}: it needs to be defined before current stage"
+                    ))
                 })?;
                 return Ok(state.files);
             }
@@ -156,7 +161,8 @@ impl<'a> Lowering<'a> {
             Origin::Image(name) => name.clone(),
         };
         let base = self.input.images.get(&(image.clone(), None));
-        let base = base.ok_or_else(|| wrong(format!("{image}: not found, or wanted by a trigger of an image")))?;
+        let base =
+            base.ok_or_else(|| wrong(format!("{image}: not found, or wanted by a trigger of an image")))?;
         let op = Op::Image { manifest: base.manifest.clone(), name: base.name.clone(), platform: None };
         let name = format!("FROM {}", base.name);
         Ok(self.builder.add(op, Vec::new(), name, false))

@@ -127,7 +127,9 @@ impl Cache {
             .collect();
         Ok(self.store.transaction(|tx| {
             let bytes = match &made.layer {
-                Some(layer) => tx.layer(&layer.diff_id)?.map_or(0, |unpacked| unpacked.disk_bytes + layer.size),
+                Some(layer) => {
+                    tx.layer(&layer.diff_id)?.map_or(0, |unpacked| unpacked.disk_bytes + layer.size)
+                }
                 None => 0,
             };
             let entry = Entry {
@@ -193,7 +195,11 @@ impl Cache {
                 let named = options.ids.is_empty() || options.ids.iter().any(|wanted| id.starts_with(wanted));
                 let old = options.unused_s.is_none_or(|seconds| now - entry.used_s >= seconds);
                 let shared = entry.made.layer.as_ref().is_some_and(|layer| kept.contains(&layer.diff_id));
-                if !named || !old || (shared && !options.all) || total <= options.keep_bytes && options.keep_bytes > 0 {
+                if !named
+                    || !old
+                    || (shared && !options.all)
+                    || total <= options.keep_bytes && options.keep_bytes > 0
+                {
                     continue;
                 }
                 tx.delete_record(KIND, &id)?;

@@ -19,6 +19,8 @@ use crate::{blocking, names};
 pub(super) const PLACE: &str = "build/contexts";
 /// Bytes of a Dockerfile and of what hides files.
 const DOCUMENT_BYTES_MAX: u64 = build::dockerfile::TEXT_BYTES_MAX as u64;
+/// What the names of Dockerfiles begin with that clients put in from elsewhere.
+const OUTSIDE: &str = ".dockerfile.";
 /// What hides files of a context.
 const IGNORE: &str = ".dockerignore";
 
@@ -110,11 +112,24 @@ fn documents(root: &Root, name: &str) -> Result<(Document, Option<Document>)> {
         Some(text) => Some(Document { name: own, text }),
         None => text(root, IGNORE)?.map(|text| Document { name: IGNORE.to_owned(), text }),
     };
+    // One that was put in beside the files, from elsewhere, is none of them.
+    let ignore = match ignore {
+        Some(mut ignore) if path.starts_with(OUTSIDE) => {
+            ignore.text.push_str(&format!("\n{path}\n"));
+            Some(ignore)
+        }
+        None if path.starts_with(OUTSIDE) => {
+            Some(Document { name: IGNORE.to_owned(), text: format!("{path}\n") })
+        }
+        other => other,
+    };
     Ok((dockerfile, ignore))
 }
 
 fn missing(name: &str) -> Error {
-    Error::invalid(format!("failed to read dockerfile: open {name}: no such file or directory: it is not in the build context"))
+    Error::invalid(format!(
+        "failed to read dockerfile: open {name}: no such file or directory: it is not in the build context"
+    ))
 }
 
 fn text(root: &Root, path: &str) -> Result<Option<String>> {
@@ -123,7 +138,9 @@ fn text(root: &Root, path: &str) -> Result<Option<String>> {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(Error::invalid(format!("{path} is not UTF-8 text"))),
         },
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(Error::invalid(format!("cannot read {path} of the build context: {error}"))),
     }
 }

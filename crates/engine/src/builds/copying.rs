@@ -167,7 +167,8 @@ impl Copying {
         }
         for fetched in &self.fetched {
             if self.copy.unpack && is_archive(&fetched.file, self.context.store.limits())? {
-                let file = fetched.file.try_clone().map_err(|e| Error::system("cannot read").with_source(e))?;
+                let file =
+                    fetched.file.try_clone().map_err(|e| Error::system("cannot read").with_source(e))?;
                 self.unpack(&placing, file)?;
                 continue;
             }
@@ -197,7 +198,9 @@ impl Copying {
         let mode = self.copy.mode.as_ref().map(|text| {
             let octal = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= MODE_MAX);
             octal.ok_or_else(|| {
-                Error::invalid(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"))
+                Error::invalid(format!(
+                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+                ))
             })
         });
         Ok(Wishes { owner, mode: mode.transpose()? })

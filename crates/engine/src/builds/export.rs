@@ -31,14 +31,19 @@ pub(super) async fn image(solver: &Solver, names: &[Reference]) -> Result<Outcom
     let times = times(solver, &mut config)?;
     config.created = Some(times);
     let base = graph.base.clone().and_then(|manifest| {
-        solver.images.iter().find(|image| image.image.manifest.digest == manifest).map(|image| image.image.clone())
+        solver
+            .images
+            .iter()
+            .find(|image| image.image.manifest.digest == manifest)
+            .map(|image| image.image.clone())
     });
     let below = base.as_ref().map_or(0, |base| base.manifest.layers.len());
     let squash = solver.request.squash && layers.len() > below + 1;
     let (context, lease, names) = (Arc::clone(&solver.context), Arc::clone(&solver.lease), names.to_vec());
     let parent = base.map(|base| base.id);
     let made = blocking::run_long("put an image together", move || {
-        let layers = if squash { squashed(&context.store, &lease, &mut config, layers, below)? } else { layers };
+        let layers =
+            if squash { squashed(&context.store, &lease, &mut config, layers, below)? } else { layers };
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let mut image = assemble::assemble(&context.store, &lease, &config, layers)?;
         image.parent = parent;
@@ -79,7 +84,10 @@ fn times(solver: &Solver, config: &mut ImageConfig) -> Result<String, Failed> {
     let inherited = config.history.len().saturating_sub(own);
     let before = config.history[..inherited].last().and_then(|entry| entry.created.clone());
     let base = solver.graph.base.as_ref().and_then(|_| {
-        let found = solver.images.iter().find(|image| Some(&image.image.manifest.digest) == solver.graph.base.as_ref());
+        let found = solver
+            .images
+            .iter()
+            .find(|image| Some(&image.image.manifest.digest) == solver.graph.base.as_ref());
         found.and_then(|image| image.image.config.created.clone())
     });
     let mut last = base.or(before).unwrap_or_else(|| NO_TIME.to_owned());

@@ -21,7 +21,8 @@ pub(super) async fn all(context: &Context, copy: &Copy) -> Result<Vec<Fetched>> 
     for url in &copy.urls {
         let one = one(context, url).await?;
         if let Some(wanted) = &copy.checksum {
-            let wanted = Digest::parse(wanted).map_err(|e| Error::invalid(format!("--checksum={wanted}: {e}")))?;
+            let wanted =
+                Digest::parse(wanted).map_err(|e| Error::invalid(format!("--checksum={wanted}: {e}")))?;
             if wanted.algorithm() != oci::Algorithm::Sha256 {
                 return Err(Error::not_implemented(format!("--checksum={wanted}: sha256 alone is known")));
             }
@@ -39,8 +40,7 @@ async fn one(context: &Context, url: &str) -> Result<Fetched> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let name = path.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
     let name = name.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
-    let name =
-        name.ok_or_else(|| Error::invalid(format!("cannot determine filename for source {url}")))?;
+    let name = name.ok_or_else(|| Error::invalid(format!("cannot determine filename for source {url}")))?;
     let shown = registry::client::shown_url(url);
     let mut fetch = context.images.client().fetch(url).await?;
     let failed = |e| Error::system(format!("cannot keep {shown}")).with_source(e);
@@ -61,7 +61,12 @@ async fn one(context: &Context, url: &str) -> Result<Fetched> {
 fn nameless(context: &Context) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = rustix::fs::OFlags::TMPFILE.bits().cast_signed();
-    std::fs::File::options().read(true).write(true).mode(0o600).custom_flags(flags).open(&context.config.data_root)
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&context.config.data_root)
 }
 
 fn digest(file: &std::fs::File) -> Result<Digest> {

@@ -111,7 +111,11 @@ impl Placing<'_> {
         }
         let (dir, existed) = self.directory(relative(self.destination))?;
         let top = dir.try_clone().map_err(|error| self.failed(error))?;
-        let mut copier = Copier { wishes: self.wishes, stack: vec![Level { fd: Rc::new(dir), of: None }], links: HashMap::new() };
+        let mut copier = Copier {
+            wishes: self.wishes,
+            stack: vec![Level { fd: Rc::new(dir), of: None }],
+            links: HashMap::new(),
+        };
         walk(from, picked, sieve, &mut copier)?;
         if !existed {
             let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };

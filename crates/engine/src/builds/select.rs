@@ -62,9 +62,8 @@ pub(super) fn pick_one(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked>
 }
 
 fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
-    let missing = |why: &str| {
-        Error::invalid(format!("failed to compute cache key: \"/{path}\": not found{why}"))
-    };
+    let missing =
+        |why: &str| Error::invalid(format!("failed to compute cache key: \"/{path}\": not found{why}"));
     let stat = match root.stat(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Err(missing(""));
@@ -238,8 +237,7 @@ impl<V: Visitor> Walker<'_, V> {
             self.show()?;
         }
         self.depth += 1;
-        let below =
-            Place { fd: &fd, whole: &whole, path: &path, ignored: &ignored, excluded: &excluded };
+        let below = Place { fd: &fd, whole: &whole, path: &path, ignored: &ignored, excluded: &excluded };
         self.directory(&below)?;
         self.depth -= 1;
         if self.pending.len() > entered {
@@ -253,12 +251,8 @@ impl<V: Visitor> Walker<'_, V> {
     /// Something is found: the directories above it are there.
     fn show(&mut self) -> io::Result<()> {
         for pending in std::mem::take(&mut self.pending) {
-            let item = Item {
-                dir: &pending.parent,
-                name: &pending.name,
-                stat: &pending.stat,
-                path: &pending.path,
-            };
+            let item =
+                Item { dir: &pending.parent, name: &pending.name, stat: &pending.stat, path: &pending.path };
             self.visitor.enter(&item, &pending.fd)?;
         }
         Ok(())
@@ -269,7 +263,9 @@ impl<V: Visitor> Walker<'_, V> {
 pub(super) fn attributes(fd: impl AsFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
     use std::os::unix::ffi::OsStrExt;
     let names = match sys::xattr::list(&fd) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) =>
+        {
             return Ok(Vec::new());
         }
         other => other?,

@@ -1,8 +1,10 @@
 //! Solving: steps are made when what they are made of is there, those that do not need each other side by side, and each once.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use build::dockerfile::mount::Sharing;
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
@@ -21,10 +23,10 @@ use super::fetch;
 use super::mounts::{self, Files};
 use super::tell::Voice;
 use super::{Failed, Resolved};
+use crate::blocking;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::images::assemble;
-use crate::blocking;
 
 /// Steps of one build that run at once, for each processor: commands wait for disks and nets as well.
 const STEPS_A_PROCESSOR: usize = 2;
@@ -181,7 +183,8 @@ impl Solver {
         };
         let wanted = Wanted { paths: wanted.to_vec(), hidden };
         let found = self.sources.context(name, &wanted).await;
-        let fd = found.map_err(|error| Error::invalid(format!("failed to load the build context: {error}")))?;
+        let fd =
+            found.map_err(|error| Error::invalid(format!("failed to load the build context: {error}")))?;
         Ok(Output::Directory(Arc::new(fd)))
     }
 
@@ -197,7 +200,9 @@ impl Solver {
             _ => identity(&below),
         };
         let options = match &vertex.op {
-            Op::Exec(_) => format!("{:?}{:?}{:?}", self.request.hosts, self.request.shm_size, self.request.ulimits),
+            Op::Exec(_) => {
+                format!("{:?}{:?}{:?}", self.request.hosts, self.request.shm_size, self.request.ulimits)
+            }
             _ => String::new(),
         };
         let first = work.first_key(&own, &base, &options);
@@ -207,16 +212,22 @@ impl Solver {
             return Ok((stacked(below, made), true));
         }
         let content = work.content_key().await?;
-        let second = content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
+        let second =
+            content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
         if let Some(made) = self.cached(vertex.no_cache, second.as_ref()).await? {
             if let Some(first) = first {
                 self.remember(&[&first], &made, &vertex.name).await?;
             }
             return Ok((stacked(below, made), true));
         }
+        let gates = work.locks(&self.cache);
+        let mut locked = Vec::with_capacity(gates.len());
+        for gate in &gates {
+            locked.push(gate.lock().await);
+        }
         let slot = self.slots.acquire().await;
         let layer = work.run(self, voice).await?;
-        drop(slot);
+        drop((slot, locked));
         let made = Made {
             layer: Some(layer).filter(|layer| !assemble::is_empty(layer)),
             created: Timestamp::now().to_string(),
@@ -308,7 +319,8 @@ impl Solver {
         match found {
             Some(content) => Ok(Files::Secret(content)),
             None if mount.required => {
-                Err(Error::invalid(format!("secret {id}: not found (give it with --secret id={id},…)")).into())
+                Err(Error::invalid(format!("secret {id}: not found (give it with --secret id={id},…)"))
+                    .into())
             }
             None => Ok(Files::Nothing),
         }
@@ -345,7 +357,9 @@ impl Work {
             }
             Self::Copy(copying) => match &copying.source {
                 Source::Nowhere if copying.fetched.is_empty() => {}
-                Source::Layers(layers) if copying.fetched.is_empty() => parts.push(identity(layers).to_string()),
+                Source::Layers(layers) if copying.fetched.is_empty() => {
+                    parts.push(identity(layers).to_string())
+                }
                 _ => return None,
             },
         }
@@ -376,6 +390,15 @@ impl Work {
             }
         };
         Ok(digest)
+    }
+
+    /// Who uses the caches alone that are not shared; in one order, so that no two wait for each other.
+    fn locks(&self, cache: &Cache) -> Vec<Arc<tokio::sync::Mutex<()>>> {
+        let Self::Exec { mounts, .. } = self else { return Vec::new() };
+        let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
+        let keys: BTreeSet<Digest> =
+            locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
+        keys.iter().map(|key| cache.gate(key)).collect()
     }
 
     async fn run(self, solver: &Solver, voice: &Voice) -> Result<ImageLayer, Failed> {

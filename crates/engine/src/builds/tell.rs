@@ -33,7 +33,14 @@ impl Voice {
     }
 
     /// A part of it has gone on.
-    pub async fn status(&self, id: &str, name: &str, (current, total): (u64, u64), started: SystemTime, done: bool) {
+    pub async fn status(
+        &self,
+        id: &str,
+        name: &str,
+        (current, total): (u64, u64),
+        started: SystemTime,
+        done: bool,
+    ) {
         self.tell(Event::Status(Status {
             vertex: self.vertex.clone(),
             id: id.to_owned(),

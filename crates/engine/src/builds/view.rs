@@ -44,7 +44,8 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("build-view".into());
         let thread = thread.spawn_scoped(scope, || {
-            shim::rootfs::enter().map_err(|e| Error::system("cannot make a mount namespace").with_source(e))?;
+            shim::rootfs::enter()
+                .map_err(|e| Error::system("cannot make a mount namespace").with_source(e))?;
             work()
         });
         let thread = thread.map_err(|e| Error::system("cannot start a thread").with_source(e))?;

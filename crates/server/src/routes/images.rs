@@ -9,11 +9,11 @@ use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::stream::Progress;
 use bytes::Bytes;
+pub(crate) use credentials::several as credentials_of;
 use engine::images::{
     AttestationOptions, ListOptions, PullOptions, Pulling, parse_platform, parse_reference,
 };
 use hyper::StatusCode;
-pub(crate) use credentials::several as credentials_of;
 pub(crate) use push::{distribution, push};
 use std::sync::Arc;
 

@@ -45,11 +45,8 @@ impl Store {
             remove(&root, stub).at("clear", &upper)?;
         }
         let usage = fsx::usage(&root).at("measure", &upper)?;
-        let expected = Expected {
-            digest: layer.digest.clone(),
-            size: layer.size,
-            media_type: layer.media_type.clone(),
-        };
+        let expected =
+            Expected { digest: layer.digest.clone(), size: layer.size, media_type: layer.media_type.clone() };
         let row = LayerRow {
             key: layer.diff_id.as_str(),
             entries: usage.inodes.saturating_sub(1),

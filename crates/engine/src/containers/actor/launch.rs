@@ -97,7 +97,12 @@ impl Actor {
 }
 
 /// What the supervisor is told.
-pub(crate) fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage::Mounts) -> Result<Launch> {
+pub(crate) fn describe(
+    context: &Context,
+    record: &Record,
+    paths: &Paths,
+    mounts: &storage::Mounts,
+) -> Result<Launch> {
     let text = |path: &std::path::Path| {
         path.to_str()
             .map(str::to_owned)

@@ -129,7 +129,8 @@ impl Screen {
             text(format!("Successfully built {}\n", outcome.image.short())),
         ];
         for name in &outcome.names {
-            let shown = Reference::parse_named(name).map_or_else(|_| name.clone(), |name| name.or_latest().familiar());
+            let shown = Reference::parse_named(name)
+                .map_or_else(|_| name.clone(), |name| name.or_latest().familiar());
             out.push(text(format!("Successfully tagged {shown}\n")));
         }
         out

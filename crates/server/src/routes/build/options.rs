@@ -126,7 +126,8 @@ fn hosts(call: &Call) -> Result<Vec<(String, String)>, Failure> {
         .filter(|text| !text.is_empty())
         .map(|text| {
             let pair = text.split_once([':', '=']);
-            let (name, address) = pair.filter(|(name, address)| !name.is_empty() && !address.is_empty())
+            let (name, address) = pair
+                .filter(|(name, address)| !name.is_empty() && !address.is_empty())
                 .ok_or_else(|| Failure::invalid(format!("bad format for add-host: {text:?}")))?;
             Ok((name.to_owned(), address.to_owned()))
         })
