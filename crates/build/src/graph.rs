@@ -118,8 +118,6 @@ pub struct Copy {
     pub mode: Option<String>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
-    /// Whether the directories above the sources come along.
-    pub parents: bool,
     /// Whether what is below is not looked at.
     pub link: bool,
     /// Whether archives are unpacked.

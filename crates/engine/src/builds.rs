@@ -7,6 +7,7 @@
 mod cache;
 mod command;
 mod content;
+pub mod context;
 mod copying;
 mod export;
 mod fetch;
@@ -37,6 +38,7 @@ use sha2::{Digest as _, Sha256};
 use storage::{Lease, Resource};
 
 pub use cache::{CacheEntry, PruneOptions};
+pub use context::Archived;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
@@ -53,11 +55,13 @@ pub struct Failed {
     pub error: Error,
     /// How the command ended that failed, if one did.
     pub code: Option<i32>,
+    /// That command.
+    pub command: Option<String>,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, code: None }
+        Self { error, code: None, command: None }
     }
 }
 
@@ -93,6 +97,7 @@ fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
 
 impl Builds {
     pub(crate) fn new(context: Arc<Context>) -> Self {
+        context::clear(&context.config.data_root);
         let cache = Arc::new(Cache::new(context.store.clone()));
         Self { context, cache }
     }
@@ -197,7 +202,7 @@ impl Builds {
         let voice = Voice::new(teller.clone(), vertex);
         voice.started().await;
         let here = self.context.images.resolve(name, text.as_deref()).await;
-        let is_digest = oci::Digest::parse(name).is_ok();
+        let is_digest = Digest::parse(name).is_ok();
         let resolved = match here {
             Ok(found) if !pull || is_digest => Ok(found),
             Err(error) if error.kind() != Kind::NotFound => Err(error),

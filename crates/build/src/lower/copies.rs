@@ -15,8 +15,12 @@ impl<'a> Lowering<'a> {
         copy: &instruction::Copy,
         original: &str,
     ) -> Result<(), Diagnostic> {
+        if copy.parents {
+            let span = current.instruction.span;
+            let message = "COPY --parents is not available yet: copy each directory by itself";
+            return Err(Diagnostic::error(span, message).within(span));
+        }
         let mut op = self.files(current, &copy.files, "COPY")?;
-        op.parents = copy.parents;
         op.context = copy.from.is_none();
         let mut inputs = Vec::new();
         if !op.sources.is_empty() {

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Failed;
-use super::mounts::{self, Prepared as Mounts};
+use super::mounts;
 use super::tell::Voice;
 use crate::containers::actor::launch;
 use crate::containers::record::{ImageRef, Paths, Record};
@@ -150,7 +150,7 @@ impl Command<'_> {
         let words = self.exec.arguments.join(" ");
         let why = if oom { " (killed: it used more memory than it may)" } else { "" };
         let text = format!("process \"{words}\" did not complete successfully: exit code: {code}{why}");
-        Failed { error: Error::invalid(text), code: Some(code) }
+        Failed { error: Error::invalid(text), code: Some(code), command: Some(words) }
     }
 
     /// Starts it, passes on what it says, and waits for its end.
@@ -168,7 +168,7 @@ impl Command<'_> {
         let spawned = self.context.sealed.spawn(launch, binds, sockets).await;
         let launched = spawned.map_err(|error| {
             let (code, error) = launch::refused(error);
-            Failed { error, code: Some(code) }
+            Failed { error, code: Some(code), command: None }
         })?;
         drop((joined, lent, joins));
         let mut events = launched.events;

@@ -270,11 +270,16 @@ pub(super) fn secret_id(mount: &Mount) -> String {
     Path::new(named).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The directory of a cache, which lasts.
-fn cache(context: &Context, mount: &Mount) -> Result<PathBuf> {
+/// The name of the directory of a cache: of its id, or else of where it is seen.
+pub(super) fn cache_name(mount: &Mount) -> String {
     use sha2::Digest as _;
     let id = if mount.id.is_empty() { build::ignore::clean(&mount.target) } else { mount.id.clone() };
-    let name = hex::encode(sha2::Sha256::digest(id));
+    hex::encode(sha2::Sha256::digest(id))
+}
+
+/// The directory of a cache, which lasts.
+fn cache(context: &Context, mount: &Mount) -> Result<PathBuf> {
+    let name = cache_name(mount);
     let path = context.config.data_root.join("build").join("caches").join(name);
     let failed = |e| Error::io("make the cache", &path, e);
     let parent = path.parent().unwrap_or(&path);

@@ -1,8 +1,10 @@
 //! Solving: steps are made when what they are made of is there, those that do not need each other side by side, and each once.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use build::dockerfile::mount::Sharing;
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
@@ -218,9 +220,14 @@ impl Solver {
             }
             return Ok((stacked(below, made), true));
         }
+        let gates = work.locks(&self.cache);
+        let mut locked = Vec::with_capacity(gates.len());
+        for gate in &gates {
+            locked.push(gate.lock().await);
+        }
         let slot = self.slots.acquire().await;
         let layer = work.run(self, voice).await?;
-        drop(slot);
+        drop((slot, locked));
         let made = Made {
             layer: Some(layer).filter(|layer| !assemble::is_empty(layer)),
             created: Timestamp::now().to_string(),
@@ -383,6 +390,15 @@ impl Work {
             }
         };
         Ok(digest)
+    }
+
+    /// Who uses the caches alone that are not shared; in one order, so that no two wait for each other.
+    fn locks(&self, cache: &Cache) -> Vec<Arc<tokio::sync::Mutex<()>>> {
+        let Self::Exec { mounts, .. } = self else { return Vec::new() };
+        let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
+        let keys: BTreeSet<Digest> =
+            locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
+        keys.iter().map(|key| cache.gate(key)).collect()
     }
 
     async fn run(self, solver: &Solver, voice: &Voice) -> Result<ImageLayer, Failed> {
