@@ -182,3 +182,20 @@ fn what_is_not_there_is_refused_by_name() {
         assert!(output.code != 0 && said.contains(words), "{name}: {said}");
     }
 }
+
+#[test]
+fn docker_without_buildx_builds_as_of_old() {
+    let host = Host::with_busybox();
+    let folder = host.root().join("context");
+    fs::create_dir_all(&folder).expect("make a folder");
+    fs::write(folder.join("Dockerfile"), "FROM busybox\nRUN --network=none echo made\n")
+        .expect("write a file");
+    let folder = folder.display().to_string();
+    let output = host.docker(["build", "-t", "old", &folder]).run();
+    output.expect_code(0);
+    assert!(output.stderr.contains("DEPRECATED: The legacy builder"), "{}", output.stderr);
+    host.corten(["image", "inspect", "old"]).ok();
+    host.docker(["build", &folder])
+        .env("DOCKER_BUILDKIT", "1")
+        .fails(1, "buildx component is missing or broken");
+}

@@ -106,7 +106,11 @@ async fn the_second_build_is_sent_what_changed() {
     for small in ["1", "22"] {
         fs::write(world.context().join("small"), small).unwrap();
         let client = world.client("web:node").await;
-        let request = SolveRequest { frontend: "dockerfile.v0".to_owned(), ..solve(&client) };
+        let request = SolveRequest {
+            frontend: "dockerfile.v0".to_owned(),
+            r#ref: format!("build of {small}"),
+            ..solve(&client)
+        };
         client.control().solve(request).await.unwrap();
         sent.push(client.sent());
     }
@@ -199,7 +203,7 @@ async fn what_is_not_there_is_refused_by_name() {
     let client = world.client("key").await;
     let entry = || vec![CacheOptionsEntry { r#type: "gha".to_owned(), ..CacheOptionsEntry::default() }];
     let definition = Some(pb::Definition { def: vec![vec![1]], ..pb::Definition::default() });
-    for (request, words) in [
+    for (number, (request, words)) in [
         (SolveRequest { definition, ..solve(&client) }, "LLB"),
         (SolveRequest { frontend: "gateway.v0".to_owned(), ..solve(&client) }, "gateway.v0"),
         (
@@ -220,13 +224,18 @@ async fn what_is_not_there_is_refused_by_name() {
             SolveRequest { entitlements: vec!["security.insecure".to_owned()], ..solve(&client) },
             "security.insecure",
         ),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = SolveRequest { r#ref: format!("build-{number}"), ..request };
         let status = client.control().solve(request).await.unwrap_err();
         assert!(status.code() == Code::Unimplemented && status.message().contains(words), "{status}");
     }
     let host = SolveRequest {
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: options(&[("force-network-mode", "host")]),
+        r#ref: "host".to_owned(),
         ..solve(&client)
     };
     let status = client.control().solve(host).await.unwrap_err();
