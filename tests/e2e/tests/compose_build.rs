@@ -199,3 +199,27 @@ fn docker_without_buildx_builds_as_of_old() {
         .env("DOCKER_BUILDKIT", "1")
         .fails(1, "buildx component is missing or broken");
 }
+
+#[test]
+fn a_client_that_goes_takes_its_build_along() {
+    let Some(host) = host() else { return };
+    let text = "services:\n  it:\n    image: never\n    build: {context: ., network: none}\n";
+    let project = compose::Project::new(&host, "gone", text);
+    write(&project, &[("Dockerfile", "FROM busybox\nRUN sleep 1000\n")]);
+    // Compose itself, without a command line before it that would be ended in its place.
+    let program = host.root().join("config/cli-plugins/docker-compose");
+    let folder = project.folder().display().to_string();
+    let mut command = host.program(&program.display().to_string(), ["--project-directory", &folder, "build"]);
+    for (name, value) in host.environment() {
+        command = command.env(name, value);
+    }
+    let running = command.spawn();
+    kit::wait_for("the step", || (!host.supervisors().is_empty()).then_some(()));
+    running.signal(rustix::process::Signal::KILL);
+    kit::wait_for("the step's end", || host.supervisors().is_empty().then_some(()));
+    host.corten(["image", "inspect", "never"]).fails(1, "never");
+    // What was sent is kept for the next build, what was sent for this one alone is not.
+    let left = fs::read_dir(host.data_root().join("contexts")).expect("the contexts");
+    let left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("once-")), "{left:?}");
+}

@@ -1,6 +1,5 @@
 //! A builder that reads its context, and tells what is in it.
 
-use std::fs;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,12 +25,12 @@ impl Double {
 
     /// Returns when a build waits.
     pub(crate) async fn waiting(&self) {
-        self.waits.acquire().await.unwrap().forget();
+        self.waits.acquire().await.expect("the double builds").forget();
     }
 
     /// Returns when one that waited was dropped.
     pub(crate) async fn dropped(&self) {
-        self.drops.acquire().await.unwrap().forget();
+        self.drops.acquire().await.expect("the double builds").forget();
     }
 }
 
@@ -46,11 +45,16 @@ impl Drop for Dropped<'_> {
 /// Names and contents of a directory's files, sorted.
 fn contents(dir: OwnedFd) -> String {
     let root = sys::path::Root::from_fd(dir);
-    let mut names: Vec<_> = sys::fsx::list(&root).unwrap().into_iter().map(|entry| entry.name).collect();
+    let mut names: Vec<_> =
+        sys::fsx::list(&root).expect("the double builds").into_iter().map(|entry| entry.name).collect();
     names.sort();
     let read = |name: &std::ffi::OsString| {
         let mut text = String::new();
-        fs::File::from(root.open_regular(name).unwrap()).take(100).read_to_string(&mut text).unwrap();
+        root.open_regular(name)
+            .expect("the double builds")
+            .take(100)
+            .read_to_string(&mut text)
+            .expect("the double builds");
         format!("{}={text}\n", name.to_string_lossy())
     };
     names.iter().map(read).collect()
@@ -69,11 +73,11 @@ impl Builder for Double {
             teller
                 .send(Event::Vertex(Vertex { digest: digest.clone(), name, inputs: vec![] }))
                 .await
-                .unwrap();
+                .expect("the double builds");
             let say = async |text: String| {
                 let (vertex, at) = (digest.clone(), SystemTime::now());
                 let event = Event::Log { vertex, stream: Stream::Stdout, bytes: text.into_bytes(), at };
-                teller.send(event).await.unwrap();
+                teller.send(event).await.expect("the double builds");
             };
             let hidden = request.ignore.map(|ignore| ignore.text.lines().map(str::to_owned).collect());
             let wanted = Wanted { paths: vec![], hidden: hidden.unwrap_or_default() };
@@ -88,9 +92,9 @@ impl Builder for Double {
                         self.waits.add_permits(1);
                         std::future::pending::<()>().await;
                     }
-                    ("SECRET", name) => match sources.secret(name).await.unwrap() {
+                    ("SECRET", name) => match sources.secret(name).await.expect("the double builds") {
                         Some(secret) => {
-                            say(format!("{name} is {}\n", String::from_utf8_lossy(&secret))).await
+                            say(format!("{name} is {}\n", String::from_utf8_lossy(&secret))).await;
                         }
                         None => say(format!("{name} is not there\n")).await,
                     },

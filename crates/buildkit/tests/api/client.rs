@@ -44,9 +44,9 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("client")).unwrap();
-        let kept = Kept::open(&dir.path().join("kept")).unwrap();
+        let dir = tempfile::tempdir().expect("the client works");
+        std::fs::create_dir(dir.path().join("client")).expect("the client works");
+        let kept = Kept::open(&dir.path().join("kept")).expect("the client works");
         let builder = Double::new();
         let service = Service::new(Arc::clone(&builder) as _, kept, CancellationToken::new());
         Self { dir, service, builder, sessions: AtomicU64::new(0) }
@@ -61,7 +61,7 @@ impl World {
     pub(crate) async fn client(&self, key: &str) -> Client {
         let client = self.without_session().await;
         let (near, far) = tokio::io::duplex(BYTES);
-        let introduction = Introduction::read(&client.headers(key)).unwrap();
+        let introduction = Introduction::read(&client.headers(key)).expect("the client works");
         let service = Arc::clone(&self.service);
         tokio::spawn(async move {
             let _ = service.sessions().serve(far, introduction, &CancellationToken::new()).await;
@@ -90,7 +90,7 @@ impl World {
         });
         let mut request = Request::new(outgoing);
         *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(client.headers(key));
-        let mut incoming = client.control().session(request).await.unwrap().into_inner();
+        let mut incoming = client.control().session(request).await.expect("the client works").into_inner();
         tokio::spawn(async move {
             while let Ok(Some(message)) = incoming.message().await {
                 if to.write_all(&message.data).await.is_err() {
@@ -109,7 +109,7 @@ impl World {
             let _ = buildkit::serve(far, service).await;
         });
         let endpoint = Endpoint::from_static("http://engine");
-        let channel = endpoint.connect_with_connector(Once(Some(near))).await.unwrap();
+        let channel = endpoint.connect_with_connector(Once(Some(near))).await.expect("the client works");
         Client {
             session: format!("session-{}", self.sessions.fetch_add(1, Ordering::Relaxed)),
             channel,
@@ -165,10 +165,10 @@ impl Client {
 
     fn headers(&self, key: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert("x-docker-expose-session-uuid", self.session.parse().unwrap());
-        headers.insert("x-docker-expose-session-sharedkey", key.parse().unwrap());
+        headers.insert("x-docker-expose-session-uuid", self.session.parse().expect("the client works"));
+        headers.insert("x-docker-expose-session-sharedkey", key.parse().expect("the client works"));
         for method in ["/moby.filesync.v1.FileSync/DiffCopy", "/moby.buildkit.secrets.v1.Secrets/GetSecret"] {
-            headers.append("x-docker-expose-session-grpc-method", method.parse().unwrap());
+            headers.append("x-docker-expose-session-grpc-method", method.parse().expect("the client works"));
         }
         headers
     }
@@ -223,7 +223,7 @@ impl FileSync for Files {
     ) -> Result<Response<Self::DiffCopyStream>, Status> {
         let all = |name: &str| -> Vec<String> {
             let values = request.metadata().get_all(name);
-            values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+            values.iter().map(|value| value.to_str().expect("the client works").to_owned()).collect()
         };
         let (follow, exclude) = (all("followpaths"), all("exclude-patterns"));
         let dirs = all("dir-name");
@@ -233,8 +233,10 @@ impl FileSync for Files {
         let is_wanted =
             |name: &String| (follow.is_empty() || follow.contains(name)) && !exclude.contains(name);
         let mut names: Vec<String> = std::fs::read_dir(&self.root)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .expect("the client works")
+            .map(|entry| {
+                entry.expect("the client works").file_name().into_string().expect("the client works")
+            })
             .filter(is_wanted)
             .collect();
         names.sort();
@@ -256,11 +258,11 @@ impl FileSync for Files {
 }
 
 fn stat(root: &Path, name: &str) -> Packet {
-    let metadata = std::fs::metadata(root.join(name)).unwrap();
+    let metadata = std::fs::metadata(root.join(name)).expect("the client works");
     let stat = Stat {
         path: name.to_owned(),
         mode: metadata.mode() & 0o777,
-        size: i64::try_from(metadata.size()).unwrap(),
+        size: i64::try_from(metadata.size()).expect("the client works"),
         mod_time: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
         xattrs: HashMap::new(),
         ..Stat::default()
@@ -280,9 +282,9 @@ async fn send(
     }
     let _ = sender.send(Packet::default()).await;
     while let Ok(Some(packet)) = wanted.message().await {
-        match PacketType::try_from(packet.r#type).unwrap() {
+        match PacketType::try_from(packet.r#type).expect("the client works") {
             PacketType::PacketReq => {
-                let content = std::fs::read(root.join(&names[packet.id as usize])).unwrap();
+                let content = std::fs::read(root.join(&names[packet.id as usize])).expect("the client works");
                 sent.fetch_add(content.len() as u64, Ordering::Relaxed);
                 let data = |data: &[u8]| Packet {
                     r#type: PacketType::PacketData.into(),

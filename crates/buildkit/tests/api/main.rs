@@ -21,7 +21,9 @@ const BUILD: &str = "build-1";
 /// A call of the gateway for a build.
 fn of_build<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("buildkit-controlapi-buildid", BUILD.parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("buildkit-controlapi-buildid", tonic::metadata::MetadataValue::from_static(BUILD));
     request
 }
 
@@ -43,7 +45,7 @@ fn options(list: &[(&str, &str)]) -> HashMap<String, String> {
 
 fn dockerfile(text: &str) -> World {
     let world = World::new();
-    fs::write(world.context().join("Dockerfile"), text).unwrap();
+    fs::write(world.context().join("Dockerfile"), text).expect("write a file");
     world
 }
 
