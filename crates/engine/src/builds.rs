@@ -128,7 +128,7 @@ impl Builds {
             teller: teller.clone(),
             ignore,
         });
-        let solved = solver.solve(graph.result).await;
+        let solved = solver.solve().await;
         let used = solver.used();
         let cache = Arc::clone(&self.cache);
         blocking::run("note what of the build cache was used", move || cache.touch(&used)).await?;
