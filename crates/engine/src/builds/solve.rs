@@ -383,7 +383,7 @@ impl Work {
             Self::Copy(copying) => match &copying.source {
                 Source::Nowhere if copying.fetched.is_empty() => {}
                 Source::Layers(layers) if copying.fetched.is_empty() => {
-                    parts.push(identity(layers).to_string())
+                    parts.push(identity(layers).to_string());
                 }
                 _ => return None,
             },
