@@ -317,3 +317,33 @@ fn long_chains_and_many_stages_are_built() {
     folder.corten(&host, &["-t", "many"]).ok();
     assert_eq!(run(&host, "many", "cat /all/* | sort -n | tail -n 1; ls /all | wc -l"), "11\n12");
 }
+
+#[test]
+fn equal_steps_of_builds_that_go_on_at_once_are_made_once() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/id && sleep 1\n";
+    let folder = Folder::new(&host, "once", text, &[]);
+    let builds: Vec<_> =
+        ["one", "two", "three"].map(|name| folder.corten(&host, &["-t", name]).spawn()).into();
+    builds.into_iter().for_each(|build| drop(build.wait().expect_code(0).code));
+    let ids = ["one", "two", "three"].map(|name| run(&host, name, "cat /id"));
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn an_id_alone_is_told_and_texts_come_from_standard_input() {
+    let host = Host::with_busybox();
+    let folder = Folder::new(&host, "quiet", "FROM busybox\nRUN echo x >/x\n", &[("f", "file")]);
+    for cli in CLIS {
+        let id = folder.build(&host, cli, &["-q", "-t", "quiet", "--iidfile", "id"]).ok();
+        assert_eq!(id, inspect(&host, "quiet", "{{.Id}}"));
+        assert_eq!(fs::read_to_string(folder.path.join("id")).expect("an id").trim(), id);
+        let args = ["build", "--network", "none", "-t", "text", "-"];
+        let text = host.cli(cli, args).env("DOCKER_BUILDKIT", "0").stdin("FROM busybox\nRUN echo text >/x\n");
+        text.ok();
+        assert_eq!(run(&host, "text", "cat /x"), "text");
+        folder.write("../outside", "FROM busybox\nCOPY . /all\n");
+        folder.build(&host, cli, &["-f", "../outside", "-t", "outside"]).ok();
+        assert_eq!(run(&host, "outside", "cd /all; ls -A"), "Dockerfile\nf\nid");
+    }
+}
