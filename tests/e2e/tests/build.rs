@@ -325,7 +325,9 @@ fn equal_steps_of_builds_that_go_on_at_once_are_made_once() {
     let folder = Folder::new(&host, "once", text, &[]);
     let builds: Vec<_> =
         ["one", "two", "three"].map(|name| folder.corten(&host, &["-t", name]).spawn()).into();
-    builds.into_iter().for_each(|build| drop(build.wait().expect_code(0).code));
+    for build in builds {
+        build.wait().expect_code(0);
+    }
     let ids = ["one", "two", "three"].map(|name| run(&host, name, "cat /id"));
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }
