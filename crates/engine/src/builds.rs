@@ -87,6 +87,27 @@ struct Read {
     asked: stages::Request,
 }
 
+/// What a build leaves that came to nothing: removed when nobody keeps it any more.
+struct Remains {
+    context: Arc<Context>,
+    whole: bool,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if self.whole {
+            return;
+        }
+        let store = self.context.store.clone();
+        self.context.tasks.spawn(async move {
+            let collected = blocking::run("clear up after a build", move || Ok(store.gc()?));
+            if let Err(error) = collected.await {
+                tracing::warn!(error = error.chain(), "something is left of a build");
+            }
+        });
+    }
+}
+
 /// Gives up a snapshot.
 fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
     Ok(context.store.transaction(|tx| {
@@ -112,6 +133,8 @@ impl Builds {
         let names = names(&request)?;
         let read = read(&request)?;
         warn(&request, &read, &teller).await?;
+        // Before the lease: it goes after it.
+        let mut remains = Remains { context: Arc::clone(&self.context), whole: false };
         let lease = Arc::new(self.context.store.passing_lease("build an image").map_err(Error::from)?);
         let images = self.images(&request, &read, &sources, &teller).await?;
         let graph = Arc::new(lowered(&request, &read, &images)?);
@@ -128,13 +151,14 @@ impl Builds {
             teller: teller.clone(),
             ignore,
         });
-        let solved = solver.solve(graph.result).await;
+        let solved = solver.solve().await;
         let used = solver.used();
         let cache = Arc::clone(&self.cache);
         blocking::run("note what of the build cache was used", move || cache.touch(&used)).await?;
         solved?;
         let outcome = export::image(&solver, &names).await?;
         drop(solver);
+        remains.whole = true;
         self.bound();
         Ok(outcome)
     }

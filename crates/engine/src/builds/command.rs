@@ -130,7 +130,7 @@ impl Command<'_> {
             leave.await?;
             let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
             blocking::run("forget a step", move || {
-                drop(mounts);
+                mounts.forget(&context, &lease)?;
                 super::forget(&context, &lease, &id)
             })
             .await?;
@@ -139,11 +139,14 @@ impl Command<'_> {
         let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
         let adopt = blocking::run_long("keep what a step made", move || {
             mounts.clear(&context, &id)?;
-            Ok(context.store.adopt_snapshot(&lease, &id)?)
+            Ok((context.store.adopt_snapshot(&lease, &id)?, mounts))
         });
-        let (layer, left) = tokio::join!(adopt, leave);
+        let (adopted, left) = tokio::join!(adopt, leave);
         left?;
-        Ok(layer?)
+        let (layer, mounts) = adopted?;
+        let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
+        blocking::run("forget what was mounted", move || mounts.forget(&context, &lease)).await?;
+        Ok(layer)
     }
 
     fn failed(&self, code: i32, oom: bool) -> Failed {

@@ -52,6 +52,8 @@ pub(super) struct Wanted {
 pub(super) struct Prepared {
     /// Places that were not there before, from the root; the deepest last.
     made: Vec<PathBuf>,
+    /// What the store keeps for them.
+    snapshots: Vec<String>,
     _kept: Vec<OwnedFd>,
 }
 
@@ -91,7 +93,7 @@ impl Preparation<'_> {
         let Wanted { mount, files } = wanted;
         match mount.kind {
             Kind::Tmpfs => {
-                let size = (mount.size > 0).then(|| format!("size={}", mount.size)).unwrap_or_default();
+                let size = if mount.size > 0 { format!("size={}", mount.size) } else { String::new() };
                 let point = point("tmpfs", PathBuf::new(), &mount.target, true);
                 self.record.mounts.push(MountRecord { point, kind: MountKind::Tmpfs { options: size } });
                 Ok(())
@@ -136,6 +138,7 @@ impl Preparation<'_> {
                 let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
                 self.context.store.restore_layers(&layers)?;
                 self.context.store.create_snapshot(&snapshot, &diff_ids, self.lease)?;
+                self.prepared.snapshots.push(snapshot.clone());
                 let mut point = point("image", PathBuf::new(), &mount.target, false);
                 point.name = snapshot.clone();
                 let kind = MountKind::Image { snapshot, subpath: source };
@@ -295,6 +298,11 @@ fn cache(context: &Context, mount: &Mount) -> Result<PathBuf> {
 }
 
 impl Prepared {
+    /// Gives up what the store kept for them.
+    pub fn forget(&self, context: &Context, lease: &Lease) -> Result<()> {
+        self.snapshots.iter().try_for_each(|id| super::forget(context, lease, id))
+    }
+
     /// Takes the places of mounts away again that were made for them, if there is nothing in them.
     pub fn clear(&self, context: &Context, id: &str) -> Result<()> {
         if self.made.is_empty() {

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use build::dockerfile::mount::Sharing;
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
 use build::request::{CONTEXT, Request, SharedSources, Task, Wanted};
-use futures_util::future::try_join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::{ImageLayer, Lease};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Made, hold};
 use super::command::Command;
@@ -68,7 +69,7 @@ pub(super) struct Solver {
     pub lease: Arc<Lease>,
     pub teller: Teller,
     pub ignore: Arc<(Ignore, String)>,
-    cells: Vec<OnceCell<Result<Output, Failed>>>,
+    cells: Vec<OnceLock<Output>>,
     slots: Semaphore,
     /// Keys of the cache that were of use.
     used: Mutex<Vec<Digest>>,
@@ -105,7 +106,7 @@ fn identity(layers: &[ImageLayer]) -> Digest {
 impl Solver {
     pub fn new(parts: Parts) -> Self {
         let Parts { context, cache, request, graph, sources, images, lease, teller, ignore } = parts;
-        let cells = graph.vertices.iter().map(|_| OnceCell::new()).collect();
+        let cells = graph.vertices.iter().map(|_| OnceLock::new()).collect();
         let at_once = (context.host.cpus.max(1) as usize * STEPS_A_PROCESSOR).max(STEPS_LEAST);
         Self {
             context,
@@ -123,21 +124,45 @@ impl Solver {
         }
     }
 
-    /// Makes a step, and before it what it is made of.
-    pub fn solve(&self, at: usize) -> Task<'_, Result<Output, Failed>> {
+    /// Makes the result, and before it what it is made of; each step as soon as all that it needs is there. What is still being made
+    /// when one has failed is given up.
+    pub async fn solve(&self) -> Result<(), Failed> {
+        let vertices = &self.graph.vertices;
+        let needed = self.graph.needed();
+        let mut missing: Vec<usize> = vertices.iter().map(|vertex| vertex.inputs.len()).collect();
+        let mut waiting = vec![Vec::new(); vertices.len()];
+        let mut running = FuturesUnordered::new();
+        for at in (0..vertices.len()).filter(|at| needed[*at]) {
+            vertices[at].inputs.iter().for_each(|input| waiting[*input].push(at));
+            if missing[at] == 0 {
+                running.push(self.made_of(at));
+            }
+        }
+        while let Some((at, made)) = running.next().await {
+            // Each is made once.
+            let _ = self.cells[at].set(made?);
+            for next in &waiting[at] {
+                missing[*next] -= 1;
+                if missing[*next] == 0 {
+                    running.push(self.made_of(*next));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a step whose inputs are there.
+    fn made_of(&self, at: usize) -> Task<'_, (usize, Result<Output, Failed>)> {
         Box::pin(async move {
-            let solved = self.cells[at].get_or_init(|| async {
-                let inputs = &self.graph.vertices[at].inputs;
-                let inputs = try_join_all(inputs.iter().map(|input| self.solve(*input))).await?;
-                self.make(at, inputs).await
-            });
-            solved.await.clone()
+            let inputs = self.graph.vertices[at].inputs.iter().filter_map(|input| self.made(*input).cloned());
+            let made = self.make(at, inputs.collect()).await;
+            (at, made)
         })
     }
 
     /// What a step has made, once it has.
     pub fn made(&self, at: usize) -> Option<&Output> {
-        self.cells[at].get()?.as_ref().ok()
+        self.cells[at].get()
     }
 
     /// Keys of the cache that were of use.
@@ -358,7 +383,7 @@ impl Work {
             Self::Copy(copying) => match &copying.source {
                 Source::Nowhere if copying.fetched.is_empty() => {}
                 Source::Layers(layers) if copying.fetched.is_empty() => {
-                    parts.push(identity(layers).to_string())
+                    parts.push(identity(layers).to_string());
                 }
                 _ => return None,
             },

@@ -29,6 +29,8 @@ struct Building {
     screen: Screen,
     lines: VecDeque<Progress>,
     failed: Option<Failed>,
+    /// Why it came to nothing, for an answer that has not begun.
+    refusal: Option<engine::Error>,
 }
 
 impl Building {
@@ -55,6 +57,7 @@ impl Building {
                         Ok(outcome) => self.lines.extend(self.screen.succeeded(&outcome)),
                         Err(failed) => {
                             self.lines.extend(self.screen.failed());
+                            self.refusal = Some(failed.error.clone()).filter(|_| failed.code.is_none());
                             self.failed = Some(failed);
                         }
                     }
@@ -110,11 +113,15 @@ pub(crate) async fn build(call: Call) -> Answer {
         screen: Screen::new(quiet),
         lines: VecDeque::new(),
         failed: None,
+        refusal: None,
     };
     // What is wrong before anything was done is told by the status.
     let first = building.next().await;
     if let Some(failed) = first.as_ref().filter(|first| first.error_detail.is_some()) {
-        return Err(Failure::invalid(failed.error.clone()));
+        return Err(match building.refusal.take() {
+            Some(error) => error.into(),
+            None => Failure::invalid(failed.error.clone()),
+        });
     }
     let rest = futures_util::stream::unfold(building, |mut building| async move {
         let line = building.next().await?;

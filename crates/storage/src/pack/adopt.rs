@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(store.blob_info(&layer.digest).unwrap().unwrap().size, layer.size);
         // Nothing written: always the same layer, once.
         for id in ["two", "three"] {
-            store.create_snapshot(id, &[layer.diff_id.clone()], &lease).unwrap();
+            store.create_snapshot(id, std::slice::from_ref(&layer.diff_id), &lease).unwrap();
             let empty = store.adopt_snapshot(&lease, id).unwrap();
             assert_eq!(empty.size, 1024);
         }

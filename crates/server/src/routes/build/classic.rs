@@ -120,14 +120,12 @@ impl Screen {
 
     /// How it ends well.
     pub fn succeeded(&mut self, outcome: &Outcome) -> Vec<Progress> {
-        if self.quiet {
-            return vec![text(format!("{}\n", outcome.image))];
-        }
         let aux = serde_json::json!({"ID": outcome.image.as_str()});
-        let mut out = vec![
-            Progress { aux: Some(aux), ..Progress::default() },
-            text(format!("Successfully built {}\n", outcome.image.short())),
-        ];
+        let aux = Progress { aux: Some(aux), ..Progress::default() };
+        if self.quiet {
+            return vec![aux, text(format!("{}\n", outcome.image))];
+        }
+        let mut out = vec![aux, text(format!("Successfully built {}\n", outcome.image.short()))];
         for name in &outcome.names {
             let shown = Reference::parse_named(name)
                 .map_or_else(|_| name.clone(), |name| name.or_latest().familiar());
