@@ -446,3 +446,25 @@ pub fn ignore(data: &[u8]) {
     }
     assert_eq!(hidden, ignore.hides(path).is_some());
 }
+
+/// Files that a client sends for a build: whatever the packets are, nothing is made outside the directory.
+pub fn filesync(data: &[u8]) {
+    use bollard_buildkit_proto::fsutil::types::Packet;
+    use prost::Message as _;
+    let Ok(world) = tempfile::tempdir() else { return };
+    let (inside, canary) = (world.path().join("inside"), world.path().join("canary"));
+    if std::fs::create_dir(&inside).is_err() || std::fs::write(&canary, "canary").is_err() {
+        return;
+    }
+    let Ok(dir) = sys::fsx::open_dir(&inside) else { return };
+    let Ok(mut tree) = buildkit::filesync::Tree::new(dir) else { return };
+    let mut rest = data;
+    while !rest.is_empty() {
+        let Ok(packet) = Packet::decode_length_delimited(&mut rest) else { break };
+        if tree.take(packet).is_err() {
+            break;
+        }
+    }
+    assert_eq!(std::fs::read(&canary).ok().as_deref(), Some(&b"canary"[..]));
+    assert_eq!(std::fs::read_dir(world.path()).map(Iterator::count).ok(), Some(2));
+}

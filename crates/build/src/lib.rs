@@ -1,22 +1,29 @@
-//! Dockerfiles: their language, the stages that they describe, and the checks of how they are written.
+//! Dockerfiles: their language, the stages and the graph that they describe, and the checks of how they are written.
 //!
-//! Pure: strings in, data out. Nothing here opens a file, asks a registry or runs a process.
+//! Strings in, data out. Nothing here opens a file, asks a registry or runs a process: [`request`] has the traits of those who do.
 //!
 //! - [`dockerfile`] reads a text into a tree and a list of diagnostics; it never fails and never panics.
 //! - [`expand`] puts the values of variables into words.
 //! - [`ignore`] tells what `.dockerignore` hides, and matches the wildcards of `COPY`.
 //! - [`stages`] finds out what is built on what, and which variables are known where.
+//! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
 //! - [`check`] is what `--check` says.
+//! - [`request`] is what a build is asked for, and where it gets what it needs; [`progress`] is what it tells meanwhile.
 
 pub mod check;
 pub mod diagnostic;
 pub mod dockerfile;
 pub mod expand;
+pub mod graph;
 pub mod ignore;
+pub mod lower;
+pub mod progress;
+pub mod request;
 pub mod stages;
 pub mod suggest;
 pub mod text;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use dockerfile::{Dockerfile, Parsed, parse};
+pub use request::{Outcome, Request, Sources};
 pub use text::{Position, Source, Span};

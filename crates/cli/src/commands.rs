@@ -1,5 +1,6 @@
 //! The tree of commands: one verb, one file; groups are folders.
 
+pub mod builder;
 pub mod complete;
 pub mod container;
 pub mod context;
@@ -17,19 +18,8 @@ pub mod volume;
 use crate::command::Command;
 
 /// Docker's commands that are not here yet: refused by name, so that nobody takes them for a slip of the finger.
-pub const NOT_YET: &[&str] = &[
-    "build",
-    "builder",
-    "buildx",
-    "checkpoint",
-    "config",
-    "node",
-    "plugin",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
-];
+pub const NOT_YET: &[&str] =
+    &["buildx", "checkpoint", "config", "node", "plugin", "service", "stack", "swarm", "trust"];
 
 /// The root of the tree.
 #[must_use]
@@ -45,6 +35,7 @@ static ROOT: Command = Command {
         &[
             &container::GROUP,
             &image::GROUP,
+            &builder::GROUP,
             &manifest::GROUP,
             &volume::GROUP,
             &secret::GROUP,
@@ -81,6 +72,7 @@ static ROOT: Command = Command {
             &search::COMMAND,
             &system::events::COMMAND,
             &IMAGES,
+            &image::build::COMMAND,
             &image::pull::COMMAND,
             &image::push::COMMAND,
             &image::tag::COMMAND,

@@ -30,6 +30,8 @@ pub enum Subject {
     Network,
     /// The daemon itself.
     Daemon,
+    /// What builds keep.
+    Builder,
 }
 
 impl Subject {
@@ -41,6 +43,7 @@ impl Subject {
             Self::Volume => "volume",
             Self::Network => "network",
             Self::Daemon => "daemon",
+            Self::Builder => "builder",
         }
     }
 }

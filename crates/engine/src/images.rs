@@ -126,6 +126,11 @@ impl Images {
         }
     }
 
+    /// What speaks with registries, and fetches what URLs lead to.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The configuration with this digest.
     pub(crate) fn config(&self, digest: &Digest) -> Result<Arc<oci::image::ImageConfig>> {
         self.shared.configs.get(&self.shared.store, digest)

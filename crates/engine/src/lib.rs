@@ -1,9 +1,10 @@
-//! The daemon's domain: containers, images, volumes and events; their life-cycle and convergence.
+//! The daemon's domain: containers, images, builds, volumes and events; their life-cycle and convergence.
 //!
 //! [`Engine`] is wiring: its services share what they need through a context, and none knows another's insides.
 
 pub mod apparmor;
 pub mod blocking;
+pub mod builds;
 pub mod cdi;
 pub mod check;
 pub mod config;
@@ -57,6 +58,7 @@ pub struct Engine {
     context: Arc<Context>,
     containers: containers::Containers,
     execs: execs::Execs,
+    builds: builds::Builds,
     system: system::System,
 }
 
@@ -74,6 +76,7 @@ impl Engine {
         Ok(Arc::new(Self {
             containers: containers::Containers::new(Arc::clone(&context)),
             execs: execs::Execs::new(Arc::clone(&context)),
+            builds: builds::Builds::new(Arc::clone(&context)),
             system: system::System::new(Arc::clone(&context), id),
             context,
         }))
@@ -105,6 +108,11 @@ impl Engine {
     /// Commands in running containers.
     pub fn execs(&self) -> &execs::Execs {
         &self.execs
+    }
+
+    /// Builds.
+    pub fn builds(&self) -> &builds::Builds {
+        &self.builds
     }
 
     /// Images.

@@ -466,7 +466,7 @@ impl Networks {
     }
 
     /// Where the host is from the default network.
-    pub(crate) fn host_gateways(&self) -> Vec<IpAddr> {
+    pub fn host_gateways(&self) -> Vec<IpAddr> {
         if !self.settings.host_gateways.is_empty() {
             return self.settings.host_gateways.clone();
         }

@@ -27,6 +27,8 @@ const JSON: &str = "application/json";
 pub(crate) struct Call {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// BuildKit's API over it.
+    pub buildkit: Arc<buildkit::Service>,
     /// The API version it is made in.
     pub version: ApiVersion,
     /// The path after the version, decoded.

@@ -108,7 +108,7 @@ impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
 
 /// Serves one client until it leaves or, after `shutdown`, until its call is answered. Returns when all work begun
 /// for it has ended too.
-pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: CancellationToken) {
+pub async fn serve<T: Transport>(stream: T, served: Served, shutdown: CancellationToken) {
     if let Err(error) = stream.prepare() {
         tracing::debug!(%error, "the client's socket keeps its defaults");
     }
@@ -119,7 +119,7 @@ pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: Cance
         let (tasks, hijack, shutdown) = (tasks.clone(), hijack.clone(), shutdown.clone());
         service_fn(move |request: Request<Incoming>| {
             let context = Context {
-                engine: Arc::clone(&engine),
+                served: served.clone(),
                 tasks: tasks.clone(),
                 hijack: hijack.clone(),
                 shutdown: shutdown.clone(),
@@ -163,9 +163,18 @@ pub async fn serve<T: Transport>(stream: T, engine: Arc<Engine>, shutdown: Cance
     tasks.wait().await;
 }
 
+/// What clients reach.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// BuildKit's API over it.
+    pub buildkit: Arc<buildkit::Service>,
+}
+
 /// What all calls on a connection share.
 struct Context {
-    engine: Arc<Engine>,
+    served: Served,
     tasks: TaskTracker,
     hijack: Hijack,
     shutdown: CancellationToken,
@@ -200,7 +209,8 @@ impl Context {
         let query = Query::parse(parts.uri.query().unwrap_or(""))?;
         let (version, path) = split_version(&path)?;
         Ok(Call {
-            engine: self.engine,
+            engine: self.served.engine,
+            buildkit: self.served.buildkit,
             version,
             path: path.to_owned(),
             query,

@@ -18,7 +18,10 @@ use engine::Engine;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
+use crate::connection::Served;
 use listen::Listener;
 use settings::Settings;
 
@@ -139,10 +142,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// Sends the log to standard error, where service managers want it.
 fn start_log(settings: &Settings) {
     let log = tracing_subscriber::fmt()
-        .with_max_level(settings.log_level)
+        .with_env_filter(filter(settings.log_level))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     if settings.log_json { log.json().init() } else { log.init() }
+}
+
+/// What is logged at a level. HTTP/2 tells of each frame, which is of use to nobody who looks for what a build does.
+fn filter(level: LevelFilter) -> EnvFilter {
+    let but = if level == LevelFilter::DEBUG { ",h2=info,tower=info" } else { "" };
+    EnvFilter::new(format!("{level}{but}"))
 }
 
 /// Every container takes descriptors of the daemon. A shell's soft limit is meant for programs that use `select`; the hard one
@@ -170,6 +179,10 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         settings.registry.as_ref().map(|wanted| registry(wanted, &engine, &settings)).transpose()?;
 
     let shutdown = CancellationToken::new();
+    let buildkit = crate::builder::service(&engine, &settings.data_root, shutdown.clone())
+        .await
+        .map_err(Error::Engine)?;
+    let served = Served { engine: Arc::clone(&engine), buildkit };
     let tasks = TaskTracker::new();
     let sockets: Vec<PathBuf> = listeners
         .iter()
@@ -180,8 +193,8 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         .collect();
     let visitors = rest::Visitors::default();
     for listener in listeners {
-        let (engine, visitors) = (Arc::clone(&engine), visitors.clone());
-        tasks.spawn(accept(listener, engine, visitors, tasks.clone(), shutdown.clone()));
+        let (served, visitors) = (served.clone(), visitors.clone());
+        tasks.spawn(accept(listener, served, visitors, tasks.clone(), shutdown.clone()));
     }
     if let Some(registry) = registry {
         tasks.spawn(registry.serve(tasks.clone(), shutdown.clone()));
@@ -272,14 +285,14 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         default_runtime: settings.containers.default_runtime.clone(),
         cdi_dirs: settings.containers.cdi_dirs.clone(),
         default_shm_size_bytes: settings.default_shm_size_bytes,
-        debug: settings.log_level >= tracing::level_filters::LevelFilter::DEBUG,
+        debug: settings.log_level >= LevelFilter::DEBUG,
     }
 }
 
 /// Accepts connections of one listener until the shutdown, each served by a task of its own.
 async fn accept(
     listener: Listener,
-    engine: Arc<Engine>,
+    served: Served,
     visitors: rest::Visitors,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -298,13 +311,13 @@ async fn accept(
             }
         };
         visitors.count();
-        let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
+        let (served, shutdown) = (served.clone(), shutdown.clone());
         tasks.spawn(async move {
             match connection {
-                Connection::Unix(stream) => crate::connection::serve(stream, engine, shutdown).await,
-                Connection::Tcp(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                Connection::Unix(stream) => crate::connection::serve(stream, served, shutdown).await,
+                Connection::Tcp(stream) => crate::connection::serve(stream, served, shutdown).await,
                 Connection::Tls(stream, acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => crate::connection::serve(stream, engine, shutdown).await,
+                    Ok(stream) => crate::connection::serve(stream, served, shutdown).await,
                     Err(error) => tracing::debug!(%error, "no TLS connection"),
                 },
             }

@@ -1,6 +1,7 @@
 //! Exposes the engine: the Docker Engine API over unix and TCP sockets, and the daemon's configuration.
 
 mod attach;
+mod builder;
 mod call;
 mod failure;
 mod query;

@@ -4,7 +4,8 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::Answer;
 use crate::routes::{
-    absent, archives, check, containers, copy, exec, images, networks, secrets, system, volumes,
+    absent, archives, build, buildkit, check, containers, copy, exec, images, networks, secrets, system,
+    volumes,
 };
 use hyper::Method;
 
@@ -33,6 +34,8 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
         ("GET", ["distribution", name @ .., "json"]) => images::distribution(call, &name.join("/")).await,
         ("POST", ["commit"]) => archives::commit(call).await,
+        ("POST", ["build"]) => build::build(call).await,
+        ("POST", ["build", "prune"]) => build::prune(call).await,
         ("GET", ["corten", "images", name @ .., "layers"]) => archives::layers(call, &name.join("/")).await,
         ("POST", ["corten", "images", name @ .., "squash"]) => archives::squash(call, &name.join("/")).await,
         ("POST", ["corten", "volumes", name, "clone"]) => volumes::clone(call, name).await,
@@ -45,6 +48,8 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", ["corten", "secrets", name]) => secrets::inspect(call, name).await,
         ("DELETE", ["corten", "secrets", name]) => secrets::remove(call, name).await,
         ("GET", ["corten", "ports"]) => networks::ports(call).await,
+        ("POST", ["grpc"]) => buildkit::grpc(call).await,
+        ("POST", ["session"]) => buildkit::session(call).await,
         ("POST", ["corten", "check"]) => check::check(call).await,
         (_, _) => absent::route(method, segments),
     }

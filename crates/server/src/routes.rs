@@ -2,6 +2,8 @@
 
 pub(crate) mod absent;
 pub(crate) mod archives;
+pub(crate) mod build;
+pub(crate) mod buildkit;
 pub(crate) mod check;
 pub(crate) mod containers;
 pub(crate) mod copy;

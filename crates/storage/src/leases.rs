@@ -56,6 +56,11 @@ impl Tx<'_> {
         self.add_ref(OWNER, &lease.owner(), resource)
     }
 
+    /// Makes a lease keep one thing less.
+    pub fn let_go(&self, lease: &Lease, resource: &Resource) -> Result<()> {
+        self.remove_ref(OWNER, &lease.owner(), resource)
+    }
+
     /// A lease as a number, for what may be dropped in a transaction: whoever has it ends it.
     pub(crate) fn begin_lease(&self, what: &str, time: Duration) -> Result<i64> {
         let mut dead = self.sql.prepare_cached("SELECT id FROM leases WHERE what = ? AND id <= ?")?;

@@ -3,6 +3,7 @@
 //! What is written is deterministic: names in order, times in whole seconds unless asked for otherwise, no names of users, and
 //! extended headers only where the plain ones cannot say it.
 
+mod adopt;
 mod changes;
 mod compress;
 mod gzip;

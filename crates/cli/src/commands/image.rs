@@ -1,5 +1,6 @@
 //! `image`.
 
+pub mod build;
 pub mod history;
 pub mod import;
 pub mod layers;
@@ -24,6 +25,7 @@ pub static GROUP: Command = Command::group(
     "image",
     "Manage images",
     &[
+        &build::COMMAND,
         &history::COMMAND,
         &import::COMMAND,
         &super::inspect::IMAGE,

@@ -6,7 +6,7 @@
 mod destroy;
 mod effects;
 mod health;
-mod launch;
+pub(crate) mod launch;
 mod networks;
 mod next;
 mod publish;

@@ -31,7 +31,7 @@ use crate::{blocking, names, plan};
 use mounts::Wanted;
 
 /// The size of `/dev/shm` where nobody says: Docker's.
-const SHM_BYTES: i64 = 64 << 20;
+pub(crate) const SHM_BYTES: i64 = 64 << 20;
 /// Made-up names are tried this often without a number at their end.
 const PLAIN_NAMES: u32 = 8;
 /// And this often in all: then something else is wrong.
@@ -371,7 +371,7 @@ fn complete(context: &Context, id: &str, body: CreateRequest, image: &Resolved) 
 
 /// Whether there is a limit of processes where nobody asks for one: an ordinary user's engine may have been given no right
 /// to set it.
-fn counts_processes(machine: &Host) -> bool {
+pub(crate) fn counts_processes(machine: &Host) -> bool {
     machine.can("pids") && !machine.rootless
 }
 

@@ -52,6 +52,23 @@ impl Hijack {
         } else {
             format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
         };
+        self.leave(&head, work).await
+    }
+
+    /// As [`Hijack::take`], for a client that asks to go on in another protocol by HTTP's means.
+    pub(crate) async fn upgrade<F>(&self, protocol: &str, work: F) -> crate::reply::Answer
+    where
+        F: FnOnce(Client) -> BoxFuture<'static, ()> + Send + 'static,
+    {
+        let head = format!("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n");
+        self.leave(&head, work).await
+    }
+
+    /// Leaves the wish to take the connection over, and waits for what comes of it.
+    async fn leave<F>(&self, head: &str, work: F) -> crate::reply::Answer
+    where
+        F: FnOnce(Client) -> BoxFuture<'static, ()> + Send + 'static,
+    {
         let head = format!(
             "{head}{}: {}\r\n{}: false\r\n{}: linux\r\nServer: Corten/{} (linux)\r\n\r\n",
             api::system::ping::API_VERSION,

@@ -18,11 +18,7 @@ pub(crate) fn not_a_manager() -> Failure {
 pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
     let absent = |what| Err(Failure::absent(what));
     match (method.as_str(), segments) {
-        ("POST", ["build"]) => absent("image build"),
-        // There is no build cache, so there is nothing to prune.
-        ("POST", ["build", "prune"]) => Reply::json(&json!({"CachesDeleted": null, "SpaceReclaimed": 0})),
-        ("POST", ["build", "cancel"]) => absent("image build"),
-        ("POST", ["session"] | ["grpc"]) => absent("BuildKit sessions"),
+        ("POST", ["build", "cancel"]) => absent("cancelling a build by its id"),
         ("GET", ["plugins"]) => Reply::json(&json!([])),
         ("GET", ["plugins", name, "json"]) => {
             Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {name:?} not found")))

@@ -9,6 +9,7 @@ use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::stream::Progress;
 use bytes::Bytes;
+pub(crate) use credentials::several as credentials_of;
 use engine::images::{
     AttestationOptions, ListOptions, PullOptions, Pulling, parse_platform, parse_reference,
 };

@@ -29,8 +29,8 @@ pub(crate) fn ping(call: &Call) -> Answer {
     };
     put("Cache-Control", "no-cache, no-store, must-revalidate");
     put("Pragma", "no-cache");
-    // The classic builder's route refuses by name; clients that are told of BuildKit would fail without a reason.
-    put(ping::BUILDER_VERSION, "1");
+    // Clients that can choose are to build by BuildKit's API.
+    put(ping::BUILDER_VERSION, "2");
     put(ping::SWARM, "inactive");
     Ok(response)
 }

@@ -27,13 +27,13 @@ const GATHERED_BYTES: usize = 256 * 1024;
 const MAGIC_BYTES: usize = 4;
 
 /// A file in `content/new`, removed unless it has become a blob.
-struct New {
-    path: PathBuf,
-    file: File,
+pub(super) struct New {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
 }
 
 impl New {
-    fn make(store: &Store) -> Result<Self> {
+    pub(super) fn make(store: &Store) -> Result<Self> {
         let path = store.path("content/new").join(store.unique());
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path).at("make", &path)?;
         Ok(Self { path, file })
@@ -211,10 +211,10 @@ impl Drop for LayerSpool {
 }
 
 /// A file whose bytes are hashed and counted as they are written.
-struct Hashed<'a> {
-    file: &'a File,
-    hasher: Hasher,
-    size: u64,
+pub(super) struct Hashed<'a> {
+    pub(super) file: &'a File,
+    pub(super) hasher: Hasher,
+    pub(super) size: u64,
 }
 
 impl Write for Hashed<'_> {

@@ -143,6 +143,8 @@ pub(super) struct Packer<'a, W> {
     open: usize,
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// What only the engine has made, and is left out.
+    stubs: Vec<Vec<u8>>,
 }
 
 impl Tree {
@@ -153,6 +155,16 @@ impl Tree {
 
     /// Packs all of it, or one thing in it, under another name, and ends the archive.
     pub fn pack_as<W: Write>(&self, out: Writer<W>, naming: Naming, fence: Fence) -> Result<W> {
+        self.pack_noting(out, naming, fence).map(|(out, _)| out)
+    }
+
+    /// The same; and what was left out, since the engine alone has made it.
+    pub(super) fn pack_noting<W: Write>(
+        &self,
+        out: Writer<W>,
+        naming: Naming,
+        fence: Fence,
+    ) -> Result<(W, Vec<Vec<u8>>)> {
         let mut packer = Packer {
             tree: self,
             out,
@@ -162,12 +174,14 @@ impl Tree {
             open: 0,
             links: HashMap::new(),
             buffer: vec![0; BUFFER_BYTES],
+            stubs: Vec::new(),
         };
         packer.root()?;
         while !packer.levels.is_empty() {
             packer.step()?;
         }
-        packer.out.finish().map_err(|error| wrapped(error, Path::new("archive")))
+        let out = packer.out.finish().map_err(|error| wrapped(error, Path::new("archive")))?;
+        Ok((out, packer.stubs))
     }
 }
 
@@ -280,6 +294,7 @@ impl<W: Write> Packer<'_, W> {
             )));
         }
         if self.tree.form == Form::Layer && below.is_none() && is_stub(&path, &found).map_err(error)? {
+            self.stubs.push(path);
             return Ok(());
         }
         if fsx::kind(&found.stat) == FileType::Directory {

@@ -97,7 +97,12 @@ impl Actor {
 }
 
 /// What the supervisor is told.
-fn describe(context: &Context, record: &Record, paths: &Paths, mounts: &storage::Mounts) -> Result<Launch> {
+pub(crate) fn describe(
+    context: &Context,
+    record: &Record,
+    paths: &Paths,
+    mounts: &storage::Mounts,
+) -> Result<Launch> {
     let text = |path: &std::path::Path| {
         path.to_str()
             .map(str::to_owned)
@@ -197,7 +202,7 @@ fn oom(context: &Context, record: &Record) -> Oom {
 }
 
 /// Why a container could not be started, with its exit code, in the words that scripts match on.
-fn refused(error: supervisor::Error) -> (i32, Error) {
+pub(crate) fn refused(error: supervisor::Error) -> (i32, Error) {
     let text = |inner: &str| {
         format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: {inner}: unknown"

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use engine::images::Credentials;
+use std::collections::BTreeMap;
 
 /// Some clients pad, some do not.
 const CONFIG: GeneralPurposeConfig =
@@ -25,6 +26,27 @@ pub(super) fn read(header: &str) -> Result<Credentials, Failure> {
         .map_err(|_| wrong("must be a valid base64url-encoded string"))?;
     let auth: Option<AuthConfig> = serde_json::from_slice(&json).map_err(|_| wrong("must be valid JSON"))?;
     of(auth.unwrap_or_default()).map_err(wrong)
+}
+
+/// Reads `X-Registry-Config`: names and passwords for several registries. Those with tokens alone are left out.
+pub(crate) fn several(header: &str) -> Result<BTreeMap<String, (String, String)>, Failure> {
+    if header.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let wrong = |what: &str| Failure::invalid(format!("invalid X-Registry-Config header: {what}"));
+    let json = URL_SAFE
+        .decode(header)
+        .or_else(|_| STANDARD.decode(header))
+        .map_err(|_| wrong("must be a valid base64url-encoded string"))?;
+    let all: Option<BTreeMap<String, AuthConfig>> =
+        serde_json::from_slice(&json).map_err(|_| wrong("must be valid JSON"))?;
+    let mut known = BTreeMap::new();
+    for (host, auth) in all.unwrap_or_default() {
+        if let Credentials::Basic { username, password } = of(auth).map_err(wrong)? {
+            known.insert(host, (username, password));
+        }
+    }
+    Ok(known)
 }
 
 /// What a client says of itself; what is wrong with it.

@@ -1,0 +1,176 @@
+//! `COPY` and `ADD`: where from, what, and where to.
+
+use super::{Current, Lowering, context};
+use crate::diagnostic::Diagnostic;
+use crate::dockerfile::instruction::{self, Files};
+use crate::graph::{Copy, Op};
+use crate::request::{CONTEXT, NamedContext};
+use crate::stages::Origin;
+use crate::text::Span;
+
+impl<'a> Lowering<'a> {
+    pub(super) fn copy(
+        &mut self,
+        current: &mut Current<'a>,
+        copy: &instruction::Copy,
+        original: &str,
+    ) -> Result<(), Diagnostic> {
+        if copy.parents {
+            let span = current.instruction.span;
+            let message = "COPY --parents is not available yet: copy each directory by itself";
+            return Err(Diagnostic::error(span, message).within(span));
+        }
+        let mut op = self.files(current, &copy.files, "COPY")?;
+        op.context = copy.from.is_none();
+        let mut inputs = Vec::new();
+        if !op.sources.is_empty() {
+            let (from, span) = match &copy.from {
+                Some(word) => (word.text.as_str(), word.span),
+                None => ("", current.instruction.span),
+            };
+            inputs.push(self.origin(current, from, span, op.sources.clone())?);
+        }
+        self.copied(current, op, inputs, "COPY", original)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        current: &mut Current<'a>,
+        add: &instruction::Add,
+        original: &str,
+    ) -> Result<(), Diagnostic> {
+        let mut op = self.files(current, &add.files, "ADD")?;
+        let span = current.instruction.span;
+        let wrong = |message: &str| Diagnostic::error(span, message).within(span);
+        op.context = true;
+        op.unpack = add.unpack.unwrap_or(true);
+        op.checksum = add.checksum.as_ref().map(|word| word.text.clone());
+        let is_url = |source: &String| source.starts_with("http://") || source.starts_with("https://");
+        let (urls, sources): (Vec<_>, Vec<_>) = op.sources.into_iter().partition(is_url);
+        let is_git = |source: &String| {
+            source.starts_with("git@")
+                || source.starts_with("git://")
+                || source.starts_with("ssh://")
+                || source.split('#').next().is_some_and(|path| is_url(source) && path.ends_with(".git"))
+        };
+        if let Some(git) = urls.iter().chain(&sources).find(|source| is_git(source)) {
+            return Err(wrong(&format!("ADD from a git repository is not available yet: {git}")));
+        }
+        if add.keep_git_dir.is_some() {
+            return Err(wrong("ADD --keep-git-dir is for git repositories, which are not available yet"));
+        }
+        if op.checksum.is_some() && (urls.len() != 1 || !sources.is_empty()) {
+            return Err(wrong("checksum is only supported for single HTTP source"));
+        }
+        if !urls.is_empty() && add.unpack.is_none() {
+            op.unpack = false;
+        }
+        (op.urls, op.sources) = (urls, sources);
+        let mut inputs = Vec::new();
+        if !op.sources.is_empty() {
+            inputs.push(self.origin(current, "", span, op.sources.clone())?);
+        }
+        self.copied(current, op, inputs, "ADD", original)
+    }
+
+    fn files(&self, current: &Current<'a>, files: &Files, name: &str) -> Result<Copy, Diagnostic> {
+        let span = current.instruction.span;
+        let written = &files.destination.text;
+        if files.sources.len() + files.inline.len() > 1 && !written.ends_with('/') && written != "." {
+            let message = format!(
+                "When using {name} with more than one source file, the destination must be a directory and end with a /"
+            );
+            return Err(Diagnostic::error(files.destination.span, message).within(span));
+        }
+        let mut destination = absolute(&current.state.config.config.working_dir, written);
+        let is_directory = written.ends_with('/') || matches!(written.rsplit('/').next(), Some("." | ".."));
+        if is_directory && destination != "/" {
+            destination.push('/');
+        }
+        Ok(Copy {
+            sources: files.sources.iter().map(|word| word.text.clone()).collect(),
+            inline: files.inline.iter().map(|file| (file.name.clone(), file.text())).collect(),
+            destination,
+            owner: files.chown.as_ref().map(|word| word.text.clone()),
+            mode: files.chmod.as_ref().map(|word| word.text.clone()),
+            exclude: files.exclude.iter().map(|word| word.text.clone()).collect(),
+            link: files.link,
+            ..Copy::default()
+        })
+    }
+
+    fn copied(
+        &mut self,
+        current: &mut Current<'a>,
+        op: Copy,
+        inputs: Vec<usize>,
+        name: &str,
+        original: &str,
+    ) -> Result<(), Diagnostic> {
+        let options = [("chown", &op.owner), ("chmod", &op.mode)];
+        let options = options.iter().filter_map(|(key, value)| Some(format!("--{key}={} ", value.as_ref()?)));
+        let inline = op.inline.iter().map(|(name, _)| name);
+        let words: Vec<&str> = inline.chain(&op.urls).chain(&op.sources).map(String::as_str).collect();
+        let told = format!(
+            "{name} {}{} {} # buildkit",
+            options.collect::<String>(),
+            words.join(" "),
+            op.destination
+        );
+        self.step(current, Op::Copy(Box::new(op)), inputs, original);
+        let step = current.state.files;
+        current.state.note(told, self.input.now, Some(step));
+        Ok(())
+    }
+
+    /// The step that has the files of a stage, an image or a context; without a name, of the build's own context.
+    pub(super) fn origin(
+        &mut self,
+        current: &Current<'a>,
+        from: &str,
+        span: Span,
+        wanted: impl IntoIterator<Item = String>,
+    ) -> Result<usize, Diagnostic> {
+        if from.is_empty() {
+            return Ok(self.local(CONTEXT, wanted));
+        }
+        let wrong = |message: String| Diagnostic::error(span, message).within(current.instruction.span);
+        // Triggers of images have needs that nobody has looked for.
+        let stage = &self.input.stages.list[current.at];
+        let found = stage.needs.iter().find(|need| need.span == span).map(|need| need.origin.clone());
+        let origin = found.unwrap_or_else(|| match self.input.stages.find(from) {
+            Some(stage) => Origin::Stage(stage),
+            None if self.input.request.contexts.contains_key(from) => Origin::Context(from.to_owned()),
+            None => Origin::Image(from.to_owned()),
+        });
+        let image = match &origin {
+            Origin::Stage(stage) => {
+                let state = self.done.get(stage).ok_or_else(|| {
+                    wrong(format!(
+                        "cannot copy from stage {from:?}: it needs to be defined before current stage"
+                    ))
+                })?;
+                return Ok(state.files);
+            }
+            Origin::Scratch => return Ok(self.builder.add(Op::Scratch, Vec::new(), "scratch".into(), false)),
+            Origin::Context(name) => match context(self.input.request, name) {
+                Some(NamedContext::Image(image)) => image.clone(),
+                Some(NamedContext::Local(name)) => return Ok(self.local(&name.clone(), wanted)),
+                None => name.clone(),
+            },
+            Origin::Image(name) => name.clone(),
+        };
+        let base = self.input.images.get(&(image.clone(), None));
+        let base =
+            base.ok_or_else(|| wrong(format!("{image}: not found, or wanted by a trigger of an image")))?;
+        let op = Op::Image { manifest: base.manifest.clone(), name: base.name.clone(), platform: None };
+        let name = format!("FROM {}", base.name);
+        Ok(self.builder.add(op, Vec::new(), name, false))
+    }
+}
+
+/// A path from the root, clean; what does not begin there is in `directory`.
+pub(super) fn absolute(directory: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{directory}/{path}") };
+    crate::ignore::clean(&joined)
+}

@@ -1,0 +1,178 @@
+//! What a build is asked for, and where it gets what is not in the request.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use oci::{Digest, Platform};
+
+use crate::expand::Environment;
+
+/// The name of the context that is not named: what `COPY` copies from without `--from`.
+pub const CONTEXT: &str = "context";
+
+/// A text with its name, as messages tell it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Where it came from: `Dockerfile`, `build/web.Dockerfile`.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Which steps are run though the cache has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// None.
+    #[default]
+    No,
+    /// All: `--no-cache`.
+    All,
+    /// Those of these stages: `--no-cache-filter`.
+    Stages(Vec<String>),
+}
+
+/// The network of steps that say nothing of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Network {
+    /// As containers have it.
+    #[default]
+    Default,
+    /// None.
+    None,
+    /// The host's.
+    Host,
+    /// One of the engine's, by its name, as the classic builder has it.
+    Named(String),
+}
+
+/// A limit of a step's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// `nofile`, `nproc` …
+    pub name: String,
+    /// What processes get.
+    pub soft: i64,
+    /// What they may raise it to.
+    pub hard: i64,
+}
+
+/// A context that was given by name: `--build-context`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// Files that [`Sources::context`] is asked for by this name.
+    Local(String),
+    /// An image.
+    Image(String),
+}
+
+/// Limits of steps, as `docker build` of old has them; 0 and nothing are no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: i64,
+    /// Bytes of memory and swap together, -1 for as much as there is.
+    pub memory_swap: i64,
+    /// Share of processor time, against others.
+    pub cpu_shares: i64,
+    /// Microseconds of a period.
+    pub cpu_period: i64,
+    /// Microseconds in a period.
+    pub cpu_quota: i64,
+    /// Processors that may be used.
+    pub cpuset_cpus: String,
+    /// Nodes of memory that may be used.
+    pub cpuset_mems: String,
+    /// The control group above those of the steps.
+    pub cgroup_parent: String,
+}
+
+/// What a build is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The Dockerfile.
+    pub dockerfile: Document,
+    /// What hides files of the context, if there is such a file: `<name>.dockerignore` before `.dockerignore`.
+    pub ignore: Option<Document>,
+    /// `--target`: a name or a number; the last stage if nothing is said.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub arguments: Environment,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`: the engine's own if there is none.
+    pub platforms: Vec<Platform>,
+    /// `--no-cache`.
+    pub no_cache: NoCache,
+    /// `--pull`: images are asked for at their registries though they are here.
+    pub pull: bool,
+    /// `--network`.
+    pub network: Network,
+    /// `--add-host`: names and addresses.
+    pub hosts: Vec<(String, String)>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// Limits of steps.
+    pub limits: Limits,
+    /// `--build-context`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--tag`: names of the image.
+    pub tags: Vec<String>,
+    /// `--squash`: what the Dockerfile adds becomes one layer.
+    pub squash: bool,
+}
+
+/// Which files of a context are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Patterns of paths, of which links are followed; all files if there is none.
+    pub paths: Vec<String>,
+    /// Lines of `.dockerignore`.
+    pub hidden: Vec<String>,
+}
+
+/// Why something could not be had; one line for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+/// What an asynchronous method of a trait returns.
+pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where a build gets what is not in the request. Ours, the classic tar and a BuildKit session are three of them.
+pub trait Sources: Send + Sync + 'static {
+    /// A directory that holds at least the files that are wanted of a context; [`CONTEXT`] is the one without a name.
+    /// What it holds does not change while the build lasts, as far as that is in the source's power.
+    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<OwnedFd, SourceError>>;
+
+    /// A secret; nothing if there is none of this name.
+    fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>>;
+
+    /// Name and password for a registry; nothing if the client has none.
+    fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>>;
+}
+
+/// Sources as a build holds them.
+pub type SharedSources = Arc<dyn Sources>;
+
+impl fmt::Debug for dyn Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// What has come of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The image's id: the digest of its manifest.
+    pub image: Digest,
+    /// The digest of its configuration.
+    pub config: Digest,
+    /// Names that it has now, in full.
+    pub names: Vec<String>,
+}

@@ -1,0 +1,199 @@
+//! Builds begun and followed: `moby.buildkit.v1.Control`.
+
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::control_server;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
+    InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse,
+    StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
+};
+use futures_util::stream::{self, BoxStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::error::Error;
+use crate::exporter;
+use crate::jobs::Beginning;
+use crate::service::{Service, version};
+use crate::session::Introduction;
+
+/// The permission to use the host's network; there is no other that is given.
+const NETWORK_HOST: &str = "network.host";
+/// Bytes of a session that travels inside a call, on their way.
+const TUNNEL_BYTES: usize = 64 << 10;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Control {
+    service: Arc<Service>,
+}
+
+impl Control {
+    pub(crate) fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+}
+
+/// Refuses what is not there, by its name.
+fn check(request: &SolveRequest) -> Result<(), Error> {
+    if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
+        return Err(Error::Absent("a build from LLB".to_owned()));
+    }
+    if let Some(name) = request.frontend_inputs.keys().next() {
+        return Err(Error::Absent(format!("the frontend's input {name}")));
+    }
+    if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
+        return Err(Error::Absent("a source policy".to_owned()));
+    }
+    if request.enable_session_exporter {
+        return Err(Error::Absent("an exporter of the session".to_owned()));
+    }
+    if let Some(cache) = &request.cache {
+        let old =
+            [("registry", &cache.export_ref_deprecated)].into_iter().filter(|(_, name)| !name.is_empty());
+        let exports =
+            cache.exports.iter().map(|export| export.r#type.as_str()).chain(old.map(|(kind, _)| kind));
+        if let Some(kind) = exports.into_iter().next() {
+            return Err(Error::Absent(format!("the cache export {kind}")));
+        }
+        let imports = cache.imports.iter().map(|import| import.r#type.as_str());
+        let old = cache.import_refs_deprecated.iter().map(|_| "registry");
+        if let Some(kind) = imports.chain(old).next() {
+            return Err(Error::Absent(format!("the cache import {kind}")));
+        }
+    }
+    if let Some(other) = request.entitlements.iter().find(|one| *one != NETWORK_HOST) {
+        return Err(Error::Absent(format!("the entitlement {other}")));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl control_server::Control for Control {
+    async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
+        let request = request.into_inner();
+        let is_exported = !request.exporters.is_empty() || !request.exporter_deprecated.is_empty();
+        let names = check(&request).and_then(|()| exporter::names(&request));
+        // Also a build that is refused begins, and ends at once: the client asks about it by other calls, which would wait for it.
+        let beginning = Beginning {
+            session: request.session.clone(),
+            names: names.as_ref().map(Clone::clone).unwrap_or_default(),
+            may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
+        };
+        let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
+        names?;
+        let job = Arc::clone(&running.0);
+        let names = if request.frontend.is_empty() {
+            // The client leads the build through the gateway, and says there what has come of it.
+            let returned = tokio::select! {
+                returned = returned => returned.map_err(|_| Error::Gone("the build".to_owned()))?,
+                () = self.service.shutdown.cancelled() => return Err(Error::Gone("the engine ends".to_owned()).into()),
+            };
+            returned.map_err(|status| Status::new(Code::from(status.code), status.message))?
+        } else {
+            vec![self.service.build(&job, &request.frontend, &request.frontend_attrs).await?]
+        };
+        let exporter_response = match Service::result(&job, &names)? {
+            Some(outcome) if is_exported => exporter::response(&outcome),
+            None if is_exported => {
+                return Err(Error::Invalid("there is no result to put out".to_owned()).into());
+            }
+            _ => std::collections::HashMap::new(),
+        };
+        drop(running);
+        Ok(Response::new(SolveResponse { exporter_response }))
+    }
+
+    type StatusStream = BoxStream<'static, Result<StatusResponse, Status>>;
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
+        let job = self.service.jobs.get(&request.into_inner().r#ref).await?;
+        let reader = Arc::clone(&job.backlog).reader();
+        let told = stream::unfold(reader, |reader| async move {
+            let next = reader.next().await?;
+            Some((Ok(next), reader))
+        });
+        Ok(Response::new(Box::pin(told)))
+    }
+
+    type SessionStream = BoxStream<'static, Result<BytesMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let introduction = Introduction::read(&request.metadata().clone().into_headers())?;
+        let mut incoming = request.into_inner();
+        let (near, far) = tokio::io::duplex(TUNNEL_BYTES);
+        let (from_session, mut to_session) = tokio::io::split(near);
+        let service = Arc::clone(&self.service);
+        tokio::spawn(async move {
+            let bring = async {
+                while let Ok(Some(message)) = incoming.message().await {
+                    if to_session.write_all(&message.data).await.is_err() {
+                        break;
+                    }
+                }
+                // The session ends when its client does.
+                let _ = to_session.shutdown().await;
+            };
+            let keep = service.sessions.serve(far, introduction, &service.shutdown);
+            let (kept, ()) = tokio::join!(keep, bring);
+            if let Err(error) = kept {
+                tracing::debug!(error = %error.chain(), "a session ended");
+            }
+        });
+        let take =
+            stream::unfold((from_session, vec![0; TUNNEL_BYTES]), |(mut from, mut buffer)| async move {
+                let length = from.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+                let data = buffer.get(..length)?.to_vec();
+                Some((Ok(BytesMessage { data }), (from, buffer)))
+            });
+        Ok(Response::new(Box::pin(take)))
+    }
+
+    async fn list_workers(
+        &self,
+        request: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
+        if !request.into_inner().filter.is_empty() {
+            return Err(Error::Absent("a filter of workers".to_owned()).into());
+        }
+        let record = vec![self.service.worker().await?];
+        Ok(Response::new(ListWorkersResponse { record }))
+    }
+
+    async fn info(&self, _request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        Ok(Response::new(InfoResponse { buildkit_version: Some(version()) }))
+    }
+
+    async fn disk_usage(
+        &self,
+        _request: Request<DiskUsageRequest>,
+    ) -> Result<Response<DiskUsageResponse>, Status> {
+        Err(Error::Absent("the build cache's usage by BuildKit's API".to_owned()).into())
+    }
+
+    type PruneStream = BoxStream<'static, Result<UsageRecord, Status>>;
+
+    async fn prune(&self, _request: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
+        Err(Error::Absent("pruning the build cache by BuildKit's API".to_owned()).into())
+    }
+
+    type ListenBuildHistoryStream = BoxStream<'static, Result<BuildHistoryEvent, Status>>;
+
+    async fn listen_build_history(
+        &self,
+        _request: Request<BuildHistoryRequest>,
+    ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
+        Err(Error::Absent("a history of builds".to_owned()).into())
+    }
+
+    async fn update_build_history(
+        &self,
+        _request: Request<UpdateBuildHistoryRequest>,
+    ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
+        Err(Error::Absent("a history of builds".to_owned()).into())
+    }
+}

@@ -1,0 +1,241 @@
+//! Builds led by their client: `moby.buildkit.v1.frontend.LLBBridge`.
+//!
+//! Each call names its build in the header `buildkit-controlapi-buildid`.
+
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::apicaps::ApiCap;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridge;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
+    EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse, NewContainerRequest,
+    NewContainerResponse, PingRequest, PongResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest,
+    ReadFileResponse, Ref, ReleaseContainerRequest, ReleaseContainerResponse, ResolveImageConfigRequest,
+    ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, Result as Solved,
+    ReturnRequest, ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse,
+    WarnRequest, WarnResponse, result,
+};
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexWarning};
+use futures_util::stream::BoxStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::Error;
+use crate::jobs::{Job, Returned};
+use crate::service::Service;
+
+/// The header that names the build.
+const BUILD: &str = "buildkit-controlapi-buildid";
+/// What of the gateway is there.
+const GATEWAY_CAPABILITIES: [&str; 8] = [
+    "solve.base",
+    "return",
+    "returnmap",
+    "proto.refarray",
+    "frontend.caps",
+    "gateway.solve.metadata",
+    "gateway.solve.evaluate",
+    "gateway.warnings",
+];
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    service: Arc<Service>,
+}
+
+impl Gateway {
+    pub(crate) fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+
+    /// The build that a call is about.
+    async fn job(&self, headers: &MetadataMap) -> Result<Arc<Job>, Error> {
+        let name = headers.get(BUILD).and_then(|value| value.to_str().ok());
+        let name =
+            name.ok_or_else(|| Error::Invalid(format!("a call of the gateway needs the header {BUILD}")))?;
+        let job = self.service.jobs.get(name).await?;
+        if job.ends.is_cancelled() {
+            return Err(Error::Gone(format!("the build {name} has ended")));
+        }
+        Ok(job)
+    }
+}
+
+fn absent<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(Error::Absent(format!("{what} by the gateway")).into())
+}
+
+/// The names of results that a client gives back.
+fn names(solved: Solved) -> Result<Vec<String>, Error> {
+    if solved.attestations.values().any(|list| !list.attestation.is_empty()) {
+        return Err(Error::Absent("an attestation of the client's".to_owned()));
+    }
+    let names = match solved.result {
+        None => Vec::new(),
+        Some(result::Result::RefDeprecated(name)) => vec![name],
+        Some(result::Result::RefsDeprecated(map)) => map.refs.into_values().collect(),
+        Some(result::Result::Ref(one)) => vec![one.id],
+        Some(result::Result::Refs(map)) => map.refs.into_values().map(|one| one.id).collect(),
+    };
+    Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
+}
+
+#[tonic::async_trait]
+impl LlbBridge for Gateway {
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
+        self.job(request.metadata()).await?;
+        let capability = |name: &&str| ApiCap { id: (*name).to_owned(), enabled: true, ..ApiCap::default() };
+        Ok(Response::new(PongResponse {
+            frontend_api_caps: GATEWAY_CAPABILITIES.iter().map(capability).collect(),
+            // There is no LLB: nothing of it can be done.
+            llb_caps: Vec::new(),
+            workers: vec![self.service.worker().await?],
+        }))
+    }
+
+    async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
+        let job = self.job(request.metadata()).await?;
+        let request = request.into_inner();
+        if request.definition.is_some_and(|definition| !definition.def.is_empty()) {
+            return absent("a build from LLB");
+        }
+        if let Some(name) = request.frontend_inputs.keys().next() {
+            return absent(&format!("the frontend's input {name}"));
+        }
+        if let Some(import) = request.cache_imports.first() {
+            return absent(&format!("the cache import {}", import.r#type));
+        }
+        if !request.source_policies.is_empty() {
+            return absent("a source policy");
+        }
+        let name = self.service.build(&job, &request.frontend, &request.frontend_opt).await?;
+        if !request.allow_result_return {
+            return Ok(Response::new(SolveResponse { r#ref: name, result: None }));
+        }
+        let solved = if request.allow_result_array_ref {
+            result::Result::Ref(Ref { id: name, def: None })
+        } else {
+            result::Result::RefDeprecated(name)
+        };
+        let result = Some(Solved { result: Some(solved), ..Solved::default() });
+        Ok(Response::new(SolveResponse { r#ref: String::new(), result }))
+    }
+
+    async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
+        let job = self.job(request.metadata()).await?;
+        let request = request.into_inner();
+        let returned: Returned = match (request.error, request.result) {
+            (Some(error), _) if error.code != 0 => Err(error),
+            (_, Some(solved)) => Ok(names(solved)?),
+            (_, None) => Ok(Vec::new()),
+        };
+        job.give_back(returned)?;
+        Ok(Response::new(ReturnResponse {}))
+    }
+
+    async fn evaluate(
+        &self,
+        request: Request<EvaluateRequest>,
+    ) -> Result<Response<EvaluateResponse>, Status> {
+        let job = self.job(request.metadata()).await?;
+        // What has a name was built.
+        job.result(&request.into_inner().r#ref)?;
+        Ok(Response::new(EvaluateResponse {}))
+    }
+
+    async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>, Status> {
+        let job = self.job(request.metadata()).await?;
+        let request = request.into_inner();
+        let warning = VertexWarning {
+            vertex: request.digest,
+            level: request.level,
+            short: request.short,
+            detail: request.detail,
+            url: request.url,
+            info: request.info,
+            ranges: request.ranges,
+        };
+        job.backlog.push(StatusResponse { warnings: vec![warning], ..StatusResponse::default() }).await;
+        Ok(Response::new(WarnResponse {}))
+    }
+
+    async fn inputs(&self, _request: Request<InputsRequest>) -> Result<Response<InputsResponse>, Status> {
+        absent("inputs of a frontend")
+    }
+
+    async fn resolve_image_config(
+        &self,
+        _request: Request<ResolveImageConfigRequest>,
+    ) -> Result<Response<ResolveImageConfigResponse>, Status> {
+        absent("looking up an image")
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        _request: Request<ResolveSourceMetaRequest>,
+    ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
+        absent("looking up a source")
+    }
+
+    async fn read_file(
+        &self,
+        _request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        absent("reading a file of a result")
+    }
+
+    async fn read_dir(&self, _request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
+        absent("reading a directory of a result")
+    }
+
+    async fn stat_file(
+        &self,
+        _request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        absent("looking at a file of a result")
+    }
+
+    async fn new_container(
+        &self,
+        _request: Request<NewContainerRequest>,
+    ) -> Result<Response<NewContainerResponse>, Status> {
+        absent("a container")
+    }
+
+    async fn release_container(
+        &self,
+        _request: Request<ReleaseContainerRequest>,
+    ) -> Result<Response<ReleaseContainerResponse>, Status> {
+        absent("a container")
+    }
+
+    type ExecProcessStream = BoxStream<'static, Result<ExecMessage, Status>>;
+
+    async fn exec_process(
+        &self,
+        _request: Request<Streaming<ExecMessage>>,
+    ) -> Result<Response<Self::ExecProcessStream>, Status> {
+        absent("a process in a container")
+    }
+
+    async fn read_file_container(
+        &self,
+        _request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        absent("a container")
+    }
+
+    async fn read_dir_container(
+        &self,
+        _request: Request<ReadDirRequest>,
+    ) -> Result<Response<ReadDirResponse>, Status> {
+        absent("a container")
+    }
+
+    async fn stat_file_container(
+        &self,
+        _request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        absent("a container")
+    }
+}

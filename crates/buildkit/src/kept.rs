@@ -1,0 +1,196 @@
+//! Directories that were sent, kept for the next build of the same client: it sends what has changed since.
+//!
+//! A directory is used by one build at a time. Who comes for one that is in use gets an empty one, which goes when the build does.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use sys::fsx;
+use sys::path::Mode;
+
+use crate::error::{Error, Result};
+
+/// Directories that are kept; the one that was not used for longest goes first.
+const KEPT_MAX: usize = 32;
+/// What the names of directories begin with that go with their build.
+const ONCE: &str = "once-";
+/// The file that tells in which run of the machine the directories were written: what was in memory when the power went is not in
+/// the files, though their times say so.
+const BOOT: &str = "boot";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Nobody but the engine looks inside.
+const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+
+/// The directories that are kept.
+#[derive(Debug)]
+pub struct Kept {
+    dir: OwnedFd,
+    used: Mutex<HashSet<String>>,
+    next: AtomicU64,
+}
+
+impl Kept {
+    /// Opens the place where directories are kept, and removes what an ended daemon left half-made. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be made or read.
+    pub fn open(path: &Path) -> Result<Arc<Self>> {
+        let fail = |verb| Error::io(verb, "/");
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail("make the place"))?;
+        let dir = fsx::open_dir(path).map_err(fail("open the place"))?;
+        let boot = fs::read(BOOT_ID).unwrap_or_default();
+        let is_known = fs::read(path.join(BOOT)).is_ok_and(|known| known == boot && !boot.is_empty());
+        for entry in fsx::list(&dir).map_err(fail("list the place"))? {
+            let goes = !is_known || entry.name.to_string_lossy().starts_with(ONCE);
+            if goes {
+                fsx::remove_tree(&dir, &entry.name).map_err(fail("clear the place"))?;
+            }
+        }
+        fsx::write_atomic(&dir, BOOT, &boot, Mode::from_raw_mode(0o600)).map_err(fail("mark the place"))?;
+        Ok(Arc::new(Self { dir, used: Mutex::default(), next: AtomicU64::new(0) }))
+    }
+
+    /// Gives a directory: what was kept under the key if nobody uses it, else an empty one. Blocks.
+    pub(crate) fn lease(self: &Arc<Self>, key: Option<&str>) -> Result<Lease> {
+        let name = key.map(|key| hex::encode(Sha256::digest(key.as_bytes())));
+        let name =
+            name.filter(|name| self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()));
+        let is_kept = name.is_some();
+        let name = name.unwrap_or_else(|| format!("{ONCE}{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        // From here on the lease's end gives the name free.
+        let lease = Lease { kept: Arc::clone(self), name, is_kept };
+        match fsx::mkdir_at(&self.dir, &lease.name, PRIVATE) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_kept => {}
+            made => made.map_err(Error::io("make a place for", "/"))?,
+        }
+        if is_kept {
+            self.make_room(&lease.name);
+        }
+        Ok(lease)
+    }
+
+    /// Removes the directories that were not used for longest, until no more are left than may be.
+    fn make_room(&self, but: &str) {
+        let mut old: Vec<_> = fsx::list(&self.dir)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|entry| {
+                let name = entry.name.into_string().ok()?;
+                let is_kept = name != BOOT && !name.starts_with(ONCE) && name != but;
+                let used = is_kept.then(|| fsx::stat_at(&self.dir, &name).ok()).flatten()?;
+                Some((used.st_ctime, used.st_ctime_nsec, name))
+            })
+            .collect();
+        old.sort_unstable();
+        let surplus = (old.len() + 1).saturating_sub(KEPT_MAX);
+        for (.., name) in old.into_iter().take(surplus) {
+            if !self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+                continue;
+            }
+            if let Err(error) = fsx::remove_tree(&self.dir, &name) {
+                tracing::warn!(%error, name, "cannot remove a build context that was kept");
+            }
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        }
+    }
+}
+
+/// A directory that one build uses.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    kept: Arc<Kept>,
+    name: String,
+    is_kept: bool,
+}
+
+impl Lease {
+    /// The directory.
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
+        fsx::open_dir_at(&self.kept.dir, &self.name).map_err(Error::io("open", "/"))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (kept, name, is_kept) = (Arc::clone(&self.kept), std::mem::take(&mut self.name), self.is_kept);
+        let end = move || {
+            if is_kept {
+                // Its change tells when it was last used.
+                let _ = fsx::open_dir_at(&kept.dir, &name).and_then(|dir| fsx::chmod(dir.as_fd(), PRIVATE));
+                kept.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            } else if let Err(error) = fsx::remove_tree(&kept.dir, &name) {
+                tracing::warn!(%error, name, "cannot remove a build context");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if !is_kept => drop(runtime.spawn_blocking(end)),
+            _ => end(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != BOOT)
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_directory_is_used_by_one_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path()).unwrap();
+        let first = kept.lease(Some("web:context")).unwrap();
+        fsx::mkdir_at(first.open().unwrap(), "x", PRIVATE).unwrap();
+        let second = kept.lease(Some("web:context")).unwrap();
+        assert_eq!(fsx::list(second.open().unwrap()).unwrap().len(), 0);
+        assert_eq!(names(dir.path()).len(), 2);
+        drop((first, second));
+        assert_eq!(names(dir.path()).len(), 1);
+        let third = kept.lease(Some("web:context")).unwrap();
+        assert_eq!(fsx::list(third.open().unwrap()).unwrap().len(), 1);
+        drop(kept.lease(None).unwrap());
+        assert_eq!(names(dir.path()).len(), 1);
+    }
+
+    #[test]
+    fn what_an_ended_daemon_left_goes_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path()).unwrap();
+        drop(kept.lease(Some("a")).unwrap());
+        fs::create_dir(dir.path().join("once-7")).unwrap();
+        let before = names(dir.path());
+        assert_eq!(before.len(), 2);
+        drop(kept);
+        drop(Kept::open(dir.path()).unwrap());
+        assert_eq!(names(dir.path()).len(), 1);
+        // After another start of the machine nothing is believed.
+        fs::write(dir.path().join(BOOT), "another").unwrap();
+        drop(Kept::open(dir.path()).unwrap());
+        assert_eq!(names(dir.path()).len(), 0);
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path()).unwrap();
+        for number in 0..KEPT_MAX + 5 {
+            drop(kept.lease(Some(&number.to_string())).unwrap());
+        }
+        assert_eq!(names(dir.path()).len(), KEPT_MAX);
+    }
+}

@@ -1,0 +1,41 @@
+//! BuildKit's own API, sessions, control and gateway, over byte streams that somebody else accepts.
+//!
+//! Two connections make a build. By the first the client calls us; by the second, a *session*, we call the client:
+//!
+//! ```text
+//!  client                                                     engine
+//!    | POST /grpc, Upgrade: h2c  ---------------------------->  [`serve`]: Control, LLBBridge, Health
+//!    | POST /session, Upgrade: h2c, X-Docker-Expose-Session… ->  [`Sessions::serve`]: we are the one who calls
+//!    |
+//!    | Control.Solve(ref, session, exporters) ---------------->  a job begins, and waits for its result
+//!    | Control.Status(ref) ----------------------------------->  what the job tells, until it ends
+//!    | LLBBridge.Ping, Solve("dockerfile.v0", options) ------->  the build; `buildkit-controlapi-buildid` names the job
+//!    |      <--------------------- FileSync.DiffCopy(dockerfile), then (context): only what has changed is sent
+//!    |      <--------------------- Secrets.GetSecret, Auth.Credentials, when a step wants them
+//!    | <-- Ref
+//!    | LLBBridge.Return(Ref) --------------------------------->  the job has its result
+//!    | <-- Solve's answer: the image's digest
+//! ```
+//!
+//! How a build is done stands behind [`Builder`].
+
+mod builder;
+mod control;
+mod error;
+mod exporter;
+pub mod filesync;
+mod gateway;
+mod health;
+mod jobs;
+mod kept;
+mod options;
+mod service;
+mod session;
+mod sources;
+mod status;
+
+pub use builder::{Builder, Failure, Worker};
+pub use error::{Error, Result};
+pub use kept::Kept;
+pub use service::{Service, serve};
+pub use session::{Introduction, Sessions};

@@ -1,0 +1,291 @@
+//! What a client asks of the Dockerfile frontend: a map of words, which becomes a request.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use build::request::{NamedContext, Network, NoCache, Request, Ulimit};
+use oci::Platform;
+
+use crate::error::{Error, Result};
+
+/// The frontend that there is.
+const FRONTEND: &str = "dockerfile.v0";
+/// Options of a build, and bytes of all of them: build arguments and labels are among them.
+const OPTIONS_MAX: usize = 4096;
+const OPTION_BYTES_MAX: usize = 4 << 20;
+/// What clients may demand that the frontend can do.
+const CAPABILITIES: [&str; 1] = ["moby.buildkit.frontend.contexts"];
+/// Frontends that are ours under another name.
+const SYNTAXES: [&str; 2] = ["docker/dockerfile", "docker.io/docker/dockerfile"];
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The Dockerfile's name in its directory.
+    pub(crate) filename: String,
+    /// What the client calls the Dockerfile's directory.
+    pub(crate) dockerfile_dir: String,
+    /// What the client calls the context.
+    pub(crate) context_dir: String,
+    /// The rest; the Dockerfile itself is not in it yet.
+    pub(crate) request: Request,
+}
+
+impl Options {
+    /// Reads what a client asks a frontend for.
+    ///
+    /// # Errors
+    /// It is wrong, or not there.
+    pub(crate) fn read(frontend: &str, options: &HashMap<String, String>) -> Result<Self> {
+        if frontend != FRONTEND {
+            let name = if frontend.is_empty() {
+                "a build from LLB".to_owned()
+            } else {
+                format!("the frontend {frontend:?}")
+            };
+            return Err(Error::Absent(name));
+        }
+        let bytes: usize = options.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if options.len() > OPTIONS_MAX || bytes > OPTION_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a build has {OPTIONS_MAX} options and {OPTION_BYTES_MAX} bytes of them at most"
+            )));
+        }
+        let mut read = Self {
+            filename: "Dockerfile".to_owned(),
+            dockerfile_dir: "dockerfile".to_owned(),
+            context_dir: build::request::CONTEXT.to_owned(),
+            request: Request::default(),
+        };
+        // In the order of their names, so that the same options always mean the same.
+        for (key, value) in options.iter().collect::<BTreeMap<_, _>>() {
+            read.take(key, value)?;
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> Result<()> {
+        let request = &mut self.request;
+        if let Some((kind, name)) = key.split_once(':')
+            && !name.is_empty()
+        {
+            return match kind {
+                "build-arg" => take_argument(request, name, value),
+                "label" => {
+                    request.labels.insert(name.to_owned(), value.to_owned());
+                    Ok(())
+                }
+                "context" => {
+                    request.contexts.insert(name.to_owned(), context(name, value)?);
+                    Ok(())
+                }
+                // Where the context came from, for provenance alone; there is none that is asked for.
+                "vcs" => Ok(()),
+                "attest" if value.split(',').any(|word| word == "disabled=true") => Ok(()),
+                "attest" => Err(Error::Absent(format!("the attestation {name}"))),
+                _ => Err(absent(key, value)),
+            };
+        }
+        match key {
+            "filename" if !value.is_empty() => value.clone_into(&mut self.filename),
+            "dockerfilekey" if !value.is_empty() => value.clone_into(&mut self.dockerfile_dir),
+            "contextkey" if !value.is_empty() => value.clone_into(&mut self.context_dir),
+            "target" => request.target = (!value.is_empty()).then(|| value.to_owned()),
+            "platform" => request.platforms = platforms(value)?,
+            "no-cache" if value.is_empty() => request.no_cache = NoCache::All,
+            "no-cache" => request.no_cache = NoCache::Stages(words(value)),
+            "image-resolve-mode" => request.pull = resolve_mode(value)?,
+            "force-network-mode" => request.network = network(value)?,
+            "add-hosts" => request.hosts = hosts(value)?,
+            "shm-size" => request.shm_size = Some(number(key, value)?),
+            "ulimit" => {
+                request.ulimits = words(value).iter().map(|word| ulimit(word)).collect::<Result<_>>()?;
+            }
+            "cgroup-parent" => value.clone_into(&mut request.limits.cgroup_parent),
+            "frontend.caps" => check_capabilities(value)?,
+            "multi-platform" if value.is_empty() || is_on(value) => {
+                return Err(Error::Absent("an image for several platforms".to_owned()));
+            }
+            "multi-platform" => {}
+            "requestid" => return Err(Error::Absent(format!("the request {value}"))),
+            "context" => return Err(Error::Absent(format!("the build context {value}"))),
+            "cache-imports" | "cache-from" if matches!(value, "" | "[]" | "null") => {}
+            _ => return Err(absent(key, value)),
+        }
+        Ok(())
+    }
+}
+
+fn absent(key: &str, value: &str) -> Error {
+    Error::Absent(format!("the build option {key}={}", value.chars().take(64).collect::<String>()))
+}
+
+fn take_argument(request: &mut Request, name: &str, value: &str) -> Result<()> {
+    if name == "BUILDKIT_SYNTAX" {
+        let image = value.split([':', '@']).next().unwrap_or_default();
+        if !SYNTAXES.contains(&image) {
+            return Err(Error::Absent(format!("the frontend {value:?}")));
+        }
+    }
+    request.arguments.set(name, value);
+    Ok(())
+}
+
+/// A context by name: a directory of the client, or an image.
+fn context(name: &str, value: &str) -> Result<NamedContext> {
+    match value.split_once(':') {
+        Some(("local", dir)) if !dir.is_empty() => Ok(NamedContext::Local(dir.to_owned())),
+        Some(("docker-image", image)) => {
+            Ok(NamedContext::Image(image.strip_prefix("//").unwrap_or(image).to_owned()))
+        }
+        _ => Err(Error::Absent(format!("the build context {name}={value}"))),
+    }
+}
+
+fn platforms(value: &str) -> Result<Vec<Platform>> {
+    let platforms: Vec<Platform> = words(value)
+        .iter()
+        .map(|word| Platform::parse(word).map_err(|error| Error::Invalid(error.to_string())))
+        .collect::<Result<_>>()?;
+    if platforms.len() > 1 {
+        return Err(Error::Absent(format!("an image for several platforms ({value})")));
+    }
+    Ok(platforms)
+}
+
+/// Whether images are asked for at their registries though they are here.
+fn resolve_mode(value: &str) -> Result<bool> {
+    match value {
+        "pull" => Ok(true),
+        "" | "default" | "local" => Ok(false),
+        _ => Err(Error::Invalid(format!("invalid image-resolve-mode: {value}"))),
+    }
+}
+
+fn network(value: &str) -> Result<Network> {
+    match value {
+        "" | "default" | "sandbox" => Ok(Network::Default),
+        "none" => Ok(Network::None),
+        "host" => Ok(Network::Host),
+        _ => Err(Error::Invalid(format!("unexpected network mode {value:?}: use default, none or host"))),
+    }
+}
+
+fn hosts(value: &str) -> Result<Vec<(String, String)>> {
+    let read = |word: &String| {
+        let refuse = || Error::Invalid(format!("invalid add-hosts {word:?}: use NAME=ADDRESS"));
+        let (name, address) = word.split_once('=').ok_or_else(refuse)?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address: std::net::IpAddr = address.parse().map_err(|_| refuse())?;
+        if name.is_empty() {
+            return Err(refuse());
+        }
+        Ok((name.to_owned(), address.to_string()))
+    };
+    words(value).iter().map(read).collect()
+}
+
+/// A limit as clients write it: `nofile=1024:2048`, or one number for both.
+fn ulimit(word: &str) -> Result<Ulimit> {
+    let refuse = || Error::Invalid(format!("invalid ulimit {word:?}: use NAME=SOFT[:HARD]"));
+    let (name, limits) = word.split_once('=').ok_or_else(refuse)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let read = |text: &str| text.parse::<i64>().map_err(|_| refuse());
+    Ok(Ulimit { name: name.to_owned(), soft: read(soft)?, hard: read(hard)? })
+}
+
+/// Refuses what the frontend cannot do. `+forward` is said to frontends that pass a request on.
+fn check_capabilities(value: &str) -> Result<()> {
+    for word in words(value) {
+        let name = word.split('+').next().unwrap_or_default();
+        if !CAPABILITIES.contains(&name) {
+            return Err(Error::Absent(format!("the frontend's capability {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn number(key: &str, value: &str) -> Result<u64> {
+    value.parse().map_err(|_| Error::Invalid(format!("invalid {key} {value:?}: use a number of bytes")))
+}
+
+/// As Go reads truth.
+pub(crate) fn is_on(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// Words divided by commas.
+fn words(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(options: &[(&str, &str)]) -> Result<Options> {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Options::read(FRONTEND, &options)
+    }
+
+    #[test]
+    fn options_become_a_request() {
+        let read = read(&[
+            ("filename", "web.Dockerfile"),
+            ("target", "run"),
+            ("build-arg:VERSION", "1:2"),
+            ("label:com.docker.compose.service", "web"),
+            ("platform", "linux/amd64"),
+            ("no-cache", "one,two"),
+            ("image-resolve-mode", "pull"),
+            ("add-hosts", "a=10.0.0.1,b=[::1]"),
+            ("ulimit", "nofile=1024:2048,nproc=7"),
+            ("shm-size", "1048576"),
+            ("force-network-mode", "none"),
+            ("context:base", "docker-image://alpine:3"),
+            ("context:src", "local:src"),
+            ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
+            ("vcs:revision", "abc"),
+        ])
+        .unwrap();
+        assert_eq!(read.filename, "web.Dockerfile");
+        let request = read.request;
+        assert_eq!(request.target.as_deref(), Some("run"));
+        assert_eq!(request.arguments.get("VERSION"), Some("1:2"));
+        assert_eq!(request.labels["com.docker.compose.service"], "web");
+        assert_eq!(request.no_cache, NoCache::Stages(vec!["one".into(), "two".into()]));
+        assert!(request.pull);
+        assert_eq!(request.hosts, [("a".into(), "10.0.0.1".into()), ("b".into(), "::1".into())]);
+        assert_eq!(request.ulimits[1], Ulimit { name: "nproc".into(), soft: 7, hard: 7 });
+        assert_eq!(request.shm_size, Some(1 << 20));
+        assert_eq!(request.network, Network::None);
+        assert_eq!(request.contexts["base"], NamedContext::Image("alpine:3".into()));
+        assert_eq!(request.contexts["src"], NamedContext::Local("src".into()));
+    }
+
+    #[test]
+    fn nothing_is_ignored() {
+        for (key, value) in [
+            ("attest:provenance", "mode=min"),
+            ("build-arg:BUILDKIT_SYNTAX", "evil/frontend:1"),
+            ("cache-imports", "[{\"Type\":\"registry\"}]"),
+            ("context", "https://example.com/x.git"),
+            ("context:x", "oci-layout://x"),
+            ("frontend.caps", "moby.buildkit.frontend.inputs"),
+            ("hostname", "x"),
+            ("multi-platform", "true"),
+            ("platform", "linux/amd64,linux/arm64"),
+            ("requestid", "frontend.outline"),
+            ("new-option", "1"),
+            ("add-hosts", "x"),
+            ("ulimit", "x=y"),
+            ("force-network-mode", "mine"),
+            ("shm-size", "-1"),
+        ] {
+            assert!(read(&[(key, value)]).is_err(), "{key}");
+        }
+        assert!(Options::read("gateway.v0", &HashMap::new()).unwrap_err().to_string().contains("gateway.v0"));
+        assert!(Options::read("", &HashMap::new()).unwrap_err().to_string().contains("LLB"));
+        assert!(read(&[("build-arg:BUILDKIT_SYNTAX", "docker/dockerfile:1.7")]).is_ok());
+    }
+}

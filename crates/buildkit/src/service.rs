@@ -1,0 +1,193 @@
+//! What clients call: the services on one connection, and what they share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bollard_buildkit_proto::health::health_server::HealthServer;
+use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
+use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
+use bollard_buildkit_proto::{pb, provenance};
+use build::progress;
+use build::request::{Network, Outcome};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::builder::Builder;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::health::Serving;
+use crate::jobs::{Job, Jobs};
+use crate::kept::Kept;
+use crate::options::Options;
+use crate::session::Sessions;
+use crate::sources::{SessionSources, loading_dockerfile};
+use crate::status::{self, Translator};
+
+/// Bytes of one message, as BuildKit has it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Calls at once on one connection: a build has some for itself, and clients build several things by one.
+const CALLS_MAX: u32 = 256;
+/// How much may be on its way: sessions that travel inside a call bring files.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// How long it is waited for what an ended build still tells.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
+/// What a worker's label is called that says what `host-gateway` is.
+const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
+const HOSTNAME_LABEL: &str = "org.mobyproject.buildkit.worker.hostname";
+
+/// BuildKit's API over one engine.
+pub struct Service {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) jobs: Jobs,
+    pub(crate) shutdown: CancellationToken,
+    kept: Arc<Kept>,
+    builder: Arc<dyn Builder>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("sessions", &self.sessions)
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// The API over who builds. What it does ends at `shutdown`.
+    pub fn new(builder: Arc<dyn Builder>, kept: Arc<Kept>, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { sessions: Arc::default(), jobs: Jobs::default(), shutdown, kept, builder })
+    }
+
+    /// The sessions that builds find their files by.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Does a build that a client asks for, and gives the name of its result.
+    pub(crate) async fn build(
+        &self,
+        job: &Arc<Job>,
+        frontend: &str,
+        options: &HashMap<String, String>,
+    ) -> Result<String> {
+        let mut options = Options::read(frontend, options)?;
+        if options.request.network == Network::Host && !job.may_use_host_network {
+            return Err(Error::Invalid(
+                "the build asks for the host's network and may not have it: allow it with --allow network.host"
+                    .to_owned(),
+            ));
+        }
+        options.request.tags.clone_from(&job.names);
+        let session = self.sessions.get(&job.session).await?;
+        let (teller, listener) = progress::channel();
+        let sources = SessionSources::new(
+            Arc::clone(&session),
+            Arc::clone(&self.kept),
+            teller.clone(),
+            &job.session,
+            &options,
+        );
+        let document = Arc::new(OnceLock::new());
+        let reader = sources.vertex(&loading_dockerfile(&options)).to_string();
+        let translator = Translator::new(&job.session, reader, Arc::clone(&document));
+        let telling = tokio::spawn(status::pump(listener, translator, Arc::clone(&job.backlog)));
+        let work = async {
+            let (dockerfile, ignore) = sources.documents(&options).await?;
+            let _ = document.set(dockerfile.clone());
+            let mut request = options.request.clone();
+            (request.dockerfile, request.ignore) = (dockerfile, ignore);
+            let built = self.builder.build(request, Arc::new(sources), teller).await;
+            built.map_err(|failure| Error::Build(failure.message))
+        };
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = session.closed() => Err(Error::Gone("the client has ended".to_owned())),
+            () = job.ends.cancelled() => Err(Error::Gone("the build has ended".to_owned())),
+            () = self.shutdown.cancelled() => Err(Error::Gone("the engine ends".to_owned())),
+        };
+        // Whoever hears the result has heard what led to it.
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, telling).await;
+        job.keep(outcome?)
+    }
+
+    /// What the client asked for by its name.
+    pub(crate) fn result(job: &Job, names: &[String]) -> Result<Option<Outcome>> {
+        match names {
+            [] => Ok(None),
+            [name] => job.result(name).map(Some),
+            _ => Err(Error::Absent("an image for several platforms".to_owned())),
+        }
+    }
+
+    /// Who builds, as clients are told.
+    pub(crate) async fn worker(&self) -> std::result::Result<WorkerRecord, Status> {
+        let worker = self.builder.worker().await.map_err(|failure| Status::unknown(failure.message))?;
+        let mut labels = HashMap::from([(HOSTNAME_LABEL.to_owned(), worker.hostname)]);
+        if let Some(address) = worker.host_gateway {
+            labels.insert(HOST_GATEWAY_LABEL.to_owned(), address.to_string());
+        }
+        let platform = |platform: oci::Platform| pb::Platform {
+            architecture: platform.architecture,
+            os: platform.os,
+            variant: platform.variant.unwrap_or_default(),
+            os_version: platform.os_version.unwrap_or_default(),
+            os_features: platform.os_features,
+        };
+        Ok(WorkerRecord {
+            id: worker.id,
+            labels,
+            platforms: worker.platforms.into_iter().map(platform).collect(),
+            buildkit_version: Some(version()),
+            ..WorkerRecord::default()
+        })
+    }
+}
+
+/// Which version of BuildKit's API this is.
+pub(crate) fn version() -> BuildkitVersion {
+    BuildkitVersion {
+        package: concat!("corten/", env!("CARGO_PKG_VERSION")).to_owned(),
+        version: provenance::BUILDKIT_VERSION.to_owned(),
+        revision: String::new(),
+    }
+}
+
+/// Serves a client that calls us, until it leaves or `shutdown`.
+///
+/// # Errors
+/// What comes is no HTTP/2.
+pub async fn serve<S>(stream: S, service: Arc<Service>) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let control = ControlServer::new(Control::new(Arc::clone(&service)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let gateway = LlbBridgeServer::new(Gateway::new(Arc::clone(&service)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let routes = Routes::new(control).add_service(gateway).add_service(HealthServer::new(Serving)).prepare();
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CALLS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let gone = |error: hyper::Error| Error::Gone(format!("the client has ended: {error}"));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended.map_err(gone),
+        () = service.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(gone)
+}

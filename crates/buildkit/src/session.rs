@@ -1,0 +1,184 @@
+//! Sessions: connections on which the client has come to us, and we are the one who calls.
+//!
+//! The client says at the beginning which methods it answers: files of its directories, secrets, passwords. Nothing else is asked of
+//! it, and nothing of it by a build of another session.
+
+mod introduction;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper::http::Uri;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::error::{Error, Result};
+pub use introduction::Introduction;
+
+/// Sessions at once: each is a connection of its own, and a client has one for each build.
+const SESSIONS_MAX: usize = 256;
+/// How long a build waits for its session: the client opens both at once, and either may be first.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
+/// How much of one answer may be on its way: what crosses a fast network in a round trip. HTTP's own 64 KiB make the files of a
+/// context wait for each other.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all answers of a session together.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What calls are made to, where HTTP wants a name. The connection alone decides who answers.
+const ORIGIN: &str = "http://session";
+
+/// A client that answers calls.
+pub(crate) struct Session {
+    introduction: Introduction,
+    caller: Caller,
+    closed: CancellationToken,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("introduction", &self.introduction).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// What sorts the directories that are kept of this client; empty if it wants none kept.
+    pub(crate) fn shared_key(&self) -> &str {
+        &self.introduction.shared_key
+    }
+
+    /// Whether the client answers a method: `/moby.filesync.v1.FileSync/DiffCopy`.
+    pub(crate) fn answers(&self, method: &str) -> bool {
+        self.introduction.methods.iter().any(|one| one.eq_ignore_ascii_case(method))
+    }
+
+    /// What calls the client.
+    pub(crate) fn caller(&self) -> (Caller, Uri) {
+        (self.caller.clone(), Uri::from_static(ORIGIN))
+    }
+
+    /// Ends when the client has gone.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+}
+
+/// Sends requests on a session's connection.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    send: http2::SendRequest<tonic::body::Body>,
+}
+
+impl Service<hyper::Request<tonic::body::Body>> for Caller {
+    type Response = hyper::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = futures_util::future::BoxFuture<'static, std::result::Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: hyper::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.send.send_request(request))
+    }
+}
+
+/// The sessions that there are.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Mutex<HashMap<String, Arc<Session>>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { table: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Sessions {
+    /// Keeps a session on a connection until the client ends it or `shutdown`.
+    ///
+    /// # Errors
+    /// There is one of this name, there are too many, or what comes is no HTTP/2.
+    pub async fn serve<S>(
+        &self,
+        stream: S,
+        introduction: Introduction,
+        shutdown: &CancellationToken,
+    ) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let gone = |error: hyper::Error| Error::Gone(format!("the session has ended: {error}"));
+        let (send, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(gone)?;
+        let id = introduction.id.clone();
+        let closed = CancellationToken::new();
+        let session = Session { introduction, caller: Caller { send }, closed: closed.clone() };
+        let _place = self.enter(&id, session)?;
+        // The connection ends by itself only when nobody holds a sender any more, and the table does: it is the client that ends it.
+        let _ends = closed.drop_guard();
+        tokio::select! {
+            ended = connection => ended.map_err(gone),
+            () = shutdown.cancelled() => Ok(()),
+        }
+    }
+
+    /// Makes a session known.
+    fn enter(&self, id: &str, session: Session) -> Result<Place<'_>> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.contains_key(id) {
+            return Err(Error::Invalid(format!("session {id} is there already")));
+        }
+        if table.len() >= SESSIONS_MAX {
+            return Err(Error::Full { what: "sessions", count: SESSIONS_MAX });
+        }
+        table.insert(id.to_owned(), Arc::new(session));
+        drop(table);
+        self.changed.send_replace(());
+        Ok(Place { sessions: self, id: id.to_owned() })
+    }
+
+    /// A session by its id; one that is on its way is waited for.
+    pub(crate) async fn get(&self, id: &str) -> Result<Arc<Session>> {
+        let mut changed = self.changed.subscribe();
+        let arrival = async {
+            loop {
+                let found = self.table.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+                if let Some(session) = found {
+                    return session;
+                }
+                // The sender lives as long as the table does.
+                let _ = changed.changed().await;
+            }
+        };
+        tokio::time::timeout(ARRIVAL_MAX, arrival)
+            .await
+            .map_err(|_| Error::Late { what: format!("the session {id:?}"), within: ARRIVAL_MAX })
+    }
+}
+
+/// A session's place in the table.
+struct Place<'a> {
+    sessions: &'a Sessions,
+    id: String,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.sessions.table.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}

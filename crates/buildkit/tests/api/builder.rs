@@ -1,0 +1,119 @@
+//! A builder that reads its context, and tells what is in it.
+
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use build::progress::{Event, Stream, Teller, Vertex};
+use build::request::{CONTEXT, Outcome, Request, SharedSources, Task, Wanted};
+use buildkit::{Builder, Failure, Worker};
+use oci::{Digest, Platform};
+use tokio::sync::Semaphore;
+
+/// What it does is said by lines of the Dockerfile: `FAIL`, `WAIT`, `SECRET name`.
+#[derive(Debug)]
+pub(crate) struct Double {
+    waits: Semaphore,
+    drops: Semaphore,
+}
+
+impl Double {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { waits: Semaphore::new(0), drops: Semaphore::new(0) })
+    }
+
+    /// Returns when a build waits.
+    pub(crate) async fn waiting(&self) {
+        self.waits.acquire().await.expect("the double builds").forget();
+    }
+
+    /// Returns when one that waited was dropped.
+    pub(crate) async fn dropped(&self) {
+        self.drops.acquire().await.expect("the double builds").forget();
+    }
+}
+
+struct Dropped<'a>(&'a Double);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.drops.add_permits(1);
+    }
+}
+
+/// Names and contents of a directory's files, sorted.
+fn contents(dir: OwnedFd) -> String {
+    let root = sys::path::Root::from_fd(dir);
+    let mut names: Vec<_> =
+        sys::fsx::list(&root).expect("the double builds").into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    let read = |name: &std::ffi::OsString| {
+        let mut text = String::new();
+        root.open_regular(name)
+            .expect("the double builds")
+            .take(100)
+            .read_to_string(&mut text)
+            .expect("the double builds");
+        format!("{}={text}\n", name.to_string_lossy())
+    };
+    names.iter().map(read).collect()
+}
+
+impl Builder for Double {
+    fn build(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        teller: Teller,
+    ) -> Task<'_, Result<Outcome, Failure>> {
+        Box::pin(async move {
+            let digest = Digest::from_sha256([7; 32]);
+            let name = "[internal] load build context".to_owned();
+            teller
+                .send(Event::Vertex(Vertex { digest: digest.clone(), name, inputs: vec![] }))
+                .await
+                .expect("the double builds");
+            let say = async |text: String| {
+                let (vertex, at) = (digest.clone(), SystemTime::now());
+                let event = Event::Log { vertex, stream: Stream::Stdout, bytes: text.into_bytes(), at };
+                teller.send(event).await.expect("the double builds");
+            };
+            let hidden = request.ignore.map(|ignore| ignore.text.lines().map(str::to_owned).collect());
+            let wanted = Wanted { paths: vec![], hidden: hidden.unwrap_or_default() };
+            let context = sources.context(CONTEXT, &wanted).await;
+            let context = context.map_err(|error| Failure { message: error.to_string() })?;
+            say(contents(context)).await;
+            for line in request.dockerfile.text.lines() {
+                match line.split_once(' ').unwrap_or((line, "")) {
+                    ("FAIL", _) => return Err(Failure { message: "this one fails".to_owned() }),
+                    ("WAIT", _) => {
+                        let _dropped = Dropped(self);
+                        self.waits.add_permits(1);
+                        std::future::pending::<()>().await;
+                    }
+                    ("SECRET", name) => match sources.secret(name).await.expect("the double builds") {
+                        Some(secret) => {
+                            say(format!("{name} is {}\n", String::from_utf8_lossy(&secret))).await;
+                        }
+                        None => say(format!("{name} is not there\n")).await,
+                    },
+                    _ => {}
+                }
+            }
+            let arguments = request.arguments.iter().map(|(name, value)| format!("{name}={value}"));
+            let labels = request.labels.iter().map(|(name, value)| format!("{name}={value}"));
+            let all: Vec<_> = arguments.chain(labels).collect();
+            if !all.is_empty() {
+                say(format!("{}\n", all.join(" "))).await;
+            }
+            Ok(Outcome { image: digest.clone(), config: digest.clone(), names: request.tags })
+        })
+    }
+
+    fn worker(&self) -> Task<'_, Result<Worker, Failure>> {
+        Box::pin(async {
+            Ok(Worker { id: "double".to_owned(), platforms: vec![Platform::host()], ..Worker::default() })
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! What earlier builds have made, by what it was made of: in the store's records, so that it survives, and each entry keeps its layer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use jiff::Timestamp;
+use oci::Digest;
+use serde::{Deserialize, Serialize};
+use storage::{ImageLayer, Lease, NewRecord, Resource, Store, Tx};
+
+use crate::error::{Error, Result};
+
+/// The kind of the entries' records.
+const KIND: &str = "build-cache";
+/// Entries beyond which the least recently used goes, whatever its size: each is a row of some hundred bytes.
+const ENTRIES_MAX: usize = 100_000;
+
+/// What a step made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    /// Its layer; none where it changed nothing.
+    pub layer: Option<ImageLayer>,
+    /// When, RFC 3339.
+    pub created: String,
+}
+
+/// An entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    made: Made,
+    /// The step, for people.
+    description: String,
+    /// What its layer occupies.
+    bytes: u64,
+    /// When it was last used, in seconds since 1970.
+    used_s: i64,
+    /// How often.
+    uses: u64,
+}
+
+/// An entry, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// The key, without the name of its function.
+    pub id: String,
+    /// The step.
+    pub description: String,
+    /// What its layer occupies.
+    pub bytes: u64,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// When it was last used, in seconds since 1970.
+    pub used_s: i64,
+    /// How often.
+    pub uses: u64,
+    /// Whether an image has the layer as well.
+    pub shared: bool,
+}
+
+/// What is to be removed.
+#[derive(Debug, Clone, Default)]
+pub struct PruneOptions {
+    /// What images have not, or everything.
+    pub all: bool,
+    /// Bytes that may stay; 0 for none.
+    pub keep_bytes: u64,
+    /// Entries that were not used for so many seconds alone.
+    pub unused_s: Option<i64>,
+    /// Entries whose key begins so, if any are named.
+    pub ids: Vec<String>,
+}
+
+type Gate = tokio::sync::Mutex<()>;
+
+/// The cache.
+#[derive(Debug)]
+pub(super) struct Cache {
+    store: Store,
+    /// Steps that are being made, by their keys.
+    gates: Mutex<HashMap<Digest, Weak<Gate>>>,
+}
+
+fn now_s() -> i64 {
+    Timestamp::now().as_second()
+}
+
+impl Cache {
+    pub fn new(store: Store) -> Self {
+        Self { store, gates: Mutex::default() }
+    }
+
+    /// Who makes a step of this key alone: of builds that go on at once, one makes it, and the others find it made.
+    pub fn gate(&self, key: &Digest) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(key).and_then(Weak::upgrade) {
+            return gate;
+        }
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let gate = Arc::new(Gate::default());
+        gates.insert(key.clone(), Arc::downgrade(&gate));
+        gate
+    }
+
+    /// What was made of this; the lease keeps it.
+    pub fn find(&self, lease: &Lease, key: &Digest) -> Result<Option<Made>> {
+        Ok(self.store.transaction(|tx| {
+            let Some(record) = tx.record(KIND, key.hex())? else { return Ok(None) };
+            let Ok(entry) = serde_json::from_slice::<Entry>(&record.json) else { return Ok(None) };
+            if let Some(layer) = &entry.made.layer {
+                // A loss of power may have taken it.
+                if tx.layer(&layer.diff_id)?.is_none() || tx.blob_info(&layer.digest)?.is_none() {
+                    return Ok(None);
+                }
+                hold(tx, lease, layer)?;
+            }
+            Ok(Some(entry.made))
+        })?)
+    }
+
+    /// Remembers what was made.
+    pub fn put(&self, keys: &[&Digest], made: &Made, description: &str) -> Result<()> {
+        let resources: Vec<Resource> = made
+            .layer
+            .iter()
+            .flat_map(|layer| [Resource::Layer(layer.diff_id.clone()), Resource::Blob(layer.digest.clone())])
+            .collect();
+        Ok(self.store.transaction(|tx| {
+            let bytes = match &made.layer {
+                Some(layer) => {
+                    tx.layer(&layer.diff_id)?.map_or(0, |unpacked| unpacked.disk_bytes + layer.size)
+                }
+                None => 0,
+            };
+            let entry = Entry {
+                made: made.clone(),
+                description: description.to_owned(),
+                bytes,
+                used_s: now_s(),
+                uses: 0,
+            };
+            // Our own types have no keys that are not strings, the only thing that cannot be written.
+            let json = serde_json::to_vec(&entry).unwrap_or_default();
+            for key in keys {
+                tx.put_record(&NewRecord { kind: KIND, id: key.hex(), name: None, json: &json })?;
+                tx.set_record_resources(KIND, key.hex(), &resources)?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Notes that these were used.
+    pub fn touch(&self, keys: &[Digest]) -> Result<()> {
+        let now = now_s();
+        Ok(self.store.transaction(|tx| {
+            for key in keys {
+                let Some(record) = tx.record(KIND, key.hex())? else { continue };
+                let Ok(mut entry) = serde_json::from_slice::<Entry>(&record.json) else { continue };
+                entry.used_s = now;
+                entry.uses += 1;
+                let json = serde_json::to_vec(&entry).unwrap_or_default();
+                tx.put_record(&NewRecord { kind: KIND, id: key.hex(), name: None, json: &json })?;
+            }
+            Ok(())
+        })?)
+    }
+
+    fn entries(tx: &Tx<'_>) -> storage::Result<Vec<(String, Entry)>> {
+        let records = tx.records(KIND)?;
+        let read = |record: storage::Record| {
+            serde_json::from_slice(&record.json).ok().map(|entry| (record.id, entry))
+        };
+        Ok(records.into_iter().filter_map(read).collect())
+    }
+
+    /// All entries.
+    pub fn list(&self) -> Result<Vec<CacheEntry>> {
+        Ok(self.store.transaction(|tx| {
+            let kept = layers_of_images(tx)?;
+            let entries = Self::entries(tx)?;
+            Ok(entries.into_iter().map(|(id, entry)| shown(id, entry, &kept)).collect())
+        })?)
+    }
+
+    /// Removes entries, those first that were not used for longest; which, and how many bytes that makes.
+    pub fn prune(&self, options: &PruneOptions) -> Result<(Vec<String>, u64)> {
+        let now = now_s();
+        let removed = self.store.transaction(|tx| {
+            let kept = layers_of_images(tx)?;
+            let mut entries = Self::entries(tx)?;
+            entries.sort_by_key(|(_, entry)| entry.used_s);
+            let mut total = sizes(entries.iter().map(|(_, entry)| entry));
+            let mut removed = Vec::new();
+            for (id, entry) in entries {
+                let named = options.ids.is_empty() || options.ids.iter().any(|wanted| id.starts_with(wanted));
+                let old = options.unused_s.is_none_or(|seconds| now - entry.used_s >= seconds);
+                let shared = entry.made.layer.as_ref().is_some_and(|layer| kept.contains(&layer.diff_id));
+                if !named
+                    || !old
+                    || (shared && !options.all)
+                    || total <= options.keep_bytes && options.keep_bytes > 0
+                {
+                    continue;
+                }
+                tx.delete_record(KIND, &id)?;
+                total = total.saturating_sub(entry.bytes);
+                removed.push((id, entry, shared));
+            }
+            Ok(removed)
+        })?;
+        if removed.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        self.store.gc()?;
+        let gone = sizes(removed.iter().filter(|(_, _, shared)| !shared).map(|(_, entry, _)| entry));
+        Ok((removed.into_iter().map(|(id, _, _)| id).collect(), gone))
+    }
+
+    /// Keeps the cache within its bounds: the least recently used entries go.
+    pub fn shrink(&self, bytes_max: u64) -> Result<()> {
+        let (count, total) = self.store.transaction(|tx| {
+            let entries = Self::entries(tx)?;
+            Ok((entries.len(), sizes(entries.iter().map(|(_, entry)| entry))))
+        })?;
+        if total <= bytes_max && count <= ENTRIES_MAX {
+            return Ok(());
+        }
+        // Some room, so that not every build has something to remove.
+        let keep_bytes = (bytes_max / 10 * 9).max(1);
+        self.prune(&PruneOptions { all: true, keep_bytes, ..PruneOptions::default() })?;
+        Ok(())
+    }
+}
+
+/// What entries occupy: those of one layer, once.
+fn sizes<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
+    let mut seen = std::collections::HashSet::new();
+    entries
+        .filter(|entry| entry.made.layer.as_ref().is_none_or(|layer| seen.insert(layer.diff_id.clone())))
+        .map(|entry| entry.bytes)
+        .sum()
+}
+
+fn layers_of_images(tx: &Tx<'_>) -> storage::Result<std::collections::HashSet<Digest>> {
+    let images = tx.images()?;
+    let manifests = images.into_iter().flat_map(|image| image.image.manifests);
+    Ok(manifests.flat_map(|manifest| manifest.diff_ids()).collect())
+}
+
+fn shown(id: String, entry: Entry, kept: &std::collections::HashSet<Digest>) -> CacheEntry {
+    CacheEntry {
+        id,
+        description: entry.description,
+        bytes: entry.bytes,
+        created: entry.made.created,
+        used_s: entry.used_s,
+        uses: entry.uses,
+        shared: entry.made.layer.is_some_and(|layer| kept.contains(&layer.diff_id)),
+    }
+}
+
+/// Makes a lease keep a layer, packed and unpacked.
+pub(super) fn hold(tx: &Tx<'_>, lease: &Lease, layer: &ImageLayer) -> storage::Result<()> {
+    tx.hold(lease, &Resource::Layer(layer.diff_id.clone()))?;
+    tx.hold(lease, &Resource::Blob(layer.digest.clone()))
+}
+
+/// Bytes that the cache may occupy where nobody says: a tenth of the disk, and never less than two gigabytes.
+pub(super) fn bytes_max(data_root: &std::path::Path) -> Result<u64> {
+    const LEAST: u64 = 2 << 30;
+    let space = sys::fsx::open_dir(data_root).and_then(sys::fsx::space);
+    let (_, whole) = space.map_err(|error| Error::io("measure", data_root, error))?;
+    Ok((whole / 10).max(LEAST))
+}

@@ -1,0 +1,284 @@
+//! Which files an instruction means: patterns, `.dockerignore`, `--exclude`; and a walk over them.
+//!
+//! Trees are walked by descriptor, nothing in them is followed but the path that was named itself, inside its root.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use build::ignore::{Above, Glob, Ignore, clean};
+use sys::fsx::{self, FileType, Stat};
+use sys::path::Root;
+
+use crate::error::{Error, Result};
+
+/// Directories within each other: as deep as a layer may be.
+const DEPTH_MAX: usize = 512;
+/// Files that one pattern may stand for: a copy of more names directories.
+const PICKED_MAX: usize = 1_000_000;
+
+/// What hides files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sieve {
+    /// `.dockerignore`, which counts from the root.
+    pub ignore: Ignore,
+    /// The name of the file that it is from.
+    pub ignore_name: String,
+    /// `--exclude`, which counts from what is copied.
+    pub exclude: Ignore,
+}
+
+/// Something that was named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Picked {
+    /// From the root, clean, without a slash at its beginning; empty for the root itself.
+    pub path: PathBuf,
+    /// Whether it is a directory, or a link to one.
+    pub is_directory: bool,
+}
+
+fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::io(verb, path, error)
+}
+
+/// What a pattern stands for. What is named without wildcards has to be there.
+pub(super) fn pick(root: &Root, pattern: &str, sieve: &Sieve) -> Result<Vec<Picked>> {
+    let path = clean(&format!("/{pattern}"));
+    let path = path.trim_start_matches('/');
+    if !Glob::is_pattern(path) {
+        return Ok(vec![named(root, path, sieve)?]);
+    }
+    let steps: Vec<&str> = path.split('/').collect();
+    let mut found = Vec::new();
+    expand(root, Path::new(""), &steps, sieve, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// What is at a path.
+pub(super) fn pick_one(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
+    named(root, clean(&format!("/{path}")).trim_start_matches('/'), sieve)
+}
+
+fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
+    let missing =
+        |why: &str| Error::invalid(format!("failed to compute cache key: \"/{path}\": not found{why}"));
+    let stat = match root.stat(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(missing(""));
+        }
+        other => other.map_err(|error| failed("look at", Path::new(path), error))?,
+    };
+    let is_directory = fsx::kind(&stat) == FileType::Directory;
+    if !path.is_empty()
+        && let Some(rule) = sieve.ignore.hides(path)
+        && !(is_directory && sieve.ignore.has_exceptions())
+    {
+        let name = &sieve.ignore_name;
+        return Err(missing(&format!(
+            ": it is in the context, and {name} hides it (line {}: {})",
+            rule.line, rule.text
+        )));
+    }
+    Ok(Picked { path: PathBuf::from(path), is_directory })
+}
+
+fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut Vec<Picked>) -> Result<()> {
+    let Some((step, rest)) = steps.split_first() else { return Ok(()) };
+    let glob = Glob::parse(step).map_err(|error| Error::invalid(error.to_string()))?;
+    let dir = match root.open_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above }) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        other => other.map_err(|error| failed("open", above, error))?,
+    };
+    for entry in fsx::list(&dir).map_err(|error| failed("list", above, error))? {
+        let name = entry.name.to_string_lossy();
+        if !glob.matches(&name) {
+            continue;
+        }
+        let path = above.join(&entry.name);
+        if !rest.is_empty() {
+            expand(root, &path, rest, sieve, found)?;
+            continue;
+        }
+        let Ok(stat) = root.stat(&path) else { continue };
+        let is_directory = fsx::kind(&stat) == FileType::Directory;
+        let hidden = sieve.ignore.hides(&path.to_string_lossy()).is_some();
+        if hidden && !(is_directory && sieve.ignore.has_exceptions()) {
+            continue;
+        }
+        if found.len() == PICKED_MAX {
+            return Err(Error::invalid(format!("a pattern stands for more than {PICKED_MAX} files")));
+        }
+        found.push(Picked { path, is_directory });
+    }
+    Ok(())
+}
+
+/// One entry of a tree.
+pub(super) struct Item<'a> {
+    /// The directory that it is in.
+    pub dir: &'a OwnedFd,
+    /// Its name there.
+    pub name: &'a OsStr,
+    /// What it is.
+    pub stat: &'a Stat,
+    /// Its path from what was named.
+    pub path: &'a Path,
+}
+
+/// Who is told of a tree's entries, in the order of their names.
+pub(super) trait Visitor {
+    /// A directory, whose entries follow.
+    fn enter(&mut self, item: &Item<'_>, fd: &OwnedFd) -> io::Result<()>;
+    /// The end of the directory that was entered last.
+    fn leave(&mut self) -> io::Result<()>;
+    /// Anything else.
+    fn node(&mut self, item: &Item<'_>) -> io::Result<()>;
+}
+
+struct Pending {
+    parent: OwnedFd,
+    name: std::ffi::OsString,
+    stat: Stat,
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+struct Walker<'a, V> {
+    sieve: &'a Sieve,
+    visitor: &'a mut V,
+    /// Directories that are hidden, while nothing in them was found that is not.
+    pending: Vec<Pending>,
+    depth: usize,
+}
+
+/// Where a directory is: from the root of all, and from what was named.
+struct Place<'a> {
+    fd: &'a OwnedFd,
+    whole: &'a Path,
+    path: &'a Path,
+    ignored: &'a Above,
+    excluded: &'a Above,
+}
+
+/// Tells of what is in a directory that was picked.
+pub(super) fn walk<V: Visitor>(root: &Root, picked: &Picked, sieve: &Sieve, visitor: &mut V) -> Result<()> {
+    let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
+    let fd = root.open_dir(at).map_err(|error| failed("open", at, error))?;
+    let ignored = above(&sieve.ignore, &picked.path);
+    let mut walker = Walker { sieve, visitor, pending: Vec::new(), depth: 0 };
+    let place = Place {
+        fd: &fd,
+        whole: &picked.path,
+        path: Path::new(""),
+        ignored: &ignored,
+        excluded: &Above::default(),
+    };
+    walker.directory(&place).map_err(|error| failed("copy", at, error))
+}
+
+/// Which rules matched the directories above a path.
+fn above(ignore: &Ignore, path: &Path) -> Above {
+    let mut above = Above::default();
+    let mut so_far = PathBuf::new();
+    for step in path {
+        so_far.push(step);
+        above = ignore.hides_below(&so_far.to_string_lossy(), &above).1;
+    }
+    above
+}
+
+impl<V: Visitor> Walker<'_, V> {
+    fn directory(&mut self, place: &Place<'_>) -> io::Result<()> {
+        if self.depth >= DEPTH_MAX {
+            return Err(io::Error::other(format!("directories are deeper than {DEPTH_MAX}")));
+        }
+        let mut entries = fsx::list(place.fd)?;
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        for entry in entries {
+            self.entry(place, &entry.name)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, place: &Place<'_>, name: &OsStr) -> io::Result<()> {
+        let (whole, path) = (place.whole.join(name), place.path.join(name));
+        let (ignored_by, ignored) = self.sieve.ignore.hides_below(&whole.to_string_lossy(), place.ignored);
+        let (excluded_by, excluded) = self.sieve.exclude.hides_below(&path.to_string_lossy(), place.excluded);
+        let hidden = ignored_by.is_some() || excluded_by.is_some();
+        if hidden && !self.sieve.ignore.has_exceptions() && !self.sieve.exclude.has_exceptions() {
+            return Ok(());
+        }
+        let stat = match fsx::stat_at(place.fd, name) {
+            // Gone meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if fsx::kind(&stat) != FileType::Directory {
+            if hidden {
+                return Ok(());
+            }
+            self.show()?;
+            return self.visitor.node(&Item { dir: place.fd, name, stat: &stat, path: &path });
+        }
+        let fd = fsx::open_dir_at(place.fd, name)?;
+        let entered = self.pending.len();
+        self.pending.push(Pending {
+            parent: place.fd.try_clone()?,
+            name: name.to_owned(),
+            stat,
+            path: path.clone(),
+            fd: fd.try_clone()?,
+        });
+        if !hidden {
+            self.show()?;
+        }
+        self.depth += 1;
+        let below = Place { fd: &fd, whole: &whole, path: &path, ignored: &ignored, excluded: &excluded };
+        self.directory(&below)?;
+        self.depth -= 1;
+        if self.pending.len() > entered {
+            // Nothing was found in it.
+            self.pending.truncate(entered);
+            return Ok(());
+        }
+        self.visitor.leave()
+    }
+
+    /// Something is found: the directories above it are there.
+    fn show(&mut self) -> io::Result<()> {
+        for pending in std::mem::take(&mut self.pending) {
+            let item =
+                Item { dir: &pending.parent, name: &pending.name, stat: &pending.stat, path: &pending.path };
+            self.visitor.enter(&item, &pending.fd)?;
+        }
+        Ok(())
+    }
+}
+
+/// The extended attributes that belong to a file and are copied with it.
+pub(super) fn attributes(fd: impl AsFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+    use std::os::unix::ffi::OsStrExt;
+    let names = match sys::xattr::list(&fd) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) =>
+        {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    let mut kept = Vec::new();
+    for name in names {
+        let bytes = name.as_bytes();
+        let own = bytes == b"security.capability"
+            || (bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay."));
+        if own && let Some(value) = sys::xattr::get(&fd, &name)? {
+            kept.push((name, value));
+        }
+    }
+    kept.sort();
+    Ok(kept)
+}

@@ -1,0 +1,453 @@
+//! Solving: steps are made when what they are made of is there, those that do not need each other side by side, and each once.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use build::dockerfile::mount::Sharing;
+use build::graph::{self, Copy, Exec, Graph, Op};
+use build::ignore::Ignore;
+use build::progress::{End, Teller};
+use build::request::{CONTEXT, Request, SharedSources, Task, Wanted};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
+use oci::Digest;
+use sha2::{Digest as _, Sha256};
+use storage::{ImageLayer, Lease};
+use tokio::sync::Semaphore;
+
+use super::cache::{Cache, Made, hold};
+use super::command::Command;
+use super::copying::{self, Copying, Source};
+use super::fetch;
+use super::mounts::{self, Files};
+use super::tell::Voice;
+use super::{Failed, Resolved};
+use crate::blocking;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::images::assemble;
+
+/// Steps of one build that run at once, for each processor: commands wait for disks and nets as well.
+const STEPS_A_PROCESSOR: usize = 2;
+/// And at least so many.
+const STEPS_LEAST: usize = 4;
+
+/// What a step has made.
+#[derive(Debug, Clone)]
+pub(super) enum Output {
+    /// Layers, the lowest first; and, of the step itself, what it made.
+    Layers {
+        /// All of them.
+        layers: Vec<ImageLayer>,
+        /// What the step has added, and when.
+        made: Option<Made>,
+    },
+    /// A directory of a context.
+    Directory(Arc<OwnedFd>),
+}
+
+impl Output {
+    /// Its layers, if it has any.
+    pub fn layers(&self) -> &[ImageLayer] {
+        match self {
+            Self::Layers { layers, .. } => layers,
+            Self::Directory(_) => &[],
+        }
+    }
+}
+
+/// One build that is being solved.
+pub(super) struct Solver {
+    pub context: Arc<Context>,
+    pub cache: Arc<Cache>,
+    pub request: Arc<Request>,
+    pub graph: Arc<Graph>,
+    pub sources: SharedSources,
+    pub images: Vec<Resolved>,
+    pub lease: Arc<Lease>,
+    pub teller: Teller,
+    pub ignore: Arc<(Ignore, String)>,
+    cells: Vec<OnceLock<Output>>,
+    slots: Semaphore,
+    /// Keys of the cache that were of use.
+    used: Mutex<Vec<Digest>>,
+}
+
+/// What a solver is made of.
+pub(super) struct Parts {
+    pub context: Arc<Context>,
+    pub cache: Arc<Cache>,
+    pub request: Arc<Request>,
+    pub graph: Arc<Graph>,
+    pub sources: SharedSources,
+    pub images: Vec<Resolved>,
+    pub lease: Arc<Lease>,
+    pub teller: Teller,
+    pub ignore: Arc<(Ignore, String)>,
+}
+
+fn key(parts: &[&str]) -> Digest {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    Digest::from_sha256(hasher.finalize().into())
+}
+
+/// What layers are, whatever made them.
+fn identity(layers: &[ImageLayer]) -> Digest {
+    let parts: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    key(&parts)
+}
+
+impl Solver {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { context, cache, request, graph, sources, images, lease, teller, ignore } = parts;
+        let cells = graph.vertices.iter().map(|_| OnceLock::new()).collect();
+        let at_once = (context.host.cpus.max(1) as usize * STEPS_A_PROCESSOR).max(STEPS_LEAST);
+        Self {
+            context,
+            cache,
+            request,
+            graph,
+            sources,
+            images,
+            lease,
+            teller,
+            ignore,
+            cells,
+            slots: Semaphore::new(at_once),
+            used: Mutex::default(),
+        }
+    }
+
+    /// Makes the result, and before it what it is made of; each step as soon as all that it needs is there. What is still being made
+    /// when one has failed is given up.
+    pub async fn solve(&self) -> Result<(), Failed> {
+        let vertices = &self.graph.vertices;
+        let needed = self.graph.needed();
+        let mut missing: Vec<usize> = vertices.iter().map(|vertex| vertex.inputs.len()).collect();
+        let mut waiting = vec![Vec::new(); vertices.len()];
+        let mut running = FuturesUnordered::new();
+        for at in (0..vertices.len()).filter(|at| needed[*at]) {
+            vertices[at].inputs.iter().for_each(|input| waiting[*input].push(at));
+            if missing[at] == 0 {
+                running.push(self.made_of(at));
+            }
+        }
+        while let Some((at, made)) = running.next().await {
+            // Each is made once.
+            let _ = self.cells[at].set(made?);
+            for next in &waiting[at] {
+                missing[*next] -= 1;
+                if missing[*next] == 0 {
+                    running.push(self.made_of(*next));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a step whose inputs are there.
+    fn made_of(&self, at: usize) -> Task<'_, (usize, Result<Output, Failed>)> {
+        Box::pin(async move {
+            let inputs = self.graph.vertices[at].inputs.iter().filter_map(|input| self.made(*input).cloned());
+            let made = self.make(at, inputs.collect()).await;
+            (at, made)
+        })
+    }
+
+    /// What a step has made, once it has.
+    pub fn made(&self, at: usize) -> Option<&Output> {
+        self.cells[at].get()
+    }
+
+    /// Keys of the cache that were of use.
+    pub fn used(&self) -> Vec<Digest> {
+        std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn make(&self, at: usize, inputs: Vec<Output>) -> Result<Output, Failed> {
+        let vertex = &self.graph.vertices[at];
+        let voice = Voice::new(self.teller.clone(), vertex.digest.clone());
+        voice.started().await;
+        let outcome = match &vertex.op {
+            Op::Scratch => Ok((Output::Layers { layers: Vec::new(), made: None }, true)),
+            Op::Image { manifest, .. } => self.image(manifest).await.map(|output| (output, true)),
+            Op::Local { name, wanted } => self.local(name, wanted).await.map(|output| (output, false)),
+            Op::Exec(_) | Op::Copy(_) | Op::Directory(_) => self.step(at, inputs, &voice).await,
+        };
+        match &outcome {
+            Ok((_, true)) => voice.done(End::Cached).await,
+            Ok((_, false)) => voice.done(End::Ran).await,
+            Err(failed) => voice.done(End::Failed(failed.error.chain())).await,
+        }
+        outcome.map(|(output, _)| output)
+    }
+
+    async fn image(&self, manifest: &Digest) -> Result<Output, Failed> {
+        let found = self.images.iter().find(|image| image.image.manifest.digest == *manifest);
+        let found = found.ok_or_else(|| Error::system("a bug: an image was not looked up"))?;
+        let layers = found.image.manifest.layers.clone();
+        let (context, lease, kept) = (Arc::clone(&self.context), Arc::clone(&self.lease), layers.clone());
+        blocking::run("keep an image for a build", move || {
+            context.store.restore_layers(&kept)?;
+            Ok(context.store.transaction(|tx| kept.iter().try_for_each(|layer| hold(tx, &lease, layer)))?)
+        })
+        .await?;
+        Ok(Output::Layers { layers, made: None })
+    }
+
+    async fn local(&self, name: &str, wanted: &[String]) -> Result<Output, Failed> {
+        let hidden = match &self.request.ignore {
+            Some(ignore) if name == CONTEXT => ignore.text.lines().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        let wanted = Wanted { paths: wanted.to_vec(), hidden };
+        let found = self.sources.context(name, &wanted).await;
+        let fd =
+            found.map_err(|error| Error::invalid(format!("failed to load the build context: {error}")))?;
+        Ok(Output::Directory(Arc::new(fd)))
+    }
+
+    /// A step that the cache may have.
+    async fn step(&self, at: usize, inputs: Vec<Output>, voice: &Voice) -> Result<(Output, bool), Failed> {
+        let vertex = &self.graph.vertices[at];
+        let below = inputs.first().map(|input| input.layers().to_vec()).unwrap_or_default();
+        let own = graph::of(&vertex.op);
+        let work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
+        let base = match &vertex.op {
+            // What is linked does not depend on what is below, but for the numbers of names.
+            Op::Copy(copy) if copy.link && copy.owner.is_none() => key(&[]),
+            _ => identity(&below),
+        };
+        let options = match &vertex.op {
+            Op::Exec(_) => {
+                format!("{:?}{:?}{:?}", self.request.hosts, self.request.shm_size, self.request.ulimits)
+            }
+            _ => String::new(),
+        };
+        let first = work.first_key(&own, &base, &options);
+        let gate = self.cache.gate(first.as_ref().unwrap_or(&own));
+        let _alone = gate.lock().await;
+        if let Some(made) = self.cached(vertex.no_cache, first.as_ref()).await? {
+            return Ok((stacked(below, made), true));
+        }
+        let content = work.content_key().await?;
+        let second =
+            content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
+        if let Some(made) = self.cached(vertex.no_cache, second.as_ref()).await? {
+            if let Some(first) = first {
+                self.remember(&[&first], &made, &vertex.name).await?;
+            }
+            return Ok((stacked(below, made), true));
+        }
+        let gates = work.locks(&self.cache);
+        let mut locked = Vec::with_capacity(gates.len());
+        for gate in &gates {
+            locked.push(gate.lock().await);
+        }
+        let slot = self.slots.acquire().await;
+        let layer = work.run(self, voice).await?;
+        drop((slot, locked));
+        let made = Made {
+            layer: Some(layer).filter(|layer| !assemble::is_empty(layer)),
+            created: Timestamp::now().to_string(),
+        };
+        let keys: Vec<&Digest> = first.iter().chain(&second).collect();
+        self.remember(&keys, &made, &vertex.name).await?;
+        Ok((stacked(below, made), false))
+    }
+
+    async fn cached(&self, no_cache: bool, key: Option<&Digest>) -> Result<Option<Made>, Failed> {
+        let Some(key) = key.filter(|_| !no_cache) else { return Ok(None) };
+        let (cache, lease, wanted) = (Arc::clone(&self.cache), Arc::clone(&self.lease), key.clone());
+        let found = blocking::run("look into the build cache", move || cache.find(&lease, &wanted)).await?;
+        if found.is_some() {
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+        }
+        Ok(found)
+    }
+
+    async fn remember(&self, keys: &[&Digest], made: &Made, description: &str) -> Result<(), Failed> {
+        let keys: Vec<Digest> = keys.iter().map(|key| (*key).clone()).collect();
+        let (cache, made, description) = (Arc::clone(&self.cache), made.clone(), description.to_owned());
+        blocking::run("remember what a step made", move || {
+            cache.put(&keys.iter().collect::<Vec<_>>(), &made, &description)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a step needs, gathered.
+    async fn work(&self, op: &Op, below: &[ImageLayer], inputs: &[Output]) -> Result<Work, Failed> {
+        match op {
+            Op::Exec(exec) => {
+                let mut wanted = Vec::new();
+                for mounted in &exec.mounts {
+                    let input = mounted.input.and_then(|input| inputs.get(input.checked_sub(1)?));
+                    let files = match input {
+                        Some(Output::Directory(fd)) => Files::Directory(Arc::clone(fd)),
+                        Some(Output::Layers { layers, .. }) => Files::Layers(layers.clone()),
+                        None => self.secret(&mounted.mount).await?,
+                    };
+                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files });
+                }
+                Ok(Work::Exec { exec: exec.clone(), mounts: wanted, layers: below.to_vec() })
+            }
+            Op::Copy(copy) => {
+                let fetched = fetch::all(&self.context, copy).await?;
+                let source = match inputs.first() {
+                    None => Source::Nowhere,
+                    Some(Output::Directory(fd)) => Source::Directory(Arc::clone(fd)),
+                    Some(Output::Layers { layers, .. }) => Source::Layers(layers.clone()),
+                };
+                Ok(Work::Copy(Arc::new(self.copying(copy, below, source, fetched))))
+            }
+            Op::Directory(directory) => {
+                Ok(Work::Directory { directory: directory.clone(), layers: below.to_vec() })
+            }
+            _ => Err(Error::system("a bug: this step makes no layer").into()),
+        }
+    }
+
+    fn copying(
+        &self,
+        copy: &Copy,
+        below: &[ImageLayer],
+        source: Source,
+        fetched: Vec<copying::Fetched>,
+    ) -> Copying {
+        let epoch = self.request.arguments.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+        Copying {
+            context: Arc::clone(&self.context),
+            lease: Arc::clone(&self.lease),
+            copy: copy.clone(),
+            layers: below.to_vec(),
+            source,
+            fetched,
+            ignore: Arc::clone(&self.ignore),
+            now: epoch.unwrap_or_else(|| Timestamp::now().as_second()),
+        }
+    }
+
+    async fn secret(&self, mount: &build::dockerfile::mount::Mount) -> Result<Files, Failed> {
+        if mount.kind != build::dockerfile::mount::Kind::Secret {
+            return Ok(Files::Nothing);
+        }
+        let id = mounts::secret_id(mount);
+        let found = self.sources.secret(&id).await;
+        let found = found.map_err(|error| Error::invalid(format!("cannot read secret {id}: {error}")))?;
+        match found {
+            Some(content) => Ok(Files::Secret(content)),
+            None if mount.required => {
+                Err(Error::invalid(format!("secret {id}: not found (give it with --secret id={id},…)"))
+                    .into())
+            }
+            None => Ok(Files::Nothing),
+        }
+    }
+}
+
+fn stacked(mut layers: Vec<ImageLayer>, made: Made) -> Output {
+    layers.extend(made.layer.clone());
+    Output::Layers { layers, made: Some(made) }
+}
+
+/// What a step does, with all that it needs.
+enum Work {
+    Exec { exec: Box<Exec>, mounts: Vec<mounts::Wanted>, layers: Vec<ImageLayer> },
+    Copy(Arc<Copying>),
+    Directory { directory: graph::Directory, layers: Vec<ImageLayer> },
+}
+
+impl Work {
+    /// What the cache knows it by before any file was looked at; nothing where files of a context decide.
+    fn first_key(&self, own: &Digest, base: &Digest, options: &str) -> Option<Digest> {
+        let mut parts = vec![own.as_str().to_owned(), base.as_str().to_owned(), options.to_owned()];
+        match self {
+            Self::Directory { .. } => {}
+            Self::Exec { mounts, .. } => {
+                for mount in mounts {
+                    match &mount.files {
+                        Files::Layers(layers) => parts.push(identity(layers).to_string()),
+                        Files::Directory(_) => return None,
+                        // Secrets do not decide what comes of a step.
+                        Files::Nothing | Files::Secret(_) => {}
+                    }
+                }
+            }
+            Self::Copy(copying) => match &copying.source {
+                Source::Nowhere if copying.fetched.is_empty() => {}
+                Source::Layers(layers) if copying.fetched.is_empty() => {
+                    parts.push(identity(layers).to_string());
+                }
+                _ => return None,
+            },
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        Some(key(&parts))
+    }
+
+    /// What the cache knows it by once its files were looked at.
+    async fn content_key(&self) -> Result<Option<Digest>, Failed> {
+        let digest = match self {
+            Self::Directory { .. } => None,
+            Self::Copy(copying) => {
+                let copying = Arc::clone(copying);
+                blocking::run_long("look at the files of a step", move || {
+                    let files = copying.key()?;
+                    let fetched = fetch::key(&copying.fetched)?;
+                    let both: Vec<&str> = files.iter().chain(&fetched).map(Digest::as_str).collect();
+                    Ok(if both.is_empty() { None } else { Some(key(&both)) })
+                })
+                .await?
+            }
+            Self::Exec { mounts, .. } => {
+                let all = mounts.clone();
+                if !all.iter().any(|mount| matches!(mount.files, Files::Directory(_))) {
+                    return Ok(None);
+                }
+                blocking::run_long("look at the files of a step", move || mounts::key(&all)).await?
+            }
+        };
+        Ok(digest)
+    }
+
+    /// Who uses the caches alone that are not shared; in one order, so that no two wait for each other.
+    fn locks(&self, cache: &Cache) -> Vec<Arc<tokio::sync::Mutex<()>>> {
+        let Self::Exec { mounts, .. } = self else { return Vec::new() };
+        let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
+        let keys: BTreeSet<Digest> =
+            locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
+        keys.iter().map(|key| cache.gate(key)).collect()
+    }
+
+    async fn run(self, solver: &Solver, voice: &Voice) -> Result<ImageLayer, Failed> {
+        match self {
+            Self::Exec { exec, mounts, layers } => {
+                let command = Command {
+                    context: &solver.context,
+                    request: &solver.request,
+                    exec: &exec,
+                    layers: &layers,
+                    lease: &solver.lease,
+                    mounts,
+                    voice,
+                };
+                command.run().await
+            }
+            Self::Copy(copying) => Ok(blocking::run_long("copy files", move || copying.run()).await?),
+            Self::Directory { directory, layers } => {
+                let (context, lease) = (Arc::clone(&solver.context), Arc::clone(&solver.lease));
+                let made = blocking::run("make a directory", move || {
+                    copying::directory(&context, &lease, &layers, &directory)
+                });
+                Ok(made.await?)
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `POST /build`, as the classic builder answers it, and what builds keep.
+
+mod classic;
+mod options;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::reply::{Answer, Reply};
+use crate::routes::archives::Sender;
+use api::stream::{ErrorDetail, Progress};
+use build::progress::{self, Event, Listener};
+use build::request::Outcome;
+use bytes::Bytes;
+use classic::Screen;
+use engine::builds::{Failed, PruneOptions};
+use futures_util::StreamExt;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A build that goes on.
+type Running = Pin<Box<dyn Future<Output = Result<Outcome, Failed>> + Send>>;
+
+/// A build, and what is told of it.
+struct Building {
+    running: Option<Running>,
+    listener: Listener,
+    screen: Screen,
+    lines: VecDeque<Progress>,
+    failed: Option<Failed>,
+    /// Why it came to nothing, for an answer that has not begun.
+    refusal: Option<engine::Error>,
+}
+
+impl Building {
+    /// The next line.
+    async fn next(&mut self) -> Option<Progress> {
+        loop {
+            if let Some(line) = self.lines.pop_front() {
+                return Some(line);
+            }
+            let Some(running) = &mut self.running else { return self.failed.take().map(failure) };
+            tokio::select! {
+                biased;
+                event = self.listener.recv() => {
+                    if let Some(event) = event {
+                        self.show(event);
+                    }
+                }
+                outcome = running => {
+                    self.running = None;
+                    while let Ok(event) = self.listener.try_recv() {
+                        self.show(event);
+                    }
+                    match outcome {
+                        Ok(outcome) => self.lines.extend(self.screen.succeeded(&outcome)),
+                        Err(failed) => {
+                            self.lines.extend(self.screen.failed());
+                            self.refusal = Some(failed.error.clone()).filter(|_| failed.code.is_none());
+                            self.failed = Some(failed);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, event: Event) {
+        self.lines.extend(self.screen.show(event));
+    }
+}
+
+/// How the last line tells why.
+fn failure(failed: Failed) -> Progress {
+    let Failed { error, code, command } = failed;
+    let message = match (&command, code) {
+        (Some(command), Some(code)) => {
+            format!("The command '{command}' returned a non-zero code: {code}")
+        }
+        _ => match error.hint() {
+            Some(hint) => format!("{} ({hint})", error.chain()),
+            None => error.chain(),
+        },
+    };
+    Progress {
+        error_detail: Some(ErrorDetail { code: code.map_or(0, i64::from), message: message.clone() }),
+        error: message,
+        ..Progress::default()
+    }
+}
+
+pub(crate) async fn build(call: Call) -> Answer {
+    let asked = match options::read(&call) {
+        Ok(asked) => asked,
+        Err(failure) => {
+            Sender::refuse(&call.tasks, call.body).await;
+            return Err(failure);
+        }
+    };
+    let options::Asked { mut request, dockerfile, quiet, credentials } = asked;
+    let engine = Arc::clone(&call.engine);
+    let (sender, inlet) = Sender::new(&call.tasks, call.body);
+    let unpacked = engine.builds().unpack(inlet, credentials).await;
+    sender.done().await;
+    let sources = unpacked?;
+    (request.dockerfile, request.ignore) = sources.documents(&dockerfile).await?;
+    let (teller, listener) = progress::channel();
+    let running = async move { engine.builds().build(request, Arc::new(sources), teller).await };
+    let mut building = Building {
+        running: Some(Box::pin(running)),
+        listener,
+        screen: Screen::new(quiet),
+        lines: VecDeque::new(),
+        failed: None,
+        refusal: None,
+    };
+    // What is wrong before anything was done is told by the status.
+    let first = building.next().await;
+    if let Some(failed) = first.as_ref().filter(|first| first.error_detail.is_some()) {
+        return Err(match building.refusal.take() {
+            Some(error) => error.into(),
+            None => Failure::invalid(failed.error.clone()),
+        });
+    }
+    let rest = futures_util::stream::unfold(building, |mut building| async move {
+        let line = building.next().await?;
+        Some((line, building))
+    });
+    let all = futures_util::stream::iter(first).chain(rest);
+    Reply::stream("application/json", all.map(|line| Ok(Bytes::from(Reply::encode(&line)))))
+}
+
+pub(crate) async fn prune(call: Call) -> Answer {
+    let filters = call.query.filters()?;
+    let mut options = PruneOptions { all: call.query.flag("all"), ..PruneOptions::default() };
+    options.keep_bytes = match call.query.number::<u64>("keep-storage")? {
+        Some(bytes) => bytes,
+        None => call.query.number("reserved-space")?.unwrap_or(0),
+    };
+    for name in ["max-used-space", "min-free-space"] {
+        if call.query.number::<u64>(name)?.is_some_and(|bytes| bytes > 0) {
+            return Err(Failure::absent(&format!("{name} of build prune")));
+        }
+    }
+    filters.validate(&["id", "until", "unused-for"])?;
+    options.ids.extend(filters.get("id").map(str::to_owned));
+    for value in filters.get("until").chain(filters.get("unused-for")) {
+        options.unused_s = Some(options::age(value)?);
+    }
+    let (gone, bytes) = call.engine.builds().prune(options).await?;
+    Reply::json(&json!({"CachesDeleted": gone, "SpaceReclaimed": bytes}))
+}
