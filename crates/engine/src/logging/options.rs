@@ -125,6 +125,10 @@ impl Driver {
 /// Refuses what a container may not ask for.
 pub fn check(config: &LogConfig) -> Result<()> {
     let driver = Driver::parse(&config.driver)?;
+    if driver == Driver::None {
+        // As Docker's daemon: for nothing whatever is said is right. Its client refuses it.
+        return Ok(());
+    }
     let get = |key: &str| config.config.get(key).map(String::as_str);
     let non_blocking = match get("mode") {
         None | Some("" | "blocking") => false,
@@ -330,6 +334,7 @@ mod tests {
         for (driver, pairs) in [
             ("", &[][..]),
             ("none", &[]),
+            ("none", &[("max-size", "-1"), ("x", "y"), ("mode", "maybe")]),
             ("local", &[("max-size", "1m"), ("compress", "false"), ("mode", "non-blocking")]),
             ("journald", &[("tag", "{{.Name}}"), ("labels-regex", "^com\\.")]),
             ("syslog", &[("syslog-address", "udp://127.0.0.1:514"), ("syslog-format", "rfc5424micro")]),
