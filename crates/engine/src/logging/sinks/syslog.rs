@@ -70,6 +70,12 @@ impl Options {
                 .unwrap_or(!get("syslog-tls-skip-verify").is_empty()),
         };
         if matches!(address, Some(Address::Tls(..))) {
+            if tls.cert.is_some() != tls.key.is_some() {
+                let (given, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+                return Err(Error::invalid(format!(
+                    "syslog-tls-{given} without syslog-tls-{missing}: give both, or neither"
+                )));
+            }
             // What cannot be read is told before anything runs.
             tls::config(&tls)?;
         }
@@ -243,6 +249,18 @@ mod tests {
         );
         let tls = options(&[("syslog-address", "tcp+tls://h"), ("syslog-tls-ca-cert", "/not/there")]);
         assert!(tls.unwrap_err().to_string().contains("/not/there"));
+        for (given, missing) in [("cert", "key"), ("key", "cert")] {
+            let given = format!("syslog-tls-{given}");
+            let half = options(&[
+                ("syslog-address", "tcp+tls://h"),
+                ("syslog-tls-skip-verify", "true"),
+                (&given, "/not/there"),
+            ]);
+            assert_eq!(
+                half.unwrap_err().to_string(),
+                format!("{given} without syslog-tls-{missing}: give both, or neither")
+            );
+        }
     }
 
     #[test]
