@@ -190,7 +190,7 @@ pub fn cached(config: &LogConfig) -> bool {
 }
 
 /// As Go reads a truth.
-pub(super) fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
