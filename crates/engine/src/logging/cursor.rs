@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::entry::Entry;
 use crate::logs::files::Piece;
@@ -13,8 +14,8 @@ use crate::logs::{Error, files};
 
 /// The cursor's file, beside the log's.
 const FILE: &str = "shipped.json";
-/// A first line that is longer says nothing about its file.
-const HEAD_BYTES: usize = 256;
+/// Bytes that are read at once of a first line: most fit.
+const FIRST_BLOCK: usize = 4096;
 /// Bytes that are read at once.
 const BLOCK: usize = 256 * 1024;
 /// The longest line; longer ones, which no supervisor writes, are passed over.
@@ -24,12 +25,14 @@ const ENTRIES: usize = 1000;
 /// An entry without any text.
 const ENTRY_BYTES_MIN: u64 = 60;
 
-/// A place in a log. A file's number may be given to another one after rotation: its beginning, which has a time, tells them
-/// apart.
+/// A place in a log. A file's number may be given to another one after rotation: its first line, at whose end is a time, tells
+/// them apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     inode: u64,
-    head: String,
+    /// The digest of the whole first line; empty where nothing is known of it.
+    #[serde(default)]
+    first: String,
     offset: u64,
 }
 
@@ -52,23 +55,24 @@ pub struct Batch {
     pub caught_up: bool,
 }
 
-fn head(file: &File) -> io::Result<String> {
-    let mut bytes = vec![0; HEAD_BYTES];
-    let mut got = 0;
-    while got < bytes.len() {
-        match file.read_at(&mut bytes[got..], got as u64)? {
-            0 => break,
-            n => got += n,
+/// The digest of a file's first line; empty where that is not whole yet, or longer than any line is.
+fn first_line(file: &File) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut block = vec![0; FIRST_BLOCK];
+    let mut read = 0;
+    while read < LINE_BYTES_MAX {
+        let got = file.read_at(&mut block, read as u64)?;
+        if let Some(end) = block[..got].iter().position(|byte| *byte == b'\n') {
+            digest.update(&block[..end]);
+            return Ok(hex::encode(digest.finalize()));
         }
+        if got == 0 {
+            break;
+        }
+        digest.update(&block[..got]);
+        read += got;
     }
-    bytes.truncate(got);
-    // A short first line is followed by others, which are not there at once.
-    if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-        bytes.truncate(end);
-    } else if got < HEAD_BYTES {
-        bytes.clear();
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::new())
 }
 
 fn reading(log: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -92,7 +96,7 @@ impl Place {
             return false;
         }
         let Ok(file) = piece.file() else { return false };
-        let same = self.head.is_empty() || head(file).is_ok_and(|head| head == self.head);
+        let same = self.first.is_empty() || first_line(file).is_ok_and(|first| first == self.first);
         same && file.metadata().is_ok_and(|metadata| metadata.len() >= self.offset)
     }
 }
@@ -216,9 +220,9 @@ impl Cursor {
     pub fn acknowledge(&mut self) -> Result<(), Error> {
         let failed = reading(&self.log);
         let Some(piece) = &mut self.file else { return Ok(()) };
-        if self.place.head.is_empty() {
+        if self.place.first.is_empty() {
             self.place.inode = piece.inode();
-            self.place.head = head(piece.file()?).map_err(failed)?;
+            self.place.first = first_line(piece.file()?).map_err(failed)?;
         }
         self.place.offset = self.next;
         let json = serde_json::to_vec(&self.place).unwrap_or_default();
@@ -292,6 +296,29 @@ mod tests {
         assert_eq!(cursor.keep_last(&log, 12).unwrap(), 0);
         assert_eq!(cursor.keep_last(&log, 3).unwrap(), 9);
         assert_eq!(texts(&cursor.read().unwrap()), ["line 47", "line 48", "line 49"]);
+    }
+
+    /// A file may get the number of one that rotation threw away: here it is the same one, written anew.
+    #[test]
+    fn a_file_with_the_number_of_another_and_lines_as_long_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("json.log");
+        let text = "x".repeat(20_000);
+        let line = |nanos: u32| {
+            format!(
+                "{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05.{nanos:09}Z\"}}\n"
+            )
+        };
+        fs::write(&log, line(1)).unwrap();
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        assert_eq!(cursor.read().unwrap().entries.len(), 1);
+        cursor.acknowledge().unwrap();
+        fs::write(&log, line(1) + &line(2)).unwrap();
+        let (mut cursor, gap) = Cursor::open(&log).unwrap();
+        assert_eq!((gap, cursor.read().unwrap().entries.len()), (false, 1));
+        fs::write(&log, line(3) + &line(4)).unwrap();
+        let (mut cursor, gap) = Cursor::open(&log).unwrap();
+        assert_eq!((gap, cursor.read().unwrap().entries.len()), (true, 2));
     }
 
     #[test]
