@@ -21,7 +21,7 @@ const BLOCK: usize = 256 * 1024;
 /// The longest line; longer ones, which no supervisor writes, are passed over.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Entries that are shipped at once.
-const ENTRIES: usize = 1000;
+pub const ENTRIES: usize = 1000;
 /// An entry without any text.
 const ENTRY_BYTES_MIN: u64 = 60;
 
@@ -44,6 +44,8 @@ pub struct Cursor {
     place: Place,
     /// What was read and is not acknowledged yet ends there.
     next: u64,
+    /// Where each of the entries that were read last ends.
+    ends: Vec<u64>,
 }
 
 /// What was found.
@@ -132,12 +134,13 @@ impl Cursor {
     fn begin(&mut self, file: Option<Piece>) {
         self.place = Place::default();
         self.next = 0;
+        self.ends.clear();
         self.file = file;
     }
 
     /// Of a log whose place cannot be told.
     pub fn at_beginning(log: &Path) -> Self {
-        Self { log: log.to_owned(), file: None, place: Place::default(), next: 0 }
+        Self { log: log.to_owned(), file: None, place: Place::default(), next: 0, ends: Vec::new() }
     }
 
     /// Passes over the oldest of what waits, so that no more than `most` do; how many it passed over.
@@ -175,7 +178,9 @@ impl Cursor {
         self.read_most(ENTRIES)
     }
 
-    fn read_most(&mut self, most: usize) -> Result<Batch, Error> {
+    /// As [`Self::read`], but no more entries than so many.
+    pub fn read_most(&mut self, most: usize) -> Result<Batch, Error> {
+        self.ends.clear();
         if self.file.is_none() {
             let first = files::open_all(&self.log)?.into_iter().next();
             self.begin(first);
@@ -191,8 +196,12 @@ impl Cursor {
         let mut batch = Batch::default();
         let mut used = 0;
         while let Some(end) = bytes[used..].iter().position(|byte| *byte == b'\n') {
-            batch.entries.extend(Entry::parse(&bytes[used..used + end]));
+            let entry = Entry::parse(&bytes[used..used + end]);
             used += end + 1;
+            if let Some(entry) = entry {
+                batch.entries.push(entry);
+                self.ends.push(self.next + used as u64);
+            }
             if batch.entries.len() == most {
                 break;
             }
@@ -228,6 +237,18 @@ impl Cursor {
         let json = serde_json::to_vec(&self.place).unwrap_or_default();
         let path = self.log.with_file_name(FILE);
         sys::proc::replace_file(&path, &json, 0o600).map_err(|source| Error { verb: "write", path, source })
+    }
+
+    /// Of the entries that were read last only so many have been taken: the others are read again.
+    pub fn acknowledge_first(&mut self, entries: usize) -> Result<(), Error> {
+        if entries < self.ends.len() {
+            let Some(last) = entries.checked_sub(1) else {
+                self.go_back();
+                return Ok(());
+            };
+            self.next = self.ends[last];
+        }
+        self.acknowledge()
     }
 
     /// What was read has not been taken: it is read again.
@@ -280,6 +301,24 @@ mod tests {
         assert_eq!(all, ["line 3", "line 4"]);
         let (mut cursor, _) = Cursor::open(&log).unwrap();
         assert!(cursor.read().unwrap().caught_up);
+    }
+
+    #[test]
+    fn of_what_was_taken_in_part_the_rest_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("json.log");
+        fs::write(&log, line(1) + "no entry\n" + &line(2) + &line(3) + "no entry\n").unwrap();
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        for (taken, left) in [(0, 3), (1, 2), (0, 2), (1, 1)] {
+            cursor.read().unwrap();
+            cursor.acknowledge_first(taken).unwrap();
+            assert_eq!(cursor.read().unwrap().entries.len(), left);
+            cursor.go_back();
+        }
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        assert_eq!(texts(&cursor.read_most(1).unwrap()), ["line 3"]);
+        cursor.acknowledge_first(1).unwrap();
+        assert!(Cursor::open(&log).unwrap().0.read().unwrap().entries.is_empty());
     }
 
     #[test]

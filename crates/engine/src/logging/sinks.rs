@@ -114,6 +114,22 @@ pub enum Sink {
     Journald(Journald),
 }
 
+/// Sending that came to an end before all was sent.
+#[derive(Debug)]
+pub struct Stopped {
+    /// So many, from the first on, the receiver has, as far as its protocol tells.
+    pub taken: usize,
+    /// Why no more.
+    pub source: io::Error,
+}
+
+impl Stopped {
+    /// What came of the one after so many.
+    pub fn after(taken: usize) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { taken, source }
+    }
+}
+
 impl Sink {
     /// Connects.
     pub async fn open(target: &Target) -> io::Result<Self> {
@@ -125,8 +141,9 @@ impl Sink {
         })
     }
 
-    /// Sends entries; when this returns, the receiver has them as far as its protocol tells.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
+    /// Sends entries; when this returns, the receiver has them as far as its protocol tells. Where it stops there is no way to
+    /// the receiver any more.
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
         match self {
             Self::Syslog(sink) => sink.send(who, entries).await,
             Self::Gelf(sink) => sink.send(who, entries).await,

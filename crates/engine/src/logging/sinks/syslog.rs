@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::connection::Connection;
-use super::{PATIENCE, Who};
+use super::{PATIENCE, Stopped, Who};
 use crate::error::{Error, Result};
 use crate::logging::address::Address;
 use crate::logging::entry::Entry;
@@ -139,7 +139,7 @@ impl Syslog {
     }
 
     /// Sends entries.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
         let datagrams = self.connection.is_datagrams();
         let messages: Vec<Vec<u8>> = entries
             .iter()
