@@ -2,6 +2,7 @@
 
 use api::container::LogConfig;
 
+use super::sinks::Receiver;
 use super::tag::Template;
 use crate::containers::create::refuse::size;
 use crate::error::{Error, Result};
@@ -122,7 +123,7 @@ impl Driver {
     }
 }
 
-/// Refuses what a container may not ask for.
+/// Refuses what a container may not ask for. Reads the files that are named: blocks.
 pub fn check(config: &LogConfig) -> Result<()> {
     let driver = Driver::parse(&config.driver)?;
     if driver == Driver::None {
@@ -162,7 +163,8 @@ pub fn check(config: &LogConfig) -> Result<()> {
         return Err(Error::invalid("gelf-address is a required parameter"));
     }
     check_compression(driver, get)?;
-    super::targets(driver, config).map(drop)
+    // What cannot be read is told before anything runs.
+    super::targets(driver, config)?.map_or(Ok(()), |target| Receiver::read(target).map(drop))
 }
 
 /// As [`check`], for what the daemon is told.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::cursor::{Batch, Cursor, ENTRIES};
 use super::options::{Driver, waits_for_receiver};
-use super::sinks::{Retries, Sink, Stopped, Target, Who, retries, targets};
+use super::sinks::{Receiver, Retries, Sink, Stopped, Target, Who, retries, targets};
 use super::tag::Template;
 use super::{attributes, subject};
 use crate::blocking;
@@ -27,6 +27,8 @@ struct Shipper {
     log: PathBuf,
     who: Who,
     target: Target,
+    /// The target, once its files were read.
+    receiver: Option<Receiver>,
     retries: Retries,
     ended: watch::Receiver<bool>,
 }
@@ -118,7 +120,8 @@ pub(crate) async fn reach(record: &Record) -> Result<()> {
     }
     let Some(Target::Fluentd(options)) = targets(Driver::Fluentd, config)? else { return Ok(()) };
     let address = options.address().to_string();
-    Sink::open(&Target::Fluentd(options)).await.map(drop).map_err(|error| {
+    let receiver = files_of(&Target::Fluentd(options)).await?;
+    Sink::open(&receiver).await.map(drop).map_err(|error| {
         let text = "failed to create task for container: failed to initialize logging driver: dial";
         let words = error.to_string();
         let words = words.split(" (os error").next().unwrap_or_default().to_lowercase();
@@ -142,6 +145,7 @@ impl Shipper {
                 subject,
             },
             target,
+            receiver: None,
             retries: retries(config),
             ended,
         })
@@ -248,21 +252,36 @@ impl Shipper {
         }
     }
 
+    async fn open(&mut self) -> std::io::Result<Sink> {
+        let receiver = match self.receiver.take() {
+            Some(receiver) => receiver,
+            None => files_of(&self.target).await.map_err(|e| std::io::Error::other(e.chain()))?,
+        };
+        Sink::open(self.receiver.insert(receiver)).await
+    }
+
     async fn send(
-        &self,
+        &mut self,
         sink: &mut Option<(Sink, Instant)>,
         batch: &Batch,
     ) -> std::result::Result<(), Stopped> {
-        let old = |since: &Instant| self.retries.renew.is_some_and(|after| since.elapsed() >= after);
+        let renew = self.retries.renew;
+        let old = |since: &Instant| renew.is_some_and(|after| since.elapsed() >= after);
         if sink.as_ref().is_none_or(|(_, since)| old(since)) {
             *sink = None;
-            *sink = Some((Sink::open(&self.target).await.map_err(Stopped::after(0))?, Instant::now()));
+            let opened = self.open().await;
+            *sink = Some((opened.map_err(Stopped::after(0))?, Instant::now()));
         }
         match sink {
             Some((sink, _)) => sink.send(&self.who, &batch.entries).await,
             None => Ok(()),
         }
     }
+}
+
+async fn files_of(target: &Target) -> Result<Receiver> {
+    let target = target.clone();
+    blocking::run("read the files of a log's receiver", move || Receiver::read(target)).await
 }
 
 async fn read<T: Send + 'static>(
@@ -332,6 +351,7 @@ mod tests {
             log: log.to_owned(),
             who: Who::default(),
             target: targets(Driver::Fluentd, &config).unwrap().unwrap(),
+            receiver: None,
             retries: retries(&config),
             ended,
         }

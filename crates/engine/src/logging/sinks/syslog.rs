@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use rustls::ClientConfig;
 
 use super::connection::Connection;
 use super::{PATIENCE, Stopped, Who};
@@ -76,8 +78,6 @@ impl Options {
                     "syslog-tls-{given} without syslog-tls-{missing}: give both, or neither"
                 )));
             }
-            // What cannot be read is told before anything runs.
-            tls::config(&tls)?;
         }
         Ok(Self {
             address,
@@ -85,6 +85,16 @@ impl Options {
             form: form(get("syslog-format"))?,
             tls,
         })
+    }
+}
+
+impl Options {
+    /// How to encrypt, where that is asked for; reads the files.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        match &self.address {
+            Some(Address::Tls(..)) => tls::config(&self.tls).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -119,18 +129,10 @@ pub struct Syslog {
 }
 
 impl Syslog {
-    /// Connects.
-    pub async fn open(options: Options) -> io::Result<Self> {
+    /// Connects; `tls` is what [`Options::tls`] gave.
+    pub async fn open(options: Options, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         let connection = match &options.address {
-            Some(address) => {
-                let tls = match address {
-                    Address::Tls(..) => {
-                        Some(tls::config(&options.tls).map_err(|e| io::Error::other(e.to_string()))?)
-                    }
-                    _ => None,
-                };
-                Connection::open(address, tls, PATIENCE).await?
-            }
+            Some(address) => Connection::open(address, tls, PATIENCE).await?,
             None => local().await?,
         };
         // RFC 5425 wants every message's length before it.
@@ -248,7 +250,9 @@ mod tests {
             options(&[("syslog-format", "x")]).unwrap_err().to_string().contains("Invalid syslog format")
         );
         let tls = options(&[("syslog-address", "tcp+tls://h"), ("syslog-tls-ca-cert", "/not/there")]);
-        assert!(tls.unwrap_err().to_string().contains("/not/there"));
+        assert!(tls.unwrap().tls().unwrap_err().to_string().contains("/not/there"));
+        let unused = options(&[("syslog-address", "udp://h"), ("syslog-tls-ca-cert", "/not/there")]);
+        assert!(unused.unwrap().tls().unwrap().is_none());
         for (given, missing) in [("cert", "key"), ("key", "cert")] {
             let given = format!("syslog-tls-{given}");
             let half = options(&[
