@@ -71,13 +71,11 @@ impl Options {
             skip_verify: truth(get("syslog-tls-skip-verify"))
                 .unwrap_or(!get("syslog-tls-skip-verify").is_empty()),
         };
-        if matches!(address, Some(Address::Tls(..))) {
-            if tls.cert.is_some() != tls.key.is_some() {
-                let (given, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
-                return Err(Error::invalid(format!(
-                    "syslog-tls-{given} without syslog-tls-{missing}: give both, or neither"
-                )));
-            }
+        if matches!(address, Some(Address::Tls(..))) && tls.cert.is_some() != tls.key.is_some() {
+            let (given, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+            return Err(Error::invalid(format!(
+                "syslog-tls-{given} without syslog-tls-{missing}: give both, or neither"
+            )));
         }
         Ok(Self {
             address,
