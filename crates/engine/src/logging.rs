@@ -21,6 +21,7 @@ pub mod tag;
 mod tls;
 
 pub use attributes::{attributes, subject};
+pub(crate) use options::truth;
 pub use options::{Driver, cached, check, check_default, compressed, over_defaults};
 pub(crate) use ship::{reach, start};
 use sinks::targets;

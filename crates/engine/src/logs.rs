@@ -164,21 +164,11 @@ impl State {
     async fn wait(&mut self) {
         let now = sys::timer::realtime_ns();
         let until = self.query.until.map(|until| u64::try_from(until.saturating_sub(now)).unwrap_or(0));
-        let changed = async {
-            match &self.changes {
-                Some(queue) => {
-                    if let Ok(mut ready) = queue.readable().await {
-                        let _ = queue.get_ref().clear();
-                        ready.clear_ready();
-                    }
-                }
-                None => tokio::time::sleep(LOOK).await,
-            }
-        };
-        tokio::select! {
-            () = changed => {}
-            _ = self.ended.changed() => {}
-            () = tokio::time::sleep(Duration::from_nanos(until.unwrap_or(0))), if until.is_some() => {}
+        let more = wait_for_changes(self.changes.as_ref(), &mut self.ended);
+        match until {
+            // Whether there is more or the time is over: the next look tells.
+            Some(left) => drop(tokio::time::timeout(Duration::from_nanos(left), more).await),
+            None => more.await,
         }
     }
 }

@@ -39,6 +39,23 @@ fn wrong_options_are_refused_in_dockers_words() {
                 "unsupported scheme: 'tls'",
             ),
             (&["--log-driver", "none", "--log-opt", "max-size=1m"], "invalid logging opts for driver none"),
+            (&["--log-opt", "max-size=0"], "max-size must be a positive number"),
+            (&["--log-opt", "max-size=-1"], "invalid size: '-1'"),
+            (
+                &["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=-1"],
+                "error parsing option max-buffer-size: invalid size: '-1'",
+            ),
+            (
+                &[
+                    "--log-driver",
+                    "syslog",
+                    "--log-opt",
+                    "syslog-address=tcp+tls://x:1",
+                    "--log-opt",
+                    "syslog-tls-cert=/x",
+                ],
+                "syslog-tls-cert without syslog-tls-key: give both, or neither",
+            ),
         ] {
             let mut args = vec!["create", "--network", "none"];
             args.extend(flags);

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::entry::Entry;
 use crate::logs::files::Piece;
@@ -13,23 +14,25 @@ use crate::logs::{Error, files};
 
 /// The cursor's file, beside the log's.
 const FILE: &str = "shipped.json";
-/// A first line that is longer says nothing about its file.
-const HEAD_BYTES: usize = 256;
+/// Bytes that are read at once of a first line: most fit.
+const FIRST_BLOCK: usize = 4096;
 /// Bytes that are read at once.
 const BLOCK: usize = 256 * 1024;
 /// The longest line; longer ones, which no supervisor writes, are passed over.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Entries that are shipped at once.
-const ENTRIES: usize = 1000;
+pub const ENTRIES: usize = 1000;
 /// An entry without any text.
 const ENTRY_BYTES_MIN: u64 = 60;
 
-/// A place in a log. A file's number may be given to another one after rotation: its beginning, which has a time, tells them
-/// apart.
+/// A place in a log. A file's number may be given to another one after rotation: its first line, at whose end is a time, tells
+/// them apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     inode: u64,
-    head: String,
+    /// The digest of the whole first line; empty where nothing is known of it.
+    #[serde(default)]
+    first: String,
     offset: u64,
 }
 
@@ -41,6 +44,8 @@ pub struct Cursor {
     place: Place,
     /// What was read and is not acknowledged yet ends there.
     next: u64,
+    /// Where each of the entries that were read last ends.
+    ends: Vec<u64>,
 }
 
 /// What was found.
@@ -52,23 +57,24 @@ pub struct Batch {
     pub caught_up: bool,
 }
 
-fn head(file: &File) -> io::Result<String> {
-    let mut bytes = vec![0; HEAD_BYTES];
-    let mut got = 0;
-    while got < bytes.len() {
-        match file.read_at(&mut bytes[got..], got as u64)? {
-            0 => break,
-            n => got += n,
+/// The digest of a file's first line; empty where that is not whole yet, or longer than any line is.
+fn first_line(file: &File) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut block = vec![0; FIRST_BLOCK];
+    let mut read = 0;
+    while read < LINE_BYTES_MAX {
+        let got = file.read_at(&mut block, read as u64)?;
+        if let Some(end) = block[..got].iter().position(|byte| *byte == b'\n') {
+            digest.update(&block[..end]);
+            return Ok(hex::encode(digest.finalize()));
         }
+        if got == 0 {
+            break;
+        }
+        digest.update(&block[..got]);
+        read += got;
     }
-    bytes.truncate(got);
-    // A short first line is followed by others, which are not there at once.
-    if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-        bytes.truncate(end);
-    } else if got < HEAD_BYTES {
-        bytes.clear();
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::new())
 }
 
 fn reading(log: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -92,7 +98,7 @@ impl Place {
             return false;
         }
         let Ok(file) = piece.file() else { return false };
-        let same = self.head.is_empty() || head(file).is_ok_and(|head| head == self.head);
+        let same = self.first.is_empty() || first_line(file).is_ok_and(|first| first == self.first);
         same && file.metadata().is_ok_and(|metadata| metadata.len() >= self.offset)
     }
 }
@@ -128,12 +134,13 @@ impl Cursor {
     fn begin(&mut self, file: Option<Piece>) {
         self.place = Place::default();
         self.next = 0;
+        self.ends.clear();
         self.file = file;
     }
 
     /// Of a log whose place cannot be told.
     pub fn at_beginning(log: &Path) -> Self {
-        Self { log: log.to_owned(), file: None, place: Place::default(), next: 0 }
+        Self { log: log.to_owned(), file: None, place: Place::default(), next: 0, ends: Vec::new() }
     }
 
     /// Passes over the oldest of what waits, so that no more than `most` do; how many it passed over.
@@ -171,7 +178,9 @@ impl Cursor {
         self.read_most(ENTRIES)
     }
 
-    fn read_most(&mut self, most: usize) -> Result<Batch, Error> {
+    /// As [`Self::read`], but no more entries than so many.
+    pub fn read_most(&mut self, most: usize) -> Result<Batch, Error> {
+        self.ends.clear();
         if self.file.is_none() {
             let first = files::open_all(&self.log)?.into_iter().next();
             self.begin(first);
@@ -187,8 +196,12 @@ impl Cursor {
         let mut batch = Batch::default();
         let mut used = 0;
         while let Some(end) = bytes[used..].iter().position(|byte| *byte == b'\n') {
-            batch.entries.extend(Entry::parse(&bytes[used..used + end]));
+            let entry = Entry::parse(&bytes[used..used + end]);
             used += end + 1;
+            if let Some(entry) = entry {
+                batch.entries.push(entry);
+                self.ends.push(self.next + used as u64);
+            }
             if batch.entries.len() == most {
                 break;
             }
@@ -216,14 +229,26 @@ impl Cursor {
     pub fn acknowledge(&mut self) -> Result<(), Error> {
         let failed = reading(&self.log);
         let Some(piece) = &mut self.file else { return Ok(()) };
-        if self.place.head.is_empty() {
+        if self.place.first.is_empty() {
             self.place.inode = piece.inode();
-            self.place.head = head(piece.file()?).map_err(failed)?;
+            self.place.first = first_line(piece.file()?).map_err(failed)?;
         }
         self.place.offset = self.next;
         let json = serde_json::to_vec(&self.place).unwrap_or_default();
         let path = self.log.with_file_name(FILE);
         sys::proc::replace_file(&path, &json, 0o600).map_err(|source| Error { verb: "write", path, source })
+    }
+
+    /// Of the entries that were read last only so many have been taken: the others are read again.
+    pub fn acknowledge_first(&mut self, entries: usize) -> Result<(), Error> {
+        if entries < self.ends.len() {
+            let Some(last) = entries.checked_sub(1) else {
+                self.go_back();
+                return Ok(());
+            };
+            self.next = self.ends[last];
+        }
+        self.acknowledge()
     }
 
     /// What was read has not been taken: it is read again.
@@ -279,6 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn of_what_was_taken_in_part_the_rest_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("json.log");
+        fs::write(&log, line(1) + "no entry\n" + &line(2) + &line(3) + "no entry\n").unwrap();
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        for (taken, left) in [(0, 3), (1, 2), (0, 2), (1, 1)] {
+            cursor.read().unwrap();
+            cursor.acknowledge_first(taken).unwrap();
+            assert_eq!(cursor.read().unwrap().entries.len(), left);
+            cursor.go_back();
+        }
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        assert_eq!(texts(&cursor.read_most(1).unwrap()), ["line 3"]);
+        cursor.acknowledge_first(1).unwrap();
+        assert!(Cursor::open(&log).unwrap().0.read().unwrap().entries.is_empty());
+    }
+
+    #[test]
     fn of_too_many_that_wait_the_newest_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("json.log");
@@ -292,6 +335,29 @@ mod tests {
         assert_eq!(cursor.keep_last(&log, 12).unwrap(), 0);
         assert_eq!(cursor.keep_last(&log, 3).unwrap(), 9);
         assert_eq!(texts(&cursor.read().unwrap()), ["line 47", "line 48", "line 49"]);
+    }
+
+    /// A file may get the number of one that rotation threw away: here it is the same one, written anew.
+    #[test]
+    fn a_file_with_the_number_of_another_and_lines_as_long_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("json.log");
+        let text = "x".repeat(20_000);
+        let line = |nanos: u32| {
+            format!(
+                "{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05.{nanos:09}Z\"}}\n"
+            )
+        };
+        fs::write(&log, line(1)).unwrap();
+        let (mut cursor, _) = Cursor::open(&log).unwrap();
+        assert_eq!(cursor.read().unwrap().entries.len(), 1);
+        cursor.acknowledge().unwrap();
+        fs::write(&log, line(1) + &line(2)).unwrap();
+        let (mut cursor, gap) = Cursor::open(&log).unwrap();
+        assert_eq!((gap, cursor.read().unwrap().entries.len()), (false, 1));
+        fs::write(&log, line(3) + &line(4)).unwrap();
+        let (mut cursor, gap) = Cursor::open(&log).unwrap();
+        assert_eq!((gap, cursor.read().unwrap().entries.len()), (true, 2));
     }
 
     #[test]

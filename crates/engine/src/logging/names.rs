@@ -3,6 +3,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::blocking;
+use crate::error::Error;
+
 /// The addresses of a host.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -18,10 +21,12 @@ pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
         return Ok(listed);
     }
     let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("lookup {host}: {error}"));
-    let resolver = hickory_resolver::TokioResolver::builder_tokio()
-        .map_err(|error| failed(&error))?
-        .build()
-        .map_err(|error| failed(&error))?;
+    // It reads the resolvers of the host.
+    let builder = blocking::run("read the host's resolvers", || {
+        let builder = hickory_resolver::TokioResolver::builder_tokio();
+        builder.map_err(|error| Error::system(error.to_string()))
+    });
+    let resolver = builder.await.map_err(|error| failed(&error))?.build().map_err(|error| failed(&error))?;
     let answer = resolver.lookup_ip(host).await.map_err(|error| failed(&error))?;
     Ok(answer.iter().map(|address| SocketAddr::new(address, port)).collect())
 }

@@ -2,6 +2,7 @@
 
 use api::container::LogConfig;
 
+use super::sinks::Receiver;
 use super::tag::Template;
 use crate::containers::create::refuse::size;
 use crate::error::{Error, Result};
@@ -122,9 +123,13 @@ impl Driver {
     }
 }
 
-/// Refuses what a container may not ask for.
+/// Refuses what a container may not ask for. Reads the files that are named: blocks.
 pub fn check(config: &LogConfig) -> Result<()> {
     let driver = Driver::parse(&config.driver)?;
+    if driver == Driver::None {
+        // As Docker's daemon: for nothing whatever is said is right. Its client refuses it.
+        return Ok(());
+    }
     let get = |key: &str| config.config.get(key).map(String::as_str);
     let non_blocking = match get("mode") {
         None | Some("" | "blocking") => false,
@@ -137,9 +142,8 @@ pub fn check(config: &LogConfig) -> Result<()> {
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
             ));
         }
-        let bytes = size(text).ok_or_else(|| {
-            Error::invalid(format!("error parsing option max-buffer-size: invalid size: '{text}'"))
-        })?;
+        let bytes = size_at_all(text)
+            .map_err(|wrong| Error::invalid(format!("error parsing option max-buffer-size: {wrong}")))?;
         if bytes > BUFFER_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "max-buffer-size is too large: at most {BUFFER_BYTES_MAX} bytes"
@@ -159,7 +163,8 @@ pub fn check(config: &LogConfig) -> Result<()> {
         return Err(Error::invalid("gelf-address is a required parameter"));
     }
     check_compression(driver, get)?;
-    super::targets(driver, config).map(drop)
+    // What cannot be read is told before anything runs.
+    super::targets(driver, config)?.map_or(Ok(()), |target| Receiver::read(target).map(drop))
 }
 
 /// As [`check`], for what the daemon is told.
@@ -187,7 +192,7 @@ pub fn cached(config: &LogConfig) -> bool {
 }
 
 /// As Go reads a truth.
-pub(super) fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -240,9 +245,27 @@ pub fn waits_for_receiver(config: &LogConfig) -> bool {
     config.driver == Driver::Fluentd.name() && asked.is_some_and(|text| truth(text) == Some(false))
 }
 
+/// A size that bounds something: what elsewhere stands for no limit is none here, as for Docker.
+fn size_at_all(text: &str) -> std::result::Result<u64, String> {
+    size(text).filter(|_| !text.trim().starts_with('-')).ok_or_else(|| format!("invalid size: '{text}'"))
+}
+
+/// The size of a file. A log without a bound would fill the disk: nothing stands for that.
+fn file_size(driver: Driver, key: &str, value: &str) -> Result<()> {
+    let words = match (driver, size_at_all(value)) {
+        (_, Ok(1..)) => return Ok(()),
+        (Driver::JsonFile, Ok(0)) => format!("{key} must be a positive number"),
+        (_, Ok(0)) => format!("invalid value for {key}: {value}: max size should be a positive number"),
+        (Driver::JsonFile, Err(wrong)) => wrong,
+        (_, Err(wrong)) => format!("invalid value for {key}: {value}: {wrong}"),
+    };
+    Err(Error::invalid(words))
+}
+
 fn value_of(driver: Driver, key: &str, value: &str) -> Result<()> {
     let good = match key {
-        "max-size" | "cache-max-size" | "fluentd-buffer-limit" => size(value).is_some(),
+        "max-size" | "cache-max-size" => return file_size(driver, key, value),
+        "fluentd-buffer-limit" => size_at_all(value).is_ok(),
         "fluentd-async-reconnect-interval" => return reconnect(key, value),
         "max-file" | "cache-max-file" => match value.trim().parse::<i64>() {
             Ok(number) if number < 1 => return Err(Error::invalid("max-file cannot be less than 1")),
@@ -316,7 +339,9 @@ mod tests {
             words("local", &[("compress", "true"), ("max-file", "1")]),
             "compression cannot be enabled when max file count is 1"
         );
-        assert!(words("fluentd", &[("fluentd-buffer-limit", "much")]).contains("fluentd-buffer-limit"));
+        for limit in ["much", "-1"] {
+            assert!(words("fluentd", &[("fluentd-buffer-limit", limit)]).contains("fluentd-buffer-limit"));
+        }
         assert_eq!(
             words("fluentd", &[("fluentd-async-reconnect-interval", "1ms")]),
             "invalid value for fluentd-async-reconnect-interval: value (\"1ms\") must be between 100ms and 10s"
@@ -326,10 +351,39 @@ mod tests {
     }
 
     #[test]
+    fn no_file_and_no_buffer_is_without_a_bound() {
+        let words =
+            |driver: &str, pairs: &[(&str, &str)]| check(&config(driver, pairs)).unwrap_err().to_string();
+        assert_eq!(words("json-file", &[("max-size", "0")]), "max-size must be a positive number");
+        assert_eq!(words("json-file", &[("max-size", "0k")]), "max-size must be a positive number");
+        for wrong in ["-1", " -1", "-5m", "", "much"] {
+            let invalid = format!("invalid size: '{wrong}'");
+            assert_eq!(words("json-file", &[("max-size", wrong)]), invalid);
+            assert_eq!(
+                words("local", &[("max-size", wrong)]),
+                format!("invalid value for max-size: {wrong}: {invalid}")
+            );
+            assert_eq!(
+                words("json-file", &[("mode", "non-blocking"), ("max-buffer-size", wrong)]),
+                format!("error parsing option max-buffer-size: {invalid}")
+            );
+        }
+        assert_eq!(
+            words("local", &[("max-size", "0")]),
+            "invalid value for max-size: 0: max size should be a positive number"
+        );
+        assert_eq!(
+            words("syslog", &[("cache-max-size", "-1")]),
+            "invalid value for cache-max-size: -1: invalid size: '-1'"
+        );
+    }
+
+    #[test]
     fn what_is_right_is_taken() {
         for (driver, pairs) in [
             ("", &[][..]),
             ("none", &[]),
+            ("none", &[("max-size", "-1"), ("x", "y"), ("mode", "maybe")]),
             ("local", &[("max-size", "1m"), ("compress", "false"), ("mode", "non-blocking")]),
             ("journald", &[("tag", "{{.Name}}"), ("labels-regex", "^com\\.")]),
             ("syslog", &[("syslog-address", "udp://127.0.0.1:514"), ("syslog-format", "rfc5424micro")]),

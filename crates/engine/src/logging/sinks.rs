@@ -8,9 +8,11 @@ mod syslog;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::container::LogConfig;
+use rustls::ClientConfig;
 
 use super::entry::Entry;
 use super::options::Driver;
@@ -50,6 +52,24 @@ pub enum Target {
     Fluentd(fluentd::Options),
     /// The journal.
     Journald,
+}
+
+/// A receiver with what its files say: read once, however often it is connected with.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    target: Target,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Receiver {
+    /// Reads the files that are named. Blocks.
+    pub fn read(target: Target) -> Result<Self> {
+        let tls = match &target {
+            Target::Syslog(options) => options.tls()?,
+            Target::Gelf(_) | Target::Fluentd(_) | Target::Journald => None,
+        };
+        Ok(Self { target, tls })
+    }
 }
 
 /// Reads where a driver ships to; `None` for one that ships nowhere.
@@ -114,19 +134,38 @@ pub enum Sink {
     Journald(Journald),
 }
 
+/// Sending that came to an end before all was sent.
+#[derive(Debug)]
+pub struct Stopped {
+    /// So many, from the first on, the receiver has, as far as its protocol tells.
+    pub taken: usize,
+    /// Why no more.
+    pub source: io::Error,
+}
+
+impl Stopped {
+    /// What came of the one after so many.
+    pub fn after(taken: usize) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { taken, source }
+    }
+}
+
 impl Sink {
     /// Connects.
-    pub async fn open(target: &Target) -> io::Result<Self> {
-        Ok(match target {
-            Target::Syslog(options) => Self::Syslog(Syslog::open(options.clone()).await?),
+    pub async fn open(receiver: &Receiver) -> io::Result<Self> {
+        Ok(match &receiver.target {
+            Target::Syslog(options) => {
+                Self::Syslog(Syslog::open(options.clone(), receiver.tls.clone()).await?)
+            }
             Target::Gelf(options) => Self::Gelf(Gelf::open(options.clone()).await?),
             Target::Fluentd(options) => Self::Fluentd(Fluentd::open(options.clone()).await?),
             Target::Journald => Self::Journald(Journald::open(std::path::Path::new(journald::SOCKET)).await?),
         })
     }
 
-    /// Sends entries; when this returns, the receiver has them as far as its protocol tells.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
+    /// Sends entries; when this returns, the receiver has them as far as its protocol tells. Where it stops there is no way to
+    /// the receiver any more.
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
         match self {
             Self::Syslog(sink) => sink.send(who, entries).await,
             Self::Gelf(sink) => sink.send(who, entries).await,

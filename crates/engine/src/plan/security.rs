@@ -7,6 +7,7 @@ use runtime::seccomp::{self, Conditions, Machine};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::logging::truth;
 
 /// What would tell a container about its host, or let it harm it: hidden.
 const MASKED: [&str; 12] = [
@@ -67,8 +68,8 @@ impl SecurityOptions {
             pair.ok_or_else(|| Error::invalid(format!("invalid --security-opt 1: \"{quoted}\"")))?;
         let wrong = || Error::invalid(format!("invalid --security-opt 2: \"{quoted}\""));
         match key {
-            "no-new-privileges" => self.no_new_privileges = boolean(value).ok_or_else(wrong)?,
-            "writable-cgroups" => self.writable_cgroups = boolean(value).ok_or_else(wrong)?,
+            "no-new-privileges" => self.no_new_privileges = truth(value).ok_or_else(wrong)?,
+            "writable-cgroups" => self.writable_cgroups = truth(value).ok_or_else(wrong)?,
             "seccomp" => self.seccomp = Some(value.to_owned()),
             "apparmor" => self.apparmor = Some(value.to_owned()),
             "systempaths" if value == "unconfined" => self.system_paths_unconfined = true,
@@ -85,15 +86,6 @@ fn shorten(option: &str) -> String {
     match option.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &option[..end]),
         None => option.to_owned(),
-    }
-}
-
-/// As Go reads truth values.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::{PATIENCE, Who};
+use super::{PATIENCE, Stopped, Who};
 use crate::error::Result;
 use crate::logging::address::Address;
 use crate::logging::entry::Entry;
@@ -74,18 +74,19 @@ impl Fluentd {
     }
 
     /// Sends entries; where that is asked for, each is waited for.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
         if !self.options.ack {
             let messages: Vec<_> =
                 entries.iter().map(|entry| message(&self.options, who, entry, None)).collect();
             return self.connection.send(&messages, self.options.write).await;
         }
-        for entry in entries {
+        for (taken, entry) in entries.iter().enumerate() {
             self.sent += 1;
             let chunk = format!("{:08x}{:016x}", std::process::id(), self.sent);
             let message = message(&self.options, who, entry, Some(&chunk));
-            self.connection.send(&[message], self.options.write).await?;
-            self.wait_for(&chunk).await?;
+            let sent = self.connection.send(&[message], self.options.write).await;
+            sent.map_err(|stopped| Stopped { taken, ..stopped })?;
+            self.wait_for(&chunk).await.map_err(Stopped::after(taken))?;
         }
         Ok(())
     }

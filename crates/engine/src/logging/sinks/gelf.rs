@@ -7,7 +7,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
-use super::{PATIENCE, Who};
+use super::{PATIENCE, Stopped, Who};
 use crate::error::{Error, Result};
 use crate::logging::address::Address;
 use crate::logging::entry::Entry;
@@ -83,15 +83,17 @@ impl Gelf {
     }
 
     /// Sends entries.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
-        for entry in entries {
-            let message = message(who, entry);
-            let messages = if self.connection.is_datagrams() {
-                chunks(&compressed(self.form, &message)?)?
-            } else {
-                vec![[&message[..], b"\0"].concat()]
-            };
-            self.connection.send(&messages, PATIENCE).await?;
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
+        if !self.connection.is_datagrams() {
+            let messages: Vec<_> =
+                entries.iter().map(|entry| [&message(who, entry)[..], b"\0"].concat()).collect();
+            return self.connection.send(&messages, PATIENCE).await;
+        }
+        for (taken, entry) in entries.iter().enumerate() {
+            let packed = compressed(self.form, &message(who, entry));
+            let chunks = packed.and_then(|packed| chunks(&packed)).map_err(Stopped::after(taken))?;
+            let sent = self.connection.send(&chunks, PATIENCE).await;
+            sent.map_err(|stopped| Stopped { taken, ..stopped })?;
         }
         Ok(())
     }

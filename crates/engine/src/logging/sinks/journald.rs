@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::net::UnixDatagram;
 
 use super::connection::within;
-use super::{PATIENCE, Who};
+use super::{PATIENCE, Stopped, Who};
 use crate::logging::entry::Entry;
 
 /// Where the journal listens.
@@ -32,11 +32,11 @@ impl Journald {
     }
 
     /// Sends entries.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
-        for entry in entries {
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> Result<(), Stopped> {
+        for (taken, entry) in entries.iter().enumerate() {
             self.ordinal += 1;
             let datagram = datagram(who, entry, self.ordinal);
-            within(PATIENCE, self.socket.send(&datagram)).await?;
+            within(PATIENCE, self.socket.send(&datagram)).await.map_err(Stopped::after(taken))?;
         }
         Ok(())
     }

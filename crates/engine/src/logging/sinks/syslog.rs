@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use rustls::ClientConfig;
 
 use super::connection::Connection;
-use super::{PATIENCE, Who};
+use super::{PATIENCE, Stopped, Who};
 use crate::error::{Error, Result};
 use crate::logging::address::Address;
 use crate::logging::entry::Entry;
@@ -69,9 +71,11 @@ impl Options {
             skip_verify: truth(get("syslog-tls-skip-verify"))
                 .unwrap_or(!get("syslog-tls-skip-verify").is_empty()),
         };
-        if matches!(address, Some(Address::Tls(..))) {
-            // What cannot be read is told before anything runs.
-            tls::config(&tls)?;
+        if matches!(address, Some(Address::Tls(..))) && tls.cert.is_some() != tls.key.is_some() {
+            let (given, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+            return Err(Error::invalid(format!(
+                "syslog-tls-{given} without syslog-tls-{missing}: give both, or neither"
+            )));
         }
         Ok(Self {
             address,
@@ -79,6 +83,16 @@ impl Options {
             form: form(get("syslog-format"))?,
             tls,
         })
+    }
+}
+
+impl Options {
+    /// How to encrypt, where that is asked for; reads the files.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        match &self.address {
+            Some(Address::Tls(..)) => tls::config(&self.tls).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -113,18 +127,10 @@ pub struct Syslog {
 }
 
 impl Syslog {
-    /// Connects.
-    pub async fn open(options: Options) -> io::Result<Self> {
+    /// Connects; `tls` is what [`Options::tls`] gave.
+    pub async fn open(options: Options, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         let connection = match &options.address {
-            Some(address) => {
-                let tls = match address {
-                    Address::Tls(..) => {
-                        Some(tls::config(&options.tls).map_err(|e| io::Error::other(e.to_string()))?)
-                    }
-                    _ => None,
-                };
-                Connection::open(address, tls, PATIENCE).await?
-            }
+            Some(address) => Connection::open(address, tls, PATIENCE).await?,
             None => local().await?,
         };
         // RFC 5425 wants every message's length before it.
@@ -133,7 +139,7 @@ impl Syslog {
     }
 
     /// Sends entries.
-    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> io::Result<()> {
+    pub async fn send(&mut self, who: &Who, entries: &[Entry]) -> std::result::Result<(), Stopped> {
         let datagrams = self.connection.is_datagrams();
         let messages: Vec<Vec<u8>> = entries
             .iter()
@@ -242,7 +248,21 @@ mod tests {
             options(&[("syslog-format", "x")]).unwrap_err().to_string().contains("Invalid syslog format")
         );
         let tls = options(&[("syslog-address", "tcp+tls://h"), ("syslog-tls-ca-cert", "/not/there")]);
-        assert!(tls.unwrap_err().to_string().contains("/not/there"));
+        assert!(tls.unwrap().tls().unwrap_err().to_string().contains("/not/there"));
+        let unused = options(&[("syslog-address", "udp://h"), ("syslog-tls-ca-cert", "/not/there")]);
+        assert!(unused.unwrap().tls().unwrap().is_none());
+        for (given, missing) in [("cert", "key"), ("key", "cert")] {
+            let given = format!("syslog-tls-{given}");
+            let half = options(&[
+                ("syslog-address", "tcp+tls://h"),
+                ("syslog-tls-skip-verify", "true"),
+                (&given, "/not/there"),
+            ]);
+            assert_eq!(
+                half.unwrap_err().to_string(),
+                format!("{given} without syslog-tls-{missing}: give both, or neither")
+            );
+        }
     }
 
     #[test]
