@@ -14,8 +14,9 @@ mod run;
 mod yaml;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use api::container::{Config, HostConfig, Inspect};
+use api::container::{Config, HealthConfig, HostConfig, Inspect};
 use api::image::Config as ImageConfig;
 use api::network::EndpointSettings;
 
@@ -46,6 +47,8 @@ pub struct Recipe {
     pub host: HostConfig,
     /// Its networks, the first one first.
     pub networks: Vec<(String, EndpointSettings)>,
+    /// How its health is found out, whether the image says it or not.
+    pub health: Option<HealthConfig>,
 }
 
 impl Recipe {
@@ -70,6 +73,7 @@ impl Recipe {
                 own.clear();
             }
         }
+        let health = config.healthcheck.clone();
         if config.healthcheck == image.healthcheck {
             config.healthcheck = None;
         }
@@ -91,6 +95,7 @@ impl Recipe {
             config,
             host,
             networks,
+            health,
         }
     }
 
@@ -98,15 +103,25 @@ impl Recipe {
     pub fn written(&self, form: &str) -> Result<String> {
         match form {
             "run" => Ok(run::write(self)),
-            "compose" if !self.host.secrets.is_empty() => Err(Error::Message(format!(
-                "{}: Compose has no word for secrets of this engine (--secret)",
-                self.name
-            ))),
-            "compose" => Ok(compose::write(self)),
-            "quadlet" => Ok(quadlet::write(self)),
+            "compose" => compose::write(self),
+            "quadlet" => quadlet::write(self),
             "kube" => kube::write(self),
             other => Err(Error::Message(format!("unknown form: {other}"))),
         }
+    }
+
+    /// Refuses the first that is given of what a form has no word for.
+    fn refuse<'a>(&self, form: &str, all: impl IntoIterator<Item = (bool, &'a str)>) -> Result<()> {
+        match all.into_iter().find(|(given, _)| *given) {
+            None => Ok(()),
+            Some((_, what)) => Err(Error::Message(format!("{}: {form} has no word for {what}", self.name))),
+        }
+    }
+
+    /// Whether the engine itself asks for its health, which no other has.
+    fn is_asked_for_health(&self) -> bool {
+        let test = self.config.healthcheck.as_ref().and_then(|health| health.test.first());
+        test.is_some_and(|word| word == "HTTP" || word == "TCP")
     }
 
     /// The program that is not the image's, and its arguments: one word at most stands before the image.
@@ -129,11 +144,15 @@ fn networks(
     short: &str,
 ) -> Vec<(String, EndpointSettings)> {
     let asked = |mut settings: EndpointSettings| {
+        if !is_asked(&settings, host) {
+            settings.mac_address.clear();
+        }
         settings.aliases.retain(|alias| alias != short);
         EndpointSettings {
             ipam_config: settings.ipam_config.filter(|config| *config != Default::default()),
             links: settings.links,
             aliases: settings.aliases,
+            mac_address: settings.mac_address,
             driver_opts: settings.driver_opts,
             gw_priority: settings.gw_priority,
             ..EndpointSettings::default()
@@ -146,6 +165,26 @@ fn networks(
         all = vec![(mode.to_owned(), EndpointSettings::default())];
     }
     all
+}
+
+/// Whether a hardware address was asked for. What is not connected shows what was asked for alone; what is shows the address
+/// that it has, which follows from its IPv4 address or its endpoint's id where nobody chose it.
+fn is_asked(settings: &EndpointSettings, host: &HostConfig) -> bool {
+    let mac = &settings.mac_address;
+    if mac.is_empty() || settings.endpoint_id.is_empty() {
+        return !mac.is_empty();
+    }
+    // Another daemon may have drawn it by lot: it is of the local kind then, and nothing tells it from a chosen one.
+    let is_local = u8::from_str_radix(mac.get(..2).unwrap_or_default(), 16).is_ok_and(|byte| byte & 2 != 0);
+    if host.runtime == "runc" && is_local {
+        return false;
+    }
+    let digits = |at: usize| u8::from_str_radix(settings.endpoint_id.get(at..at + 2).unwrap_or_default(), 16);
+    let [a, b, c, d] = match settings.ip_address.parse::<Ipv4Addr>() {
+        Ok(address) => address.octets(),
+        Err(_) => [0, 2, 4, 6].map(|at| digits(at).unwrap_or_default()),
+    };
+    *mac != format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// A time as flags and files have it.

@@ -267,7 +267,12 @@ fn several_at_once_and_images_that_are_gone() {
         lines,
         "corten run --name=one --network=none --pids-limit=4096 busybox true\n\ncorten run --name=two --network=none --pids-limit=4096 busybox"
     );
-    let pods = host.corten(["inspect", "--as", "kube", "one", "two"]).ok();
+    host.corten(["inspect", "--as", "kube", "one"])
+        .fails(1, "one: a pod of Kubernetes has no word for no network (--network none)");
+    for name in ["three", "four"] {
+        host.corten(["create", "--name", name, "--network", "host", "busybox", "true"]).ok();
+    }
+    let pods = host.corten(["inspect", "--as", "kube", "three", "four"]).ok();
     assert_eq!(pods.matches("kind: \"Pod\"").count(), 2);
     assert!(host.corten(["inspect", "--as", "quadlet", "one"]).ok().contains("Exec=true"));
 }

@@ -6,12 +6,14 @@ use api::container::{HostConfig, Mount};
 use serde_json::{Map, Value, json};
 
 use super::{Recipe, duration, flags, yaml};
+use crate::error::Result;
 
 /// Labels that Compose puts on what it makes.
 const LABELS_OF_COMPOSE: &str = "com.docker.compose.";
 
 /// The project. Volumes and networks are those that are there.
-pub(super) fn write(recipe: &Recipe) -> String {
+pub(super) fn write(recipe: &Recipe) -> Result<String> {
+    refuse(recipe)?;
     let mut service = Map::new();
     process(&mut service, recipe);
     files(&mut service, recipe);
@@ -35,7 +37,30 @@ pub(super) fn write(recipe: &Recipe) -> String {
             project.insert(key.into(), there(names));
         }
     }
-    yaml::write(&Value::Object(project))
+    Ok(yaml::write(&Value::Object(project)))
+}
+
+fn refuse(recipe: &Recipe) -> Result<()> {
+    let host = &recipe.host;
+    let mounts = |is: fn(&Mount) -> bool| host.mounts.iter().any(is);
+    let is_mapped = mounts(|m| m.bind_options.as_ref().is_some_and(|bind| bind.id_mapping.is_some()));
+    let is_tuned = mounts(|m| m.tmpfs_options.as_ref().is_some_and(|tmpfs| !tmpfs.options.is_empty()));
+    let has_driver = mounts(|m| m.volume_options.as_ref().is_some_and(|v| v.driver_config.is_some()));
+    recipe.refuse(
+        "Compose",
+        [
+            (!host.secrets.is_empty(), "secrets of this engine (--secret)"),
+            (recipe.is_asked_for_health(), "health checks of the engine's own (--health-http, --health-tcp)"),
+            (host.publish_all_ports, "all ports at once (--publish-all)"),
+            (is_mapped, "owners of files that are mapped (bind-idmap)"),
+            (is_tuned, "further options of a tmpfs mount (tmpfs-options)"),
+            (
+                has_driver || !matches!(host.volume_driver.as_str(), "" | "local"),
+                "drivers of volumes beside the mount (volume-driver, volume-opt, --volume-driver)",
+            ),
+            (!host.resources.cpuset_mems.is_empty(), "memory nodes (--cpuset-mems)"),
+        ],
+    )
 }
 
 /// Compose takes `$` for a variable.
@@ -129,6 +154,7 @@ fn mount(mount: &Mount) -> Value {
     put(&mut all, "source", mount.source.as_str());
     put(&mut all, "target", mount.target.as_str());
     put(&mut all, "read_only", mount.read_only);
+    put(&mut all, "consistency", mount.consistency.as_str());
     if let Some(options) = &mount.bind_options {
         let mut bind = Map::new();
         put(&mut bind, "propagation", options.propagation.as_str());
@@ -149,6 +175,7 @@ fn mount(mount: &Mount) -> Value {
         let mut volume = Map::new();
         put(&mut volume, "nocopy", options.no_copy);
         put(&mut volume, "subpath", options.subpath.as_str());
+        put(&mut volume, "labels", json!(options.labels));
         put(&mut all, "volume", volume);
     }
     if let Some(options) = &mount.tmpfs_options {
@@ -190,6 +217,7 @@ fn network(service: &mut Map<String, Value>, recipe: &Recipe) {
     for (place, (name, settings)) in recipe.networks.iter().enumerate() {
         if !has_name(name) {
             put(service, "network_mode", if name.is_empty() || name == "default" { "bridge" } else { name });
+            put(service, "mac_address", settings.mac_address.as_str());
             continue;
         }
         let mut endpoint = Map::new();
@@ -199,6 +227,7 @@ fn network(service: &mut Map<String, Value>, recipe: &Recipe) {
             put(&mut endpoint, "ipv6_address", ipam.ipv6_address.as_str());
             put(&mut endpoint, "link_local_ips", ipam.link_local_ips.clone());
         }
+        put(&mut endpoint, "mac_address", settings.mac_address.as_str());
         put(&mut endpoint, "driver_opts", json!(settings.driver_opts));
         put(&mut endpoint, "gw_priority", settings.gw_priority);
         // The first one is the one that it was made with.
@@ -208,6 +237,8 @@ fn network(service: &mut Map<String, Value>, recipe: &Recipe) {
         own.insert(name.clone(), Value::Object(endpoint));
     }
     put(service, "networks", own);
+    let links = host.links.iter().map(|link| flags::link_of(link));
+    put(service, "external_links", links.collect::<Vec<_>>());
     let mut ports = Vec::new();
     for (port, bindings) in &host.port_bindings {
         let (target, protocol) = port.split_once('/').unwrap_or((port, "tcp"));

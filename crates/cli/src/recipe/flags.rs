@@ -7,7 +7,7 @@ use api::secret::SecretMount;
 use super::{Recipe, duration, quoted};
 
 /// `/dev/shm` where nobody says: Docker's.
-const SHM_BYTES: i64 = 64 << 20;
+pub(super) const SHM_BYTES: i64 = 64 << 20;
 
 /// A flag and its value, if it takes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +163,12 @@ pub(super) fn mount(mount: &Mount) -> String {
             _ => "",
         };
         add("bind-recursive", recursive);
+        add("bind-create-src", yes(bind.create_mountpoint));
+        if let Some(mapping) = &bind.id_mapping {
+            let source = if mapping.source.is_empty() { "match-user" } else { &mapping.source };
+            let user = if mapping.user.is_empty() { String::new() } else { format!(":{}", mapping.user) };
+            add("bind-idmap", &format!("{source}{user}"));
+        }
     }
     if let Some(volume) = &mount.volume_options {
         add("volume-nocopy", yes(volume.no_copy));
@@ -183,12 +189,14 @@ pub(super) fn mount(mount: &Mount) -> String {
     if let Some(tmpfs) = &mount.tmpfs_options {
         add("tmpfs-size", &if tmpfs.size_bytes > 0 { tmpfs.size_bytes.to_string() } else { String::new() });
         add("tmpfs-mode", &if tmpfs.mode > 0 { format!("{:o}", tmpfs.mode) } else { String::new() });
+        let options: Vec<String> = tmpfs.options.iter().map(|option| option.join("=")).collect();
+        add("tmpfs-options", &options.join(","));
     }
     fields.iter().map(|field| csv(field)).collect::<Vec<_>>().join(",")
 }
 
 /// A field of comma-separated values.
-fn csv(field: &str) -> String {
+pub(super) fn csv(field: &str) -> String {
     if field.contains([',', '"', '\n']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
@@ -233,7 +241,7 @@ fn network(words: &mut Words, recipe: &Recipe) {
 }
 
 /// `/other:/own/alias` as it is shown is `other:alias` as it is asked for.
-fn link_of(link: &str) -> String {
+pub(super) fn link_of(link: &str) -> String {
     match link.split_once(':') {
         Some((other, alias)) => {
             let alias = alias.rsplit('/').next().unwrap_or(alias);
@@ -253,6 +261,9 @@ fn endpoint(name: &str, settings: &EndpointSettings) -> String {
             }
         }
         fields.extend(ipam.link_local_ips.iter().map(|address| format!("link-local-ip={address}")));
+    }
+    if !settings.mac_address.is_empty() {
+        fields.push(format!("mac-address={}", settings.mac_address));
     }
     fields.extend(settings.driver_opts.iter().map(|(key, value)| format!("driver-opt={key}={value}")));
     if settings.gw_priority != 0 {

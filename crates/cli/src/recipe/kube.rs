@@ -1,14 +1,20 @@
 //! As a pod for Kubernetes: what a pod has no word for is refused where it would be another container without it.
 
+mod probe;
+mod refusal;
+mod security;
+mod volumes;
+
 use api::container::HostConfig;
 use serde_json::{Map, Value, json};
 
-use super::{Recipe, yaml};
-use crate::error::{Error, Result};
+use super::{Recipe, flags, yaml};
+use crate::error::Result;
+use volumes::Volumes;
 
 /// The manifest.
 pub(super) fn write(recipe: &Recipe) -> Result<String> {
-    refuse(recipe)?;
+    refusal::check(recipe)?;
     let (config, host) = (&recipe.config, &recipe.host);
     let name = label(&recipe.name);
     let mut container = Map::new();
@@ -19,35 +25,53 @@ pub(super) fn write(recipe: &Recipe) -> Result<String> {
             container.insert(key.to_owned(), value);
         }
     };
-    put(
-        "command",
-        json!(recipe.entrypoint),
-        recipe.entrypoint.as_ref().is_some_and(|words| !words.is_empty()),
-    );
-    put("args", json!(recipe.command), !recipe.command.is_empty());
+    let (command, args) = program(recipe);
+    put("command", json!(command), !command.is_empty());
+    put("args", json!(args), !args.is_empty());
     let env = config.env.iter().filter_map(|entry| entry.split_once('='));
     let env: Vec<Value> = env.map(|(name, value)| json!({"name": name, "value": dollars(value)})).collect();
     put("env", json!(env), !env.is_empty());
     put("workingDir", json!(config.working_dir), !config.working_dir.is_empty());
     put("stdin", json!(true), config.open_stdin);
     put("tty", json!(true), config.tty);
-    let ports = ports(host);
+    let ports = ports(recipe)?;
     put("ports", json!(ports), !ports.is_empty());
-    let (mounts, volumes) = volumes(recipe)?;
+    let Volumes { mounts, volumes } = Volumes::of(recipe)?;
     put("volumeMounts", json!(mounts), !mounts.is_empty());
-    let limits = limits(host);
-    put("resources", json!({ "limits": limits }), !limits.is_empty());
-    let context = context(recipe)?;
+    let resources = resources(recipe)?;
+    put("resources", Value::Object(resources.clone()), !resources.is_empty());
+    if let Some(probe) = probe::of(recipe)? {
+        put("readinessProbe", probe, true);
+    }
+    let context = security::of_container(recipe)?;
     put("securityContext", Value::Object(context.clone()), !context.is_empty());
+    let mut spec = Map::from_iter([("containers".to_owned(), json!([container]))]);
+    if !volumes.is_empty() {
+        spec.insert("volumes".into(), json!(volumes));
+    }
+    spec.extend(pod(recipe)?);
+    let annotations: Map<String, Value> = config
+        .labels
+        .iter()
+        .chain(&host.annotations)
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
+    let mut metadata = Map::from_iter([("name".to_owned(), json!(name))]);
+    if !annotations.is_empty() {
+        metadata.insert("annotations".into(), Value::Object(annotations));
+    }
+    Ok(yaml::write(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
+}
 
+/// What is the pod's and not its container's.
+fn pod(recipe: &Recipe) -> Result<Map<String, Value>> {
+    let (config, host) = (&recipe.config, &recipe.host);
     let mut spec = Map::new();
-    spec.insert("containers".into(), json!([container]));
     let mut put = |key: &str, value: Value, given: bool| {
         if given {
             spec.insert(key.to_owned(), value);
         }
     };
-    put("volumes", json!(volumes), !volumes.is_empty());
     let policy = match host.restart_policy.name.as_str() {
         "always" | "unless-stopped" => "Always",
         "on-failure" => "OnFailure",
@@ -66,55 +90,28 @@ pub(super) fn write(recipe: &Recipe) -> Result<String> {
         .map(|(name, ip)| json!({"ip": ip, "hostnames": [name]}))
         .collect();
     put("hostAliases", json!(hosts), !hosts.is_empty());
-    let mut dns = Map::new();
-    for (key, list) in [("nameservers", &host.dns), ("searches", &host.dns_search)] {
-        if !list.is_empty() {
-            dns.insert(key.into(), json!(list));
-        }
-    }
+    // What is said stands instead of the cluster's.
+    put("dnsPolicy", json!("None"), !host.dns.is_empty());
+    let dns = names(host);
     put("dnsConfig", Value::Object(dns.clone()), !dns.is_empty());
-
-    let mut metadata = Map::from_iter([("name".to_owned(), json!(name))]);
-    let annotations: Map<String, Value> = config
-        .labels
-        .iter()
-        .chain(&host.annotations)
-        .map(|(key, value)| (key.clone(), json!(value)))
-        .collect();
-    if !annotations.is_empty() {
-        metadata.insert("annotations".into(), Value::Object(annotations));
-    }
-    Ok(yaml::write(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})))
+    let context = security::of_pod(recipe)?;
+    put("securityContext", Value::Object(context.clone()), !context.is_empty());
+    Ok(spec)
 }
 
-/// `$(NAME)` is another variable's value.
+/// The program and its arguments. No program at all is one that the image's must not stand before.
+fn program(recipe: &Recipe) -> (Vec<String>, Vec<String>) {
+    let written = |words: &[String]| words.iter().map(|word| dollars(word)).collect::<Vec<_>>();
+    match recipe.entrypoint.as_deref() {
+        Some(words) if words.iter().all(String::is_empty) => (written(&recipe.command), Vec::new()),
+        Some(words) => (written(words), written(&recipe.command)),
+        None => (Vec::new(), written(&recipe.command)),
+    }
+}
+
+/// `$(NAME)` is a variable's value, and `$$` a `$`.
 fn dollars(text: &str) -> String {
-    text.replace("$(", "$$(")
-}
-
-fn refuse(recipe: &Recipe) -> Result<()> {
-    let host = &recipe.host;
-    let others = [&host.network_mode, &host.pid_mode, &host.ipc_mode]
-        .into_iter()
-        .any(|mode| mode.starts_with("container:"));
-    for (given, what) in [
-        (others, "namespaces of other containers"),
-        (!host.volumes_from.is_empty(), "volumes of other containers (--volumes-from)"),
-        (
-            !host.resources.devices.is_empty() || !host.resources.device_requests.is_empty(),
-            "devices of the host (--device, --gpus)",
-        ),
-        (!host.links.is_empty(), "links (--link)"),
-        (!host.secrets.is_empty(), "secrets of this engine (--secret)"),
-    ] {
-        if given {
-            return Err(Error::Message(format!(
-                "{}: a pod of Kubernetes has no word for {what}",
-                recipe.name
-            )));
-        }
-    }
-    Ok(())
+    if text.contains("$(") || text.contains("$$") { text.replace('$', "$$") } else { text.to_owned() }
 }
 
 /// A name as Kubernetes has them.
@@ -128,14 +125,16 @@ fn label(name: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-fn ports(host: &HostConfig) -> Vec<Value> {
+fn ports(recipe: &Recipe) -> Result<Vec<Value>> {
     let mut ports = Vec::new();
-    for (port, bindings) in &host.port_bindings {
+    for (port, bindings) in &recipe.host.port_bindings {
         let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
         for binding in bindings.iter().flatten() {
             let mut one = Map::new();
             one.insert("containerPort".into(), json!(number.parse::<u16>().unwrap_or_default()));
             one.insert("protocol".into(), json!(protocol.to_uppercase()));
+            let is_range = binding.host_port.contains('-');
+            recipe.refuse(refusal::FORM, [(is_range, "a port out of several (--publish FROM-TO)")])?;
             if let Ok(port) = binding.host_port.parse::<u16>() {
                 one.insert("hostPort".into(), json!(port));
             }
@@ -145,106 +144,53 @@ fn ports(host: &HostConfig) -> Vec<Value> {
             ports.push(Value::Object(one));
         }
     }
-    ports
+    Ok(ports)
 }
 
-/// Where volumes are mounted, and what they are.
-fn volumes(recipe: &Recipe) -> Result<(Vec<Value>, Vec<Value>)> {
-    let host = &recipe.host;
-    let (mut mounts, mut volumes) = (Vec::new(), Vec::new());
-    let mut add = |target: &str, read_only: bool, what: Value| {
-        let name = format!("volume-{}", volumes.len());
-        let mut mount =
-            Map::from_iter([("name".to_owned(), json!(name)), ("mountPath".to_owned(), json!(target))]);
-        if read_only {
-            mount.insert("readOnly".into(), json!(true));
-        }
-        mounts.push(Value::Object(mount));
-        let mut volume = Map::from_iter([("name".to_owned(), json!(name))]);
-        volume.extend(what.as_object().cloned().unwrap_or_default());
-        volumes.push(Value::Object(volume));
-    };
-    let source = |source: &str| match source {
-        "" => json!({"emptyDir": {}}),
-        path if path.starts_with('/') => json!({"hostPath": {"path": path}}),
-        name => json!({"persistentVolumeClaim": {"claimName": label(name)}}),
-    };
-    for bind in &host.binds {
-        let parts: Vec<&str> = bind.split(':').collect();
-        let (from, target, mode) = match parts[..] {
-            [target] => ("", target, ""),
-            [from, target] => (from, target, ""),
-            [from, target, mode] => (from, target, mode),
-            _ => return Err(Error::Message(format!("{}: cannot read the mount {bind}", recipe.name))),
-        };
-        add(target, mode.split(',').any(|word| word == "ro"), source(from));
+/// Bounds, and what is asked for at least.
+fn resources(recipe: &Recipe) -> Result<Map<String, Value>> {
+    let given = &recipe.host.resources;
+    let (mut limits, mut requests) = (Map::new(), Map::new());
+    if given.memory > 0 {
+        limits.insert("memory".into(), json!(given.memory.to_string()));
     }
-    for mount in &host.mounts {
-        match mount.kind.as_str() {
-            "bind" | "volume" => add(&mount.target, mount.read_only, source(&mount.source)),
-            "tmpfs" => add(&mount.target, mount.read_only, json!({"emptyDir": {"medium": "Memory"}})),
-            "image" => add(&mount.target, true, json!({"image": {"reference": mount.source}})),
-            other => {
-                return Err(Error::Message(format!(
-                    "{}: a pod of Kubernetes has no word for mounts of type {other}",
-                    recipe.name
-                )));
-            }
-        }
+    if given.nano_cpus > 0 {
+        limits.insert("cpu".into(), json!(flags::cpus(given.nano_cpus)));
     }
-    host.tmpfs.keys().for_each(|path| add(path, false, json!({"emptyDir": {"medium": "Memory"}})));
-    recipe.config.volumes.keys().for_each(|path| add(path, false, source("")));
-    Ok((mounts, volumes))
+    if given.memory_reservation > 0 {
+        requests.insert("memory".into(), json!(given.memory_reservation.to_string()));
+    }
+    if given.cpu_shares > 0 {
+        // A whole processor has 1024 of them.
+        let thousandths = given.cpu_shares.saturating_mul(1000).saturating_add(1023) / 1024;
+        let is_above = given.nano_cpus > 0 && thousandths > given.nano_cpus / 1_000_000;
+        recipe
+            .refuse(refusal::FORM, [(is_above, "more shares than processors (--cpu-shares above --cpus)")])?;
+        requests.insert("cpu".into(), json!(format!("{thousandths}m")));
+    }
+    let all = [("limits", limits), ("requests", requests)];
+    let given = all.into_iter().filter(|(_, values)| !values.is_empty());
+    Ok(given.map(|(key, values)| (key.to_owned(), Value::Object(values))).collect())
 }
 
-fn limits(host: &HostConfig) -> Map<String, Value> {
-    let mut limits = Map::new();
-    if host.resources.memory > 0 {
-        limits.insert("memory".into(), json!(host.resources.memory.to_string()));
+/// Where names are looked up.
+fn names(host: &HostConfig) -> Map<String, Value> {
+    let mut dns = Map::new();
+    for (key, list) in [("nameservers", &host.dns), ("searches", &host.dns_search)] {
+        if !list.is_empty() {
+            dns.insert(key.into(), json!(list));
+        }
     }
-    if host.resources.nano_cpus > 0 {
-        limits.insert("cpu".into(), json!(super::flags::cpus(host.resources.nano_cpus)));
+    let options = host.dns_options.iter().map(|option| match option.split_once(':') {
+        Some((name, value)) => json!({"name": name, "value": value}),
+        None => json!({"name": option}),
+    });
+    let options: Vec<Value> = options.collect();
+    if !options.is_empty() {
+        dns.insert("options".into(), json!(options));
     }
-    limits
+    dns
 }
 
-fn context(recipe: &Recipe) -> Result<Map<String, Value>> {
-    let (config, host) = (&recipe.config, &recipe.host);
-    let mut context = Map::new();
-    let mut put = |key: &str, value: Value, given: bool| {
-        if given {
-            context.insert(key.to_owned(), value);
-        }
-    };
-    put("privileged", json!(true), host.privileged);
-    put("readOnlyRootFilesystem", json!(true), host.readonly_rootfs);
-    let no_new = host
-        .security_opt
-        .iter()
-        .any(|option| option.starts_with("no-new-privileges") && !option.ends_with("false"));
-    put("allowPrivilegeEscalation", json!(false), no_new);
-    let mut capabilities = Map::new();
-    for (key, list) in [("add", &host.cap_add), ("drop", &host.cap_drop)] {
-        let bare: Vec<&str> = list.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name)).collect();
-        if !bare.is_empty() {
-            capabilities.insert(key.into(), json!(bare));
-        }
-    }
-    put("capabilities", Value::Object(capabilities.clone()), !capabilities.is_empty());
-    if !config.user.is_empty() {
-        let (user, group) = config.user.split_once(':').unwrap_or((&config.user, ""));
-        let number = |text: &str| {
-            text.parse::<u32>().map_err(|_| {
-                Error::Message(format!(
-                    "{}: a pod of Kubernetes takes users by number alone: {text}",
-                    recipe.name
-                ))
-            })
-        };
-        put("runAsUser", json!(number(user)?), true);
-        if !group.is_empty() {
-            put("runAsGroup", json!(number(group)?), true);
-        }
-    }
-    Ok(context)
-}
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,7 @@ const ARGS: &[&str] = &[
     "--hostname=h",
     "--domainname=d",
     "--network=name=one,alias=x,ip=10.0.0.9,driver-opt=k=v",
-    "--network=two",
+    "--network=name=two,mac-address=02:aa:00:00:00:09",
     "-p",
     "127.0.0.1:8080:80",
     "-p",
@@ -175,6 +175,114 @@ fn a_command_line_makes_the_same_request_again() {
         "{line}"
     );
     assert_eq!(again.network_settings.networks, made.network_settings.networks, "{line}");
+}
+
+/// What `run` makes of a line, as it is shown.
+pub(super) fn recipe(line: &str) -> Recipe {
+    let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    Recipe::of(shown(request(&args), "c"), Some(ImageConfig::default()))
+}
+
+/// A mount of each type with all that `--mount` takes.
+const MOUNTS: [&str; 5] = [
+    "type=bind,source=/m,target=/b,consistency=cached,readonly=true,bind-propagation=rprivate,bind-recursive=readonly,bind-create-src=true,bind-idmap=match-user:www",
+    "type=bind,source=/m,target=/c,readonly=true,bind-recursive=writable,bind-idmap=userns",
+    "type=volume,source=v,target=/v,volume-nocopy=true,volume-subpath=sub,volume-label=a=b,volume-driver=far,\"volume-opt=o=a,b\"",
+    "type=image,source=img,target=/i,image-subpath=sub",
+    "type=tmpfs,target=/t,tmpfs-size=4096,tmpfs-mode=1770,\"tmpfs-options=noexec,uid=5\"",
+];
+
+#[test]
+fn every_field_of_a_mount_is_written_again() {
+    for mount in MOUNTS {
+        assert_eq!(flags::mount(&recipe(&format!("--mount={mount} img")).host.mounts[0]), mount);
+    }
+    // Every key of `--mount` is in one of them; what is not is another word for one that is.
+    let reader = include_str!("../create/mount.rs");
+    let reader = reader.split("fn set(").nth(1).unwrap().split("fn id_mapping").next().unwrap();
+    let keys = reader.lines().filter_map(|line| line.trim().split_once(" => ")).map(|(keys, _)| keys);
+    for keys in keys.filter(|keys| keys.starts_with('"')) {
+        let names: Vec<&str> = keys.split(" | ").map(|key| key.trim_matches('"')).collect();
+        let is_said = |name: &&str| MOUNTS.iter().any(|mount| mount.contains(&format!("{name}=")));
+        let is_value = |name: &&str| ["enabled", "disabled", "writable", "readonly"].contains(name);
+        assert!(
+            names.iter().any(|name| is_said(name) || is_value(name) || *name == "bind-nonrecursive"),
+            "{keys}"
+        );
+    }
+}
+
+#[test]
+fn what_others_have_no_word_for_is_refused_by_name() {
+    for (form, line, word) in [
+        ("compose", "--secret=db img", "--secret"),
+        ("compose", "--health-http=http://localhost/ img", "--health-http"),
+        ("compose", "--health-tcp=localhost:80 img", "--health-tcp"),
+        ("compose", "-P img", "--publish-all"),
+        ("compose", "--cpuset-mems=0 img", "--cpuset-mems"),
+        ("compose", "--volume-driver=far img", "--volume-driver"),
+        ("compose", "--mount=type=bind,src=/a,dst=/b,bind-idmap img", "bind-idmap"),
+        ("compose", "--mount=type=tmpfs,dst=/b,tmpfs-options=noexec img", "tmpfs-options"),
+        ("compose", "--mount=src=v,dst=/b,volume-driver=far img", "volume-driver"),
+        ("quadlet", "--health-http=http://localhost/ img", "--health-http"),
+        ("quadlet", "--health-tcp=localhost:80 img", "--health-tcp"),
+        ("quadlet", "--health-cmd=x --health-start-interval=1s img", "--health-start-interval"),
+        ("quadlet", "--link=a:b img", "--link"),
+        ("quadlet", "--domainname=d img", "--domainname"),
+        ("quadlet", "--mount=type=bind,src=/a,dst=/b,bind-idmap img", "bind-idmap"),
+        ("quadlet", "--mount=type=bind,src=/a,dst=/b,bind-create-src img", "bind-create-src"),
+        ("quadlet", "--mount=type=tmpfs,dst=/b,tmpfs-options=noexec img", "tmpfs-options"),
+        ("quadlet", "--network=name=n,driver-opt=a=b img", "driver-opt"),
+    ] {
+        let refused = recipe(line).written(form).unwrap_err().to_string();
+        assert!(refused.contains("has no word for") && refused.contains(word), "{form} {line}: {refused}");
+    }
+}
+
+#[test]
+fn what_compose_and_podman_have_a_word_for_is_written() {
+    for (form, line, want) in [
+        ("compose", "--link=other:alias img", "    external_links:\n      - \"other:alias\"\n"),
+        ("compose", "--mac-address=02:aa:00:00:00:09 img", "    mac_address: \"02:aa:00:00:00:09\"\n"),
+        (
+            "compose",
+            "--mount=type=bind,src=/a,dst=/b,bind-create-src img",
+            "        bind:\n          create_host_path: true\n",
+        ),
+        ("quadlet", "-i -t img", "PodmanArgs=--interactive\nPodmanArgs=--tty\n"),
+        (
+            "quadlet",
+            "--restart=on-failure:3 img",
+            "StartLimitIntervalSec=infinity\nStartLimitBurst=4\n\n[Container]\n",
+        ),
+        (
+            "quadlet",
+            "--network=name=n,alias=x,ip=10.0.0.9,mac-address=02:aa:00:00:00:09 img",
+            "Network=n:alias=x,ip=10.0.0.9,mac=02:aa:00:00:00:09\n",
+        ),
+        ("quadlet", "--secret=db img", "Secret=db\n"),
+    ] {
+        let text = recipe(line).written(form).unwrap();
+        assert!(text.contains(want), "{form} {line}: {text}");
+    }
+}
+
+#[test]
+fn hardware_addresses_that_were_chosen_are_written() {
+    let line = |mac: &str, ip: &str, endpoint: &str, runtime: &str| {
+        let mut made = shown(request(&["--network=one".into(), "img".into()]), "");
+        made.host_config.runtime = runtime.to_owned();
+        let one = made.network_settings.networks.get_mut("one").unwrap();
+        (one.mac_address, one.ip_address) = (mac.to_owned(), ip.to_owned());
+        one.endpoint_id = endpoint.to_owned();
+        Recipe::of(made, None).written("run").unwrap().contains("mac-address")
+    };
+    assert!(line("02:aa:00:00:00:09", "", "", "corten"));
+    assert!(line("02:aa:00:00:00:09", "10.0.0.9", "0123456789", "corten"));
+    assert!(!line("02:42:0a:00:00:09", "10.0.0.9", "0123456789", "corten"));
+    assert!(!line("02:42:01:23:45:67", "", "0123456789", "corten"));
+    assert!(!line("ea:aa:00:00:00:09", "10.0.0.9", "0123456789", "runc"));
+    assert!(line("00:16:3e:00:00:09", "10.0.0.9", "0123456789", "runc"));
 }
 
 #[test]
@@ -262,10 +370,10 @@ const NOT_SAID: &[(&str, &[&str])] = &[
             "ip6",
             "link-local-ip",
             "network-alias",
+            "mac-address",
             "use-api-socket",
         ],
     ),
-    ("chosen anew, as it is where nobody says it", &["mac-address"]),
     (
         "not for this system, or gone",
         &["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation", "kernel-memory"],
