@@ -34,10 +34,10 @@ fn once(host: &Host, id: &str, turn: usize) {
     let stdin = turn % 2;
     let query = format!("stream=1&logs=1&stdin={stdin}&stdout=1&stderr=1");
     wire.send(format!("POST /containers/{id}/attach?{query} HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes());
-    if turn % 3 > 0 {
+    if !turn.is_multiple_of(3) {
         assert_eq!(wire.head().status, 101);
     }
-    if turn % 4 == 0 {
+    if turn.is_multiple_of(4) {
         wire.close_input();
     }
     drop(wire);
