@@ -149,5 +149,7 @@ pub(crate) async fn prune(call: Call) -> Answer {
         options.unused_s = Some(options::age(value)?);
     }
     let (gone, bytes) = call.engine.builds().prune(options).await?;
+    // As Docker's, nothing is no empty list.
+    let gone = Some(gone).filter(|gone| !gone.is_empty());
     Reply::json(&json!({"CachesDeleted": gone, "SpaceReclaimed": bytes}))
 }
