@@ -111,6 +111,8 @@ pub struct Request {
     pub pull: bool,
     /// `--network`.
     pub network: Network,
+    /// `--allow network.host`: whether steps may have the host's network though the build as a whole has another.
+    pub may_use_host_network: bool,
     /// `--add-host`: names and addresses.
     pub hosts: Vec<(String, String)>,
     /// `--shm-size`, in bytes.

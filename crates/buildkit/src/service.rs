@@ -87,6 +87,7 @@ impl Service {
                     .to_owned(),
             ));
         }
+        options.request.may_use_host_network = job.may_use_host_network;
         options.request.tags.clone_from(&job.names);
         let session = self.sessions.get(&job.session).await?;
         let (teller, listener) = progress::channel();

@@ -55,6 +55,8 @@ pub struct Volumes {
     directory: PathBuf,
     /// One at a time copies an image's files into a volume, or mounts and unmounts it.
     turns: turns::Turns,
+    /// One at a time makes a volume ready for a container that starts.
+    starts: turns::Turns<tokio::sync::Mutex<()>>,
     /// What an earlier daemon's containers hold of plugins' volumes, until it is settled or in use again: notes' identifiers.
     unsettled: Mutex<BTreeSet<String>>,
     /// Where drivers that are programs of their own are found.
@@ -149,8 +151,8 @@ impl Volumes {
     pub fn open(store: Store, events: Arc<Events>, plugins: plugin::Places) -> Result<Self> {
         let directory = store.root().join("volumes");
         local::open(&directory)?;
-        let (turns, unsettled) = (turns::Turns::default(), Mutex::default());
-        let volumes = Self { store, events, directory, turns, unsettled, plugins };
+        let (turns, starts, unsettled) = (turns::Turns::default(), turns::Turns::default(), Mutex::default());
+        let volumes = Self { store, events, directory, turns, starts, unsettled, plugins };
         volumes.finish_places()?;
         volumes.finish_removals(false)?;
         let known = volumes.all()?;

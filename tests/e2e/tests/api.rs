@@ -28,7 +28,7 @@ fn a_ping_introduces_the_engine() {
         assert_eq!(answer.header("ostype"), "linux");
         assert_eq!(answer.header("docker-experimental"), "false");
         assert_eq!(answer.header("swarm"), "inactive");
-        assert_eq!(answer.header("builder-version"), "1");
+        assert_eq!(answer.header("builder-version"), "2");
         assert_eq!(answer.header("cache-control"), "no-cache, no-store, must-revalidate");
         assert!(answer.header("content-type").starts_with("text/plain"));
         assert!(answer.header("server").starts_with("Corten/"));
@@ -173,7 +173,7 @@ fn what_is_not_there_is_refused_by_name() {
     for (method, path, status, message) in [
         ("POST", "/build?version=2", 501, "BuildKit"),
         ("POST", "/build?remote=https://example.com/x.git", 501, "remote"),
-        ("POST", "/session", 501, "session"),
+        ("POST", "/session", 400, "no upgrade proto in request"),
         ("GET", "/swarm", 503, "This node is not a swarm manager."),
         ("GET", "/nodes", 503, "This node is not a swarm manager."),
         ("GET", "/services", 503, "This node is not a swarm manager."),

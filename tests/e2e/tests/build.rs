@@ -275,6 +275,26 @@ fn mounts_of_steps_leave_nothing_behind() {
 }
 
 #[test]
+fn the_hosts_network_is_for_those_whom_the_user_allows_it() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox\nRUN --network=host readlink /proc/self/ns/net\n";
+    let folder = Folder::new(&host, "hosts", text, &[]);
+    for cli in CLIS {
+        let refused = folder.build(&host, cli, &[]).run();
+        assert!(
+            refused.code != 0 && format!("{refused}").contains("network.host is not allowed"),
+            "{refused}"
+        );
+    }
+    let own = host.program("readlink", ["/proc/self/ns/net"]).ok();
+    for cli in CLIS {
+        let said = host.cli(cli, ["build", "--no-cache", "--network", "host", "."]);
+        let said = said.env("DOCKER_BUILDKIT", "0").current_dir(&folder.path).run();
+        assert!(said.code == 0 && format!("{said}").contains(&own), "{said}, and not {own}");
+    }
+}
+
+#[test]
 fn a_build_that_is_given_up_leaves_nothing() {
     let mut host = Host::with_busybox();
     let folder = Folder::new(&host, "long", "FROM busybox\nRUN echo begun && sleep 1000\n", &[]);

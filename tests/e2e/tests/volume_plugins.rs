@@ -111,9 +111,13 @@ fn answer(state: &mut State, root: &Path, method: &str, ask: &Value) -> Value {
         "Unmount" => {
             let id = ask["ID"].as_str().expect("an id");
             let ids = state.mounted.entry(name).or_default();
-            let at = ids.iter().position(|known| known == id).expect("it was mounted for that id");
-            ids.remove(at);
-            json!({"Err": ""})
+            match ids.iter().position(|known| known == id) {
+                Some(at) => {
+                    ids.remove(at);
+                    json!({"Err": ""})
+                }
+                None => json!({"Err": "it is not mounted for that id"}),
+            }
         }
         "Get" => match state.volumes.get(&name) {
             Some(_) => {
@@ -303,5 +307,45 @@ fn a_plugin_that_hangs_does_not_hold_up_the_daemons_start() {
     host.corten(["start", &id]).ok();
     assert_eq!(plugin.mounted(), 1);
     host.corten(["rm", "-f", &id]).ok();
+    wait_for("the volume to be unmounted", || (plugin.mounted() == 0).then_some(()));
+}
+
+#[test]
+fn a_volume_that_does_not_come_back_holds_up_those_who_want_it_and_nobody_else() {
+    let (host, plugin) = host();
+    host.corten(["volume", "create", "-d", "mine", "stuck"]).ok();
+    plugin.state.lock().expect("the state").hangs = Some("Mount");
+    // More than the engine has places for calls that block.
+    let names: Vec<String> = (0..70).map(|number| format!("stuck-{number}")).collect();
+    for name in &names {
+        let flags = ["--network", "none", "-v", "stuck:/data", "--name", name];
+        host.corten(["create"].iter().chain(&flags).chain(&["busybox", "sleep", "100000"])).ok();
+    }
+    let starts: Vec<UnixStream> = names
+        .iter()
+        .map(|name| {
+            let mut stream = UnixStream::connect(host.socket()).expect("connect");
+            let request = format!(
+                "POST /containers/{name}/start HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).expect("ask");
+            stream
+        })
+        .collect();
+    wait_for("the plugin to be asked", || {
+        (!plugin.state.lock().expect("the state").waiting.is_empty()).then_some(())
+    });
+    host.corten(["run", "--rm", "--network", "none", "-v", "own:/data", "busybox", "true"]).ok();
+    assert!(host.corten(["volume", "ls", "-q"]).ok().contains("own"));
+    assert_eq!(plugin.state.lock().expect("the state").waiting.len(), 1);
+    // It breaks off for one, and the others get theirs.
+    {
+        let mut state = plugin.state.lock().expect("the state");
+        state.hangs = None;
+        state.waiting.clear();
+    }
+    wait_for("the others to run", || (plugin.mounted() == names.len() - 1).then_some(()));
+    drop(starts);
+    host.corten(["rm", "-f"]).args(&names).ok();
     wait_for("the volume to be unmounted", || (plugin.mounted() == 0).then_some(()));
 }

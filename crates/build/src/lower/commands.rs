@@ -53,7 +53,14 @@ impl<'a> Lowering<'a> {
         let network = match run.network {
             None | Some(Network::Default) => self.input.request.network.clone(),
             Some(Network::None) => request::Network::None,
-            Some(Network::Host) => request::Network::Host,
+            Some(Network::Host) if self.may_use_host_network() => request::Network::Host,
+            // A Dockerfile of somebody else's is not to reach what listens on this machine alone.
+            Some(Network::Host) => {
+                let message =
+                    "network.host is not allowed: build with --network host, or --allow network.host";
+                let span = current.instruction.span;
+                return Err(Diagnostic::error(span, message.to_owned()).within(span));
+            }
         };
         let told = history(&arguments, scope);
         let config = &current.state.config.config;
@@ -75,6 +82,11 @@ impl<'a> Lowering<'a> {
         let step = current.state.files;
         current.state.note(told, self.input.now, Some(step));
         Ok(())
+    }
+
+    fn may_use_host_network(&self) -> bool {
+        let request = &self.input.request;
+        request.may_use_host_network || request.network == request::Network::Host
     }
 
     /// The mounts of a command, and the steps that their files are of. The first input of a step is what it is done to.

@@ -13,11 +13,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage::NewRecord;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{DOOMED, Record, Volumes, none, options, turns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names;
 
 /// The kind of a note that a container uses a volume.
@@ -49,7 +51,26 @@ impl Drop for Hold {
     }
 }
 
+/// How long the start of a container waits for others that make the same volume ready: gigabytes may be copied into it.
+const START_PATIENCE: Duration = Duration::from_secs(600);
+
 impl Volumes {
+    /// Waits until nobody else makes one of these volumes ready for a container. Not where calls block: of those places there are few, and
+    /// a mount that does not come back is to take one of them and no more. In the order of the names, so that two do not wait for each other.
+    pub async fn turns_to_start(&self, names: BTreeSet<String>) -> Result<Vec<OwnedMutexGuard<()>>> {
+        let mut turns = Vec::with_capacity(names.len());
+        for name in names {
+            let turn = tokio::time::timeout(START_PATIENCE, self.starts.of(&name).lock_owned()).await;
+            turns.push(turn.map_err(|_| {
+                Error::system(format!(
+                    "volume {name} is not ready: another start has been mounting or filling it for {} minutes",
+                    START_PATIENCE.as_secs() / 60
+                ))
+            })?);
+        }
+        Ok(turns)
+    }
+
     /// Makes a volume ready for the engine itself.
     pub fn hold(self: &Arc<Self>, name: &str) -> Result<Hold> {
         let holder = names::new_id()?;

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A lock for each volume that somebody works on at this moment.
 #[derive(Debug, Default)]
-pub struct Turns {
-    held: Mutex<HashMap<String, Weak<Mutex<()>>>>,
+pub struct Turns<L = Mutex<()>> {
+    held: Mutex<HashMap<String, Weak<L>>>,
 }
 
-impl Turns {
+impl<L: Default> Turns<L> {
     /// The lock of a volume; it is there as long as somebody has it.
-    pub fn of(&self, name: &str) -> Arc<Mutex<()>> {
+    pub fn of(&self, name: &str) -> Arc<L> {
         let mut held = lock(&self.held);
         if let Some(turn) = held.get(name).and_then(Weak::upgrade) {
             return turn;
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn each_volume_has_its_own_turn_and_none_is_kept() {
-        let turns = Turns::default();
+        let turns: Turns = Turns::default();
         let one = turns.of("one");
         let held = lock(&one);
         assert!(turns.of("one").try_lock().is_err());

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use shim::launch::{Launch, Log, Oom, Overlay, Rootfs, Upper};
 use shim::wire::Stage;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Actor;
 use crate::blocking;
 use crate::containers::create::refuse;
-use crate::containers::record::{Paths, Record};
+use crate::containers::record::{MountKind, Paths, Record};
 use crate::containers::start::{self, Prepared};
 use crate::containers::state::Input;
 use crate::context::Context;
@@ -53,10 +54,12 @@ impl Actor {
         self.record.begin_next();
         logging::reach(&self.record).await.map_err(|error| (EXIT_NOT_STARTED, error))?;
         let (context, record, paths) = (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
+        let turns = self.turns_of_volumes().await.map_err(|error| (EXIT_NOT_STARTED, error))?;
         let prepared =
             blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
                 .await
                 .map_err(|error| (EXIT_NOT_STARTED, error))?;
+        drop(turns);
         let Prepared { mounts, binds, bind_indexes, joined, lent, joins, sources } = prepared;
         for (mount, source) in self.record.mounts.iter_mut().zip(sources) {
             mount.point.source = source;
@@ -89,6 +92,13 @@ impl Actor {
 }
 
 impl Actor {
+    /// Waits until its volumes can be made ready.
+    async fn turns_of_volumes(&self) -> Result<Vec<OwnedMutexGuard<()>>> {
+        let volumes =
+            self.record.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Volume { .. }));
+        self.context.volumes.turns_to_start(volumes.map(|mount| mount.point.name.clone()).collect()).await
+    }
+
     /// Ships the log of a run, after what is still on its way of those before.
     pub(super) fn ship(&mut self) {
         let before = self.shipping.take();

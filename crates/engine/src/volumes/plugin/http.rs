@@ -1,11 +1,12 @@
 //! As much of HTTP/1.1 as a call of a plugin needs: one request, one answer, and the connection's end.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -60,7 +61,7 @@ pub fn post(address: &Address, method: &str, body: &[u8], patience: Duration) ->
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    let _call = Call::begin()?;
+    let _call = Call::begin(address, deadline)?;
     let stream = connect(address, patience)?;
     set_socket_timeout(&stream, Timeout::Send, Some(patience))?;
     let mut stream = File::from(stream);
@@ -84,27 +85,51 @@ fn connect(address: &Address, patience: Duration) -> io::Result<OwnedFd> {
     }
 }
 
-/// How many calls may wait for plugins at once: one that hangs is not to keep everything else out.
-const CALLS_MAX: usize = 16;
-static CALLS: AtomicUsize = AtomicUsize::new(0);
+/// How many calls of one plugin go on at once: one that hangs is not to keep those of others out.
+const CALLS_MAX: usize = 8;
+/// How many go on, by the address of the plugin.
+static CALLS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+/// Told when one has ended.
+static ENDED: Condvar = Condvar::new();
 
 /// A call that goes on.
-struct Call;
+struct Call {
+    to: String,
+}
 
 impl Call {
-    fn begin() -> io::Result<Self> {
-        let begun = Self;
-        if CALLS.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "too many calls wait for plugins already"));
+    /// Waits for a place until `deadline`.
+    fn begin(address: &Address, deadline: Instant) -> io::Result<Self> {
+        let to = format!("{address:?}");
+        let mut calls = calls();
+        while calls.get(&to).is_some_and(|count| *count >= CALLS_MAX) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "too many calls wait for it already"));
+            }
+            calls = ENDED.wait_timeout(calls, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(begun)
+        *calls.entry(to.clone()).or_default() += 1;
+        Ok(Self { to })
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        CALLS.fetch_sub(1, Ordering::Relaxed);
+        let mut calls = calls();
+        if let Some(count) = calls.get_mut(&self.to) {
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&self.to);
+            }
+        }
+        ENDED.notify_all();
     }
+}
+
+/// A panic leaves no number half-changed.
+fn calls() -> MutexGuard<'static, BTreeMap<String, usize>> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream that is read until a moment, however slowly it comes.
