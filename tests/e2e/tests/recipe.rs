@@ -186,6 +186,10 @@ fn effective(host: &Host) -> Value {
     ] {
         all.insert(key.to_owned(), config[key].clone());
     }
+    // Compose knows variables by their names, in no order.
+    if let Some(Value::Array(env)) = all.get_mut("Env") {
+        env.sort_by_key(ToString::to_string);
+    }
     all.insert("label".into(), config["Labels"]["org.example.key"].clone());
     for key in [
         "PortBindings",

@@ -32,6 +32,12 @@ fn skopeo(args: &[&str]) -> Cmd {
     Cmd::new("skopeo").args(["--insecure-policy"]).args(args)
 }
 
+/// How much of an upload a registry has: what it has written, it says; what it has only read may be lost.
+fn reached(reply: &Reply) -> usize {
+    let last: usize = reply.header("range").trim_start_matches("0-").parse().unwrap_or(0);
+    if last == 0 { 0 } else { last + 1 }
+}
+
 #[test]
 fn an_upload_goes_on_after_a_kill() {
     let mut registry = Embedded::start();
@@ -41,11 +47,6 @@ fn an_upload_goes_on_after_a_kill() {
     let mut stream = raw::connect(registry.port());
     let head = raw::head("PATCH", &location, &[], bytes.len());
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes[..half])).expect("send half");
-    // What it has written, it says; what it has only read may be lost.
-    let reached = |reply: &Reply| {
-        let last: usize = reply.header("range").trim_start_matches("0-").parse().unwrap_or(0);
-        if last == 0 { 0 } else { last + 1 }
-    };
     wait_for("some of it", || (reached(&repository.ask("GET", &location, &[], b"")) > 0).then_some(()));
     registry.kill();
     registry.restart();
@@ -79,17 +80,22 @@ fn what_was_pushed_is_there_after_kills() {
 fn a_connection_that_breaks_leaves_what_came() {
     let registry = Embedded::start();
     let repository = Repository::new(registry.port(), "cut");
+    let (bytes, half) = (noise(6 << 20, 3), 3 << 20);
     let location = repository.begin();
     let mut stream = raw::connect(registry.port());
-    let head = raw::head("PATCH", &location, &[("Content-Length", "1000")], 0);
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"0123456789")).expect("send a little");
+    let head = raw::head("PATCH", &location, &[], bytes.len());
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes[..half])).expect("send half");
+    wait_for("some of it", || (reached(&repository.ask("GET", &location, &[], b"")) > 0).then_some(()));
     drop(stream);
-    let range = "10-14";
+    // Until it has noticed, somebody else has the upload, or more of it is written.
     wait_for("the rest is taken", || {
-        let reply = repository.ask("PATCH", &location, &[("Content-Range", range)], b"abcde");
+        let there = reached(&repository.ask("GET", &location, &[], b""));
+        assert!(there <= half);
+        let range = format!("{there}-{}", bytes.len() - 1);
+        let reply = repository.ask("PATCH", &location, &[("Content-Range", &range)], &bytes[there..]);
         (reply.status == 202).then_some(())
     });
-    assert_eq!(repository.finish(&location, &digest(b"0123456789abcde"), b"").status, 201);
+    assert_eq!(repository.finish(&location, &digest(&bytes), b"").status, 201);
 }
 
 #[test]

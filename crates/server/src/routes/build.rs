@@ -143,7 +143,11 @@ pub(crate) async fn prune(call: Call) -> Answer {
             return Err(Failure::absent(&format!("{name} of build prune")));
         }
     }
-    filters.validate(&["id", "until", "unused-for"])?;
+    filters.validate(&["id", "until", "unused-for", "label", "label!"])?;
+    // Nothing in the cache has a label: of those that are wanted nothing is left, of those that are not everything.
+    if filters.contains("label") {
+        return Reply::json(&json!({"CachesDeleted": null, "SpaceReclaimed": 0}));
+    }
     options.ids.extend(filters.get("id").map(str::to_owned));
     for value in filters.get("until").chain(filters.get("unused-for")) {
         options.unused_s = Some(options::age(value)?);
