@@ -88,7 +88,7 @@ pub fn ensure(host: &Socket, parent: &Parent) -> Result<u32, Error> {
 /// Connects a namespace with the device that has the number `parent`. If it fails nothing of the connection is left.
 ///
 /// The kernel takes a namespace apart some time after the last process in it: until then nobody else can have the addresses of the device
-/// in it, and nobody can have a device that one has taken over whole. That is waited for.
+/// in it, and nobody can have a device that one has taken over whole, or take over one that others are on. That is waited for.
 pub fn connect(
     host: &Socket,
     parent: u32,
@@ -96,14 +96,14 @@ pub fn connect(
     inside: &Namespace,
     endpoint: &Endpoint,
 ) -> Result<(), Error> {
-    let taken_over = kind == Further::Macvlan(MacvlanMode::Passthru);
+    let shares = matches!(kind, Further::Macvlan(_));
     let started = Instant::now();
     loop {
         match try_connect(host, parent, kind, inside, endpoint) {
             Err(error)
                 if started.elapsed() < LINGERING
                     && (error.errno() == Some(EADDRINUSE)
-                        || taken_over && matches!(error.errno(), Some(EINVAL | EBUSY))) =>
+                        || shares && matches!(error.errno(), Some(EINVAL | EBUSY))) =>
             {
                 std::thread::sleep(AGAIN);
             }

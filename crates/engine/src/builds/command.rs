@@ -16,19 +16,20 @@ use shim::wire::Streams;
 use storage::{ImageLayer, Lease};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 
 use super::Failed;
 use super::mounts;
 use super::tell::Voice;
 use crate::containers::actor::launch;
-use crate::containers::record::{ImageRef, Paths, Record};
+use crate::containers::record::{ImageRef, Record};
 use crate::containers::state::Life;
 use crate::containers::{create, runtimes, start};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::networks::Places;
 use crate::selinux::Labels;
-use crate::supervisor::Event;
+use crate::supervisor::{Event, Events, Launched};
 use crate::{blocking, converge, names};
 
 /// The name of the machine that commands see: the same each time, so that it does not decide what comes of them.
@@ -52,14 +53,12 @@ pub(super) struct Command<'a> {
 struct Sandbox {
     context: Arc<Context>,
     record: Record,
+    /// Held while it is being made, which nobody interrupts: what is half there cannot be cleared away.
+    making: Arc<Mutex<()>>,
     swept: bool,
 }
 
 impl Sandbox {
-    fn paths(&self) -> Paths {
-        self.context.paths(&self.record.id)
-    }
-
     /// Removes all that the command left beside its files.
     async fn sweep(mut self) -> Result<()> {
         self.swept = true;
@@ -75,7 +74,9 @@ impl Drop for Sandbox {
         }
         // The build was given up: its command ends now.
         let (context, record) = (Arc::clone(&self.context), self.record.clone());
+        let making = Arc::clone(&self.making);
         self.context.tasks.spawn(async move {
+            let _made = making.lock().await;
             let id = record.id.clone();
             let cleared = blocking::run("end a step", move || {
                 clear(&context, &record)?;
@@ -103,27 +104,87 @@ fn clear(context: &Context, record: &Record) -> Result<()> {
     swept
 }
 
+/// What it takes to start a command, for a task that goes on whether or not somebody still waits for it.
+struct Start {
+    context: Arc<Context>,
+    lease: Arc<Lease>,
+    layers: Vec<ImageLayer>,
+    record: Record,
+    wanted: Vec<mounts::Wanted>,
+    script: Option<String>,
+    output: UnixStream,
+}
+
+/// A command that runs.
+struct Started {
+    mounts: mounts::Prepared,
+    launched: Launched,
+}
+
+impl Start {
+    async fn run(self) -> Result<Started, Failed> {
+        let Self { context, lease, layers, mut record, wanted, script, output } = self;
+        let (shared, paths) = (Arc::clone(&context), context.paths(&record.id));
+        let (prepared, mounts, record) = blocking::run("prepare a step", move || {
+            let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+            shared.store.restore_layers(&layers)?;
+            shared.store.create_snapshot(&record.id, &diff_ids, &lease)?;
+            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script.as_deref())?;
+            let prepared = start::prepare(&shared, &record, &paths)?;
+            Ok((prepared, mounts, record))
+        })
+        .await?;
+        let start::Prepared { mounts: files, binds, bind_indexes, joined, lent, joins, .. } = prepared;
+        let described = launch::describe(&context, &record, &context.paths(&record.id), &files)?;
+        let launch = shim::launch::Launch {
+            attach: vec![Streams { stdin: false, stdout: true, stderr: true }],
+            binds: bind_indexes,
+            ..described
+        };
+        let sockets = vec![output.into_std().map_err(broken)?.into()];
+        let spawned = context.sealed.spawn(launch, binds, sockets).await;
+        let launched = spawned.map_err(|error| {
+            let (code, error) = launch::refused(error);
+            Failed { error, code: Some(code), command: None }
+        })?;
+        drop((joined, lent, joins));
+        Ok(Started { mounts, launched })
+    }
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::system("cannot make a pair of sockets").with_source(error)
+}
+
 impl Command<'_> {
     /// Runs it; the layer that it made.
     pub async fn run(mut self) -> Result<ImageLayer, Failed> {
         let id = names::new_id()?;
         let record = self.record(id.clone())?;
-        let mut sandbox = Sandbox { context: Arc::clone(self.context), record, swept: false };
-        let wanted = std::mem::take(&mut self.mounts);
-        let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
-        let (layers, mut record, paths) = (self.layers.to_vec(), sandbox.record.clone(), sandbox.paths());
-        let script = self.exec.script.clone();
-        let (started, mounts, record) = blocking::run("prepare a step", move || {
-            let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-            context.store.restore_layers(&layers)?;
-            context.store.create_snapshot(&record.id, &diff_ids, &lease)?;
-            let mounts = mounts::prepare(&context, &lease, &mut record, &paths, wanted, script.as_deref())?;
-            let prepared = start::prepare(&context, &record, &paths)?;
-            Ok((prepared, mounts, record))
-        })
-        .await?;
-        sandbox.record = record;
-        let code = self.supervise(&sandbox, started).await?;
+        let context = Arc::clone(self.context);
+        let making = Arc::new(Mutex::new(()));
+        let made = Arc::clone(&making).lock_owned().await;
+        let sandbox = Sandbox { context, record, making, swept: false };
+        let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+        let start = Start {
+            context: Arc::clone(self.context),
+            lease: Arc::clone(self.lease),
+            layers: self.layers.to_vec(),
+            record: sandbox.record.clone(),
+            wanted: std::mem::take(&mut self.mounts),
+            script: self.exec.script.clone(),
+            output: theirs,
+        };
+        let started = self.context.tasks.spawn(async move {
+            let started = start.run().await;
+            drop(made);
+            started
+        });
+        let panicked = |e| Error::system("a bug: starting a step panicked").with_source(e);
+        let Started { mounts, launched } = started.await.map_err(panicked)??;
+        // Its supervisor is spoken to as long as it runs.
+        let Launched { shim: _spoken_to, events, .. } = launched;
+        let code = self.watch(events, ours).await?;
         let oom = code.1;
         let leave = sandbox.sweep();
         if code.0 != 0 {
@@ -156,26 +217,9 @@ impl Command<'_> {
         Failed { error: Error::invalid(text), code: Some(code), command: Some(words) }
     }
 
-    /// Starts it, passes on what it says, and waits for its end.
-    async fn supervise(&self, sandbox: &Sandbox, prepared: start::Prepared) -> Result<(i32, bool), Failed> {
-        let start::Prepared { mounts, binds, bind_indexes, joined, lent, joins, .. } = prepared;
-        let broken = |e| Error::system("cannot make a pair of sockets").with_source(e);
-        let (ours, theirs) = UnixStream::pair().map_err(broken)?;
-        let described = launch::describe(self.context, &sandbox.record, &sandbox.paths(), &mounts)?;
-        let launch = shim::launch::Launch {
-            attach: vec![Streams { stdin: false, stdout: true, stderr: true }],
-            binds: bind_indexes,
-            ..described
-        };
-        let sockets = vec![theirs.into_std().map_err(broken)?.into()];
-        let spawned = self.context.sealed.spawn(launch, binds, sockets).await;
-        let launched = spawned.map_err(|error| {
-            let (code, error) = launch::refused(error);
-            Failed { error, code: Some(code), command: None }
-        })?;
-        drop((joined, lent, joins));
-        let mut events = launched.events;
-        let output = self.output(ours);
+    /// Passes on what it says, and waits for its end: how it ended, and whether it took too much memory.
+    async fn watch(&self, mut events: Events, output: UnixStream) -> Result<(i32, bool), Failed> {
+        let output = self.output(output);
         let ended = async {
             let mut oom = false;
             loop {
