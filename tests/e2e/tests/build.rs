@@ -275,6 +275,30 @@ fn mounts_of_steps_leave_nothing_behind() {
 }
 
 #[test]
+fn files_from_elsewhere_are_what_was_asked_for() {
+    let host = Host::with_busybox();
+    let server =
+        kit::http::Server::start(|_, _| kit::http::Answer::new(200, "text/plain", "from elsewhere\n"));
+    let url = format!("http://{}/file.txt?of=us", server.address());
+    let right = kit::fixtures::digest(b"from elsewhere\n");
+    let wrong = kit::fixtures::digest(b"something else");
+    let text =
+        |digest: &str| format!("FROM busybox\nADD --checksum={digest} {url} /srv/\nADD {url} /named\n");
+    let folder = Folder::new(&host, "elsewhere", &text(&right), &[]);
+    for cli in CLIS {
+        folder.build(&host, cli, &["-t", "elsewhere"]).ok();
+        let files = run(&host, "elsewhere", "cat /srv/file.txt /named; stat -c '%a %u' /named");
+        assert_eq!(files, "from elsewhere\nfrom elsewhere\n600 0");
+    }
+    folder.write("Dockerfile", &text(&wrong));
+    for cli in CLIS {
+        let refused = folder.build(&host, cli, &[]).run();
+        let why = format!("digest mismatch {right}: {wrong}");
+        assert!(refused.code != 0 && format!("{refused}").contains(&why), "{refused}");
+    }
+}
+
+#[test]
 fn the_hosts_network_is_for_those_whom_the_user_allows_it() {
     let host = Host::with_busybox();
     let text = "FROM busybox\nRUN --network=host readlink /proc/self/ns/net\n";

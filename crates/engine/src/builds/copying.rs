@@ -42,8 +42,8 @@ pub(super) struct Fetched {
     pub name: String,
     /// Its content, in a file without a name.
     pub file: std::fs::File,
-    /// When it was changed, as its server says.
-    pub modified: Option<i64>,
+    /// What it holds.
+    pub digest: Digest,
 }
 
 /// What is copied, and on what.
@@ -172,8 +172,7 @@ impl Copying {
                 self.unpack(&placing, file)?;
                 continue;
             }
-            let modified = Time { seconds: fetched.modified.unwrap_or(self.now), nanoseconds: 0 };
-            placing.fetched(&fetched.name, &fetched.file, modified)?;
+            placing.fetched(&fetched.name, &fetched.file, now)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `ADD` of addresses: what they lead to, in files without names.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 
 use build::graph::Copy;
 use oci::Digest;
@@ -12,8 +12,6 @@ use crate::error::{Error, Result};
 
 /// Bytes of one file: the largest releases that are added so are some gigabytes.
 const BYTES_MAX: u64 = 16 << 30;
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Fetches all that an instruction names.
 pub(super) async fn all(context: &Context, copy: &Copy) -> Result<Vec<Fetched>> {
@@ -26,9 +24,8 @@ pub(super) async fn all(context: &Context, copy: &Copy) -> Result<Vec<Fetched>> 
             if wanted.algorithm() != oci::Algorithm::Sha256 {
                 return Err(Error::not_implemented(format!("--checksum={wanted}: sha256 alone is known")));
             }
-            let found = digest(&one.file)?;
-            if found != wanted {
-                return Err(Error::invalid(format!("digest mismatch {found}: {wanted} (of {url})")));
+            if one.digest != wanted {
+                return Err(Error::invalid(format!("digest mismatch {}: {wanted} (of {url})", one.digest)));
             }
         }
         fetched.push(one);
@@ -45,16 +42,19 @@ async fn one(context: &Context, url: &str) -> Result<Fetched> {
     let mut fetch = context.images.client().fetch(url).await?;
     let failed = |e| Error::system(format!("cannot keep {shown}")).with_source(e);
     let mut file = nameless(context).map_err(failed)?;
+    // While it comes: nobody reads gigabytes a second time to know them.
+    let mut hasher = Sha256::new();
     let mut bytes = 0;
     while let Some(chunk) = fetch.chunk().await? {
         bytes += chunk.len() as u64;
         if bytes > BYTES_MAX {
             return Err(Error::invalid(format!("{shown} has more than {BYTES_MAX} bytes")));
         }
+        hasher.update(&chunk);
         file.write_all(&chunk).map_err(failed)?;
     }
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
-    Ok(Fetched { name, file, modified: None })
+    Ok(Fetched { name, file, digest: Digest::from_sha256(hasher.finalize().into()) })
 }
 
 /// A file that goes with its last descriptor.
@@ -69,31 +69,15 @@ fn nameless(context: &Context) -> std::io::Result<std::fs::File> {
         .open(&context.config.data_root)
 }
 
-fn digest(file: &std::fs::File) -> Result<Digest> {
-    let failed = |e| Error::system("cannot read what was fetched").with_source(e);
-    let mut source = file.try_clone().map_err(failed)?;
-    source.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match source.read(&mut buffer).map_err(failed)? {
-            0 => break,
-            length => hasher.update(&buffer[..length]),
-        }
-    }
-    source.seek(SeekFrom::Start(0)).map_err(failed)?;
-    Ok(Digest::from_sha256(hasher.finalize().into()))
-}
-
 /// The digest of all that was fetched.
-pub(super) fn key(fetched: &[Fetched]) -> Result<Option<Digest>> {
+pub(super) fn key(fetched: &[Fetched]) -> Option<Digest> {
     if fetched.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut hasher = Sha256::new();
     for one in fetched {
         hasher.update(one.name.as_bytes());
-        hasher.update(digest(&one.file)?.as_str());
+        hasher.update(one.digest.as_str());
     }
-    Ok(Some(Digest::from_sha256(hasher.finalize().into())))
+    Some(Digest::from_sha256(hasher.finalize().into()))
 }
