@@ -65,6 +65,8 @@ pub struct PruneOptions {
     pub all: bool,
     /// Bytes that may stay; 0 for none.
     pub keep_bytes: u64,
+    /// Entries that may stay with them, if that is bounded.
+    pub keep_entries: Option<usize>,
     /// Entries that were not used for so many seconds alone.
     pub unused_s: Option<i64>,
     /// Entries whose key begins so, if any are named.
@@ -190,20 +192,33 @@ impl Cache {
             let mut entries = Self::entries(tx)?;
             entries.sort_by_key(|(_, entry)| entry.used_s);
             let mut total = sizes(entries.iter().map(|(_, entry)| entry));
+            let mut left = entries.len();
+            // A layer that several entries have goes with the last of them.
+            let mut users: HashMap<Digest, usize> = HashMap::new();
+            for layer in entries.iter().filter_map(|(_, entry)| entry.made.layer.as_ref()) {
+                *users.entry(layer.diff_id.clone()).or_default() += 1;
+            }
             let mut removed = Vec::new();
             for (id, entry) in entries {
                 let named = options.ids.is_empty() || options.ids.iter().any(|wanted| id.starts_with(wanted));
                 let old = options.unused_s.is_none_or(|seconds| now - entry.used_s >= seconds);
                 let shared = entry.made.layer.as_ref().is_some_and(|layer| kept.contains(&layer.diff_id));
-                if !named
-                    || !old
-                    || (shared && !options.all)
-                    || total <= options.keep_bytes && options.keep_bytes > 0
-                {
+                let fits = options.keep_bytes > 0
+                    && total <= options.keep_bytes
+                    && options.keep_entries.is_none_or(|entries| left <= entries);
+                if !named || !old || (shared && !options.all) || fits {
                     continue;
                 }
                 tx.delete_record(KIND, &id)?;
-                total = total.saturating_sub(entry.bytes);
+                left -= 1;
+                let users = entry.made.layer.as_ref().and_then(|layer| users.get_mut(&layer.diff_id));
+                let is_last = users.is_none_or(|users| {
+                    *users -= 1;
+                    *users == 0
+                });
+                if is_last {
+                    total = total.saturating_sub(entry.bytes);
+                }
                 removed.push((id, entry, shared));
             }
             Ok(removed)
@@ -227,7 +242,8 @@ impl Cache {
         }
         // Some room, so that not every build has something to remove.
         let keep_bytes = (bytes_max / 10 * 9).max(1);
-        self.prune(&PruneOptions { all: true, keep_bytes, ..PruneOptions::default() })?;
+        let keep_entries = Some(ENTRIES_MAX / 10 * 9);
+        self.prune(&PruneOptions { all: true, keep_bytes, keep_entries, ..PruneOptions::default() })?;
         Ok(())
     }
 }
@@ -271,4 +287,51 @@ pub(super) fn bytes_max(data_root: &std::path::Path) -> Result<u64> {
     let space = sys::fsx::open_dir(data_root).and_then(sys::fsx::space);
     let (_, whole) = space.map_err(|error| Error::io("measure", data_root, error))?;
     Ok((whole / 10).max(LEAST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_bytes_nor_entries_grow_beyond_their_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        let cache = Cache::new(store.clone());
+        let digest = |number: u8| Digest::from_sha256([number; 32]);
+        let layer = |number| ImageLayer {
+            digest: digest(number),
+            size: 0,
+            media_type: String::new(),
+            diff_id: digest(number),
+        };
+        // Three layers of ten bytes, of which each has two entries; the oldest first.
+        store
+            .transaction(|tx| {
+                for number in 0..6 {
+                    let made = Made { layer: Some(layer(number / 2)), created: String::new() };
+                    let entry = Entry {
+                        made,
+                        description: String::new(),
+                        bytes: 10,
+                        used_s: i64::from(number),
+                        uses: 0,
+                    };
+                    let json = serde_json::to_vec(&entry).unwrap();
+                    let key = digest(100 + number);
+                    tx.put_record(&NewRecord { kind: KIND, id: key.hex(), name: None, json: &json })?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        let prune = |keep_bytes, keep_entries| {
+            let options = PruneOptions { all: true, keep_bytes, keep_entries, ..PruneOptions::default() };
+            cache.prune(&options).unwrap().0.len()
+        };
+        assert_eq!(prune(30, None), 0);
+        // One entry less does not make a layer less.
+        assert_eq!(prune(20, None), 2);
+        assert_eq!(prune(20, Some(3)), 1);
+        assert_eq!(cache.list().unwrap().len(), 3);
+    }
 }
