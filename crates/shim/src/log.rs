@@ -185,6 +185,13 @@ impl Log {
         self.flush();
     }
 
+    /// Ends the line that a source is in, if it is in one.
+    fn end_line(&mut self, source: Source, now_ns: i64) {
+        if !self.partial[source as usize].is_empty() {
+            self.write(source, b"\n", now_ns);
+        }
+    }
+
     /// Waits, as long as that may take, until the files are what they are to be.
     pub fn close(&mut self) {
         self.file.finish();

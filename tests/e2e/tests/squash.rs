@@ -22,7 +22,9 @@ fn seen(host: &Host, name: &str) -> String {
             _ => line.to_owned(),
         }
     };
-    output.lines().map(stable).collect::<Vec<_>>().join("\n")
+    // Made anew for each container.
+    let of_the_image = |line: &&str| !line.starts_with("/.dockerenv ");
+    output.lines().filter(of_the_image).map(stable).collect::<Vec<_>>().join("\n")
 }
 
 fn layers(host: &Host, name: &str) -> Vec<Value> {

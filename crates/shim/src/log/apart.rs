@@ -193,9 +193,9 @@ fn piece(input: &[u8]) -> Option<(u8, &[u8], i64)> {
 
 /// Says in the log that something is missing there.
 fn tell(log: &mut Log, content: &[u8], now: i64) {
-    // What was cut off is not continued by what comes after the gap.
-    log.finish(Source::Stdout, now);
-    log.finish(Source::Stderr, now);
+    // What was cut off is not continued by what comes after the gap, and is a line of its own to who reads.
+    log.end_line(Source::Stdout, now);
+    log.end_line(Source::Stderr, now);
     let Some((lines, rest)) = content.split_first_chunk::<8>() else { return };
     let Some((bytes, _)) = rest.split_first_chunk::<8>() else { return };
     let (lines, bytes) = (u64::from_le_bytes(*lines), u64::from_le_bytes(*bytes));
@@ -206,6 +206,21 @@ fn tell(log: &mut Log, content: &[u8], now: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_a_line_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let config =
+            launch::Log { path: path.to_str().unwrap().to_owned(), max_files: 1, ..launch::Log::default() };
+        let mut log = Log::open(&config).unwrap();
+        log.write(Source::Stdout, b"whole\ncut", 1);
+        tell(&mut log, &[1_u64.to_le_bytes(), 9_u64.to_le_bytes()].concat(), 2);
+        log.write(Source::Stdout, b"next\n", 3);
+        log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#""log":"cut\n""#) && text.contains(r#""log":"next\n""#), "{text}");
+    }
 
     #[test]
     fn what_does_not_fit_is_dropped_counted_and_told() {

@@ -14,6 +14,8 @@ use super::{DRAIN_MS, INIT, MAX_ENDED, Shim, failed, libc_signal, refused};
 
 /// Children that end while it is not known whose they are; they are only kept while a creator is at work.
 const MAX_UNCLAIMED: usize = 256;
+/// The exit code of a command that could not be executed, as shells have it.
+const CANNOT_EXECUTE: u8 = 126;
 
 impl Shim {
     /// Makes the container.
@@ -172,7 +174,11 @@ impl Shim {
     }
 
     /// There will be no process.
-    fn give_up(&mut self, slot: usize, failure: Failure) {
+    fn give_up(&mut self, slot: usize, mut failure: Failure) {
+        // A container that cannot be made is the engine's failure; a command that cannot be is its caller's.
+        if slot != INIT && failure.stage == Stage::Create {
+            failure.code = CANNOT_EXECUTE;
+        }
         let Some(process) = self.processes.get_mut(slot) else { return };
         let asker = process.asker.take();
         process.state = State::Stopped;

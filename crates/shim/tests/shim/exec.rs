@@ -84,7 +84,7 @@ fn execs_that_fail() {
         host.control.create_exec("c", &["crash"], |_| {});
         let answer = host.control.ask(Message::ExecStart("c".into()));
         assert!(
-            matches!(answer, Message::Failed(Failure { stage: Stage::Create, code: 125, .. })),
+            matches!(answer, Message::Failed(Failure { stage: Stage::Create, code: 126, .. })),
             "{answer:?}"
         );
         let answer = host.control.ask(Message::ExecStart("c".into()));
