@@ -1,6 +1,6 @@
 //! Files of a client's directory, over a session: `moby.filesync.v1.FileSync/DiffCopy`.
 
-mod entry;
+pub(crate) mod entry;
 mod header;
 mod tree;
 

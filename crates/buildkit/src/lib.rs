@@ -17,9 +17,11 @@
 //!    | <-- Solve's answer: the image's digest
 //! ```
 //!
-//! How a build is done stands behind [`Builder`].
+//! How a build is done stands behind [`Builder`]. The client's side of the same is [`client`].
 
 mod builder;
+mod caller;
+pub mod client;
 mod control;
 mod error;
 mod exporter;
@@ -29,6 +31,7 @@ mod health;
 mod jobs;
 mod kept;
 mod options;
+mod place;
 mod service;
 mod session;
 mod sources;

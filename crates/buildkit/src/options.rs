@@ -15,6 +15,8 @@ const OPTIONS_MAX: usize = 4096;
 const OPTION_BYTES_MAX: usize = 4 << 20;
 /// What clients may demand that the frontend can do.
 const CAPABILITIES: [&str; 1] = ["moby.buildkit.frontend.contexts"];
+/// The address that stands for the host, as containers reach it.
+const HOST_GATEWAY: &str = "host-gateway";
 /// Frontends that are ours under another name.
 const SYNTAXES: [&str; 2] = ["docker/dockerfile", "docker.io/docker/dockerfile"];
 
@@ -79,6 +81,7 @@ impl Options {
                     request.contexts.insert(name.to_owned(), context(name, value)?);
                     Ok(())
                 }
+                "limit" => limit(request, name, value),
                 // Where the context came from, for provenance alone; there is none that is asked for.
                 "vcs" => Ok(()),
                 "attest" if value.split(',').any(|word| word == "disabled=true") => Ok(()),
@@ -101,6 +104,7 @@ impl Options {
             "ulimit" => {
                 request.ulimits = words(value).iter().map(|word| ulimit(word)).collect::<Result<_>>()?;
             }
+            "squash" => request.squash = is_on(value),
             "cgroup-parent" => value.clone_into(&mut request.limits.cgroup_parent),
             "frontend.caps" => check_capabilities(value)?,
             "multi-platform" if value.is_empty() || is_on(value) => {
@@ -167,7 +171,8 @@ fn network(value: &str) -> Result<Network> {
         "" | "default" | "sandbox" => Ok(Network::Default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        _ => Err(Error::Invalid(format!("unexpected network mode {value:?}: use default, none or host"))),
+        // One of the engine's, as the classic API has it.
+        name => Ok(Network::Named(name.to_owned())),
     }
 }
 
@@ -175,6 +180,9 @@ fn hosts(value: &str) -> Result<Vec<(String, String)>> {
     let read = |word: &String| {
         let refuse = || Error::Invalid(format!("invalid add-hosts {word:?}: use NAME=ADDRESS"));
         let (name, address) = word.split_once('=').ok_or_else(refuse)?;
+        if address == HOST_GATEWAY && !name.is_empty() {
+            return Ok((name.to_owned(), address.to_owned()));
+        }
         let address = address.trim_start_matches('[').trim_end_matches(']');
         let address: std::net::IpAddr = address.parse().map_err(|_| refuse())?;
         if name.is_empty() {
@@ -201,6 +209,25 @@ fn check_capabilities(value: &str) -> Result<()> {
         if !CAPABILITIES.contains(&name) {
             return Err(Error::Absent(format!("the frontend's capability {name}")));
         }
+    }
+    Ok(())
+}
+
+/// A limit of steps: what the classic API has and BuildKit's has not.
+fn limit(request: &mut Request, name: &str, value: &str) -> Result<()> {
+    let limits = &mut request.limits;
+    let number = || -> Result<i64> {
+        value.parse().map_err(|_| Error::Invalid(format!("invalid limit {name} {value:?}: use a number")))
+    };
+    match name {
+        "memory" => limits.memory = number()?,
+        "memory-swap" => limits.memory_swap = number()?,
+        "cpu-shares" => limits.cpu_shares = number()?,
+        "cpu-period" => limits.cpu_period = number()?,
+        "cpu-quota" => limits.cpu_quota = number()?,
+        "cpuset-cpus" => value.clone_into(&mut limits.cpuset_cpus),
+        "cpuset-mems" => value.clone_into(&mut limits.cpuset_mems),
+        _ => return Err(absent(&format!("limit:{name}"), value)),
     }
     Ok(())
 }
@@ -238,7 +265,10 @@ mod tests {
             ("platform", "linux/amd64"),
             ("no-cache", "one,two"),
             ("image-resolve-mode", "pull"),
-            ("add-hosts", "a=10.0.0.1,b=[::1]"),
+            ("add-hosts", "a=10.0.0.1,b=[::1],up=host-gateway"),
+            ("limit:memory", "1048576"),
+            ("limit:cpuset-cpus", "0-1"),
+            ("squash", "true"),
             ("ulimit", "nofile=1024:2048,nproc=7"),
             ("shm-size", "1048576"),
             ("force-network-mode", "none"),
@@ -255,7 +285,10 @@ mod tests {
         assert_eq!(request.labels["com.docker.compose.service"], "web");
         assert_eq!(request.no_cache, NoCache::Stages(vec!["one".into(), "two".into()]));
         assert!(request.pull);
-        assert_eq!(request.hosts, [("a".into(), "10.0.0.1".into()), ("b".into(), "::1".into())]);
+        let hosts = [("a", "10.0.0.1"), ("b", "::1"), ("up", "host-gateway")];
+        assert_eq!(request.hosts, hosts.map(|(name, address)| (name.to_owned(), address.to_owned())));
+        assert_eq!((request.limits.memory, request.limits.cpuset_cpus.as_str()), (1 << 20, "0-1"));
+        assert!(request.squash);
         assert_eq!(request.ulimits[1], Ulimit { name: "nproc".into(), soft: 7, hard: 7 });
         assert_eq!(request.shm_size, Some(1 << 20));
         assert_eq!(request.network, Network::None);
@@ -279,7 +312,8 @@ mod tests {
             ("new-option", "1"),
             ("add-hosts", "x"),
             ("ulimit", "x=y"),
-            ("force-network-mode", "mine"),
+            ("limit:io", "1"),
+            ("limit:memory", "1m"),
             ("shm-size", "-1"),
         ] {
             assert!(read(&[(key, value)]).is_err(), "{key}");

@@ -3,23 +3,19 @@
 //! The client says at the beginning which methods it answers: files of its directories, secrets, passwords. Nothing else is asked of
 //! it, and nothing of it by a build of another session.
 
-mod introduction;
+pub(crate) mod introduction;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
 use hyper::http::Uri;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower_service::Service;
 
+use crate::caller::{Caller, gone};
 use crate::error::{Error, Result};
 pub use introduction::Introduction;
 
@@ -27,14 +23,6 @@ pub use introduction::Introduction;
 const SESSIONS_MAX: usize = 256;
 /// How long a build waits for its session: the client opens both at once, and either may be first.
 const ARRIVAL_MAX: Duration = Duration::from_secs(5);
-/// How much of one answer may be on its way: what crosses a fast network in a round trip. HTTP's own 64 KiB make the files of a
-/// context wait for each other.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// The same for all answers of a session together.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What calls are made to, where HTTP wants a name. The connection alone decides who answers.
-const ORIGIN: &str = "http://session";
-
 /// A client that answers calls.
 pub(crate) struct Session {
     introduction: Introduction,
@@ -61,32 +49,12 @@ impl Session {
 
     /// What calls the client.
     pub(crate) fn caller(&self) -> (Caller, Uri) {
-        (self.caller.clone(), Uri::from_static(ORIGIN))
+        (self.caller.clone(), Caller::origin())
     }
 
     /// Ends when the client has gone.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
-    }
-}
-
-/// Sends requests on a session's connection.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    send: http2::SendRequest<tonic::body::Body>,
-}
-
-impl Service<hyper::Request<tonic::body::Body>> for Caller {
-    type Response = hyper::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = futures_util::future::BoxFuture<'static, std::result::Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
-        self.send.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: hyper::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.send.send_request(request))
     }
 }
 
@@ -117,17 +85,10 @@ impl Sessions {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let gone = |error: hyper::Error| Error::Gone(format!("the session has ended: {error}"));
-        let (send, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(gone)?;
+        let (caller, connection) = Caller::on(stream).await?;
         let id = introduction.id.clone();
         let closed = CancellationToken::new();
-        let session = Session { introduction, caller: Caller { send }, closed: closed.clone() };
+        let session = Session { introduction, caller, closed: closed.clone() };
         let _place = self.enter(&id, session)?;
         // The connection ends by itself only when nobody holds a sender any more, and the table does: it is the client that ends it.
         let _ends = closed.drop_guard();

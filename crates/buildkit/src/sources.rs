@@ -22,8 +22,8 @@ use crate::kept::{Kept, Lease};
 use crate::options::Options;
 use crate::session::Session;
 
-const SECRET_METHOD: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
-const CREDENTIALS_METHOD: &str = "/moby.filesync.v1.Auth/Credentials";
+pub(crate) const SECRET_METHOD: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
+pub(crate) const CREDENTIALS_METHOD: &str = "/moby.filesync.v1.Auth/Credentials";
 
 /// Bytes of a secret, as BuildKit has it.
 const SECRET_BYTES_MAX: usize = 500 << 10;

@@ -26,6 +26,7 @@ mod progress;
 mod recipe;
 mod session;
 mod signals;
+mod steps;
 mod stream;
 mod table;
 mod template;

@@ -31,6 +31,25 @@ pub fn colour() -> bool {
         && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
+/// Whether standard error may be coloured.
+#[must_use]
+pub fn error_colour() -> bool {
+    stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none() && !is_dumb()
+}
+
+/// Whether the terminal can do nothing but write.
+#[must_use]
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
+}
+
+/// Height and width of the terminal on standard error; none when it is not one.
+#[must_use]
+pub fn error_size() -> Option<(u16, u16)> {
+    let Winsize { ws_row, ws_col, .. } = tcgetwinsize(stderr()).ok()?;
+    Some((ws_row, ws_col))
+}
+
 /// Height and width of the terminal on standard output; none when it is not one, or has no size.
 #[must_use]
 pub fn size() -> Option<(u16, u16)> {

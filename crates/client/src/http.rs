@@ -72,7 +72,7 @@ pub struct Request {
     pub path: String,
     /// The query.
     pub query: Query,
-    /// More headers.
+    /// More headers. One that is said several times has several values.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Body,
@@ -354,12 +354,14 @@ impl Client {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
             }
         }
-        for (name, value) in &request.headers {
-            insert(headers, name, value)?;
+        for (at, (name, value)) in request.headers.iter().enumerate() {
+            let is_more = request.headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name));
+            let put = if is_more { append } else { insert };
+            put(headers, name, value)?;
         }
         if upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+            headers.entry(UPGRADE).or_insert(HeaderValue::from_static("tcp"));
         }
         builder.body(body).map_err(|err| Error::Protocol(err.to_string()))
     }
@@ -427,10 +429,21 @@ impl Hijacked {
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
-    let bad = || Error::Protocol(format!("{name}: {value:?} cannot be sent as a header"));
-    let key = HeaderName::try_from(name).map_err(|_| bad())?;
-    headers.insert(key, HeaderValue::try_from(value).map_err(|_| bad())?);
+    let (name, value) = header(name, value)?;
+    headers.insert(name, value);
     Ok(())
+}
+
+/// One more value of a header that was said before.
+fn append(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
+    let (name, value) = header(name, value)?;
+    headers.append(name, value);
+    Ok(())
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let bad = || Error::Protocol(format!("{name}: {value:?} cannot be sent as a header"));
+    Ok((HeaderName::try_from(name).map_err(|_| bad())?, HeaderValue::try_from(value).map_err(|_| bad())?))
 }
 
 fn header_version(headers: &HeaderMap) -> Option<Version> {

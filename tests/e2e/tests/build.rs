@@ -187,7 +187,7 @@ fn what_is_wrong_is_told_with_its_place() {
     // The context is sent without it, by either client: what hides it is said by who sees it.
     folder.corten(&host, &[]).fails(1, "\"/a/secret.key\": not found");
     folder.corten(&host, &["-t", "myImage:1.01"]).fails(1, "myimage:1.01");
-    folder.corten(&host, &["--secret", "id=x"]).fails(1, "--secret is not available yet");
+    folder.corten(&host, &["--secret", "id=x"]).fails(1, "--secret needs BuildKit's API");
     wait_for("what was begun to be gone", || (below(&host, "snapshots") == 0).then_some(()));
 }
 

@@ -85,6 +85,25 @@ impl Glob {
         false
     }
 
+    /// The pattern of a text that stands for itself alone.
+    pub fn escape(text: &str) -> String {
+        let special = |letter: char| matches!(letter, '*' | '?' | '[' | '\\');
+        text.chars().flat_map(|letter| special(letter).then_some('\\').into_iter().chain([letter])).collect()
+    }
+
+    /// The text that a pattern without wildcards stands for.
+    pub fn unescape(pattern: &str) -> String {
+        let mut text = String::with_capacity(pattern.len());
+        let mut letters = pattern.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '\\' => text.extend(letters.next()),
+                letter => text.push(letter),
+            }
+        }
+        text
+    }
+
     /// Whether a whole path matches.
     pub fn matches(&self, path: &str) -> bool {
         let mut reached = vec![false; self.parts.len() + 1];

@@ -9,7 +9,7 @@ const PATH_BYTES_MAX: usize = 4095;
 /// Bytes of one name in it (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 255;
 /// Directories in one another: each is held open while its entries come.
-pub(super) const DEPTH_MAX: usize = 512;
+pub(crate) const DEPTH_MAX: usize = 512;
 /// Attributes of one file, and bytes of one (`XATTR_SIZE_MAX`).
 const ATTRIBUTES_MAX: usize = 64;
 const ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
@@ -17,18 +17,18 @@ const ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
 const ATTRIBUTES_TAKEN: [&str; 2] = ["user.", "security.capability"];
 
 /// Bits of Go's `os.FileMode` beside the permissions.
-mod bits {
-    pub(super) const DIRECTORY: u32 = 1 << 31;
-    pub(super) const SYMLINK: u32 = 1 << 27;
-    pub(super) const DEVICE: u32 = 1 << 26;
-    pub(super) const FIFO: u32 = 1 << 25;
-    pub(super) const SOCKET: u32 = 1 << 24;
-    pub(super) const SETUID: u32 = 1 << 23;
-    pub(super) const SETGID: u32 = 1 << 22;
-    pub(super) const CHARACTER: u32 = 1 << 21;
-    pub(super) const STICKY: u32 = 1 << 20;
-    pub(super) const IRREGULAR: u32 = 1 << 19;
-    pub(super) const KIND: u32 = DIRECTORY | SYMLINK | DEVICE | FIFO | SOCKET | CHARACTER | IRREGULAR;
+pub(crate) mod bits {
+    pub(crate) const DIRECTORY: u32 = 1 << 31;
+    pub(crate) const SYMLINK: u32 = 1 << 27;
+    pub(crate) const DEVICE: u32 = 1 << 26;
+    pub(crate) const FIFO: u32 = 1 << 25;
+    pub(crate) const SOCKET: u32 = 1 << 24;
+    pub(crate) const SETUID: u32 = 1 << 23;
+    pub(crate) const SETGID: u32 = 1 << 22;
+    pub(crate) const CHARACTER: u32 = 1 << 21;
+    pub(crate) const STICKY: u32 = 1 << 20;
+    pub(crate) const IRREGULAR: u32 = 1 << 19;
+    pub(crate) const KIND: u32 = DIRECTORY | SYMLINK | DEVICE | FIFO | SOCKET | CHARACTER | IRREGULAR;
 }
 
 /// What an entry is.
@@ -143,6 +143,11 @@ fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether an extended attribute means something in an image.
+pub(crate) fn is_taken(name: &str) -> bool {
+    ATTRIBUTES_TAKEN.iter().any(|start| name.starts_with(start))
+}
+
 /// The attributes that are taken.
 fn attributes(stat: &Stat) -> Result<Vec<(String, Vec<u8>)>> {
     let refuse = |reason: &str| Error::Entry { path: stat.path.clone(), reason: reason.to_owned() };
@@ -151,7 +156,7 @@ fn attributes(stat: &Stat) -> Result<Vec<(String, Vec<u8>)>> {
     }
     let mut taken = Vec::new();
     for (name, value) in &stat.xattrs {
-        if !ATTRIBUTES_TAKEN.iter().any(|start| name.starts_with(start)) {
+        if !is_taken(name) {
             continue;
         }
         if name.len() > NAME_BYTES_MAX || name.contains('\0') || value.len() > ATTRIBUTE_BYTES_MAX {

@@ -37,6 +37,55 @@ impl Ask {
     }
 }
 
+/// What is asked for, from the headers.
+impl Ask {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// They are not what this protocol has.
+    pub(crate) fn read(headers: &MetadataMap) -> Result<Self> {
+        let name = get(headers, "dir-name")?.into_iter().next().unwrap_or_default();
+        for other in ["include-patterns", "override-excludes"] {
+            if headers.get(other).is_some() {
+                return Err(Error::Absent(format!("asking for files by {other}")));
+            }
+        }
+        Ok(Self { name, follow: get(headers, "followpaths")?, exclude: get(headers, "exclude-patterns")? })
+    }
+}
+
+/// The values under a name, as they were before they were escaped.
+fn get(headers: &MetadataMap, name: &str) -> Result<Vec<String>> {
+    let is_escaped = headers.get(format!("{name}-encoded")).is_some();
+    let wrong = || Error::Invalid(format!("the header {name} is not what this protocol has"));
+    let values = headers.get_all(name).iter().map(|value| value.to_str().map_err(|_| wrong()));
+    values
+        .map(|text| match text? {
+            text if is_escaped => unescape(text).ok_or_else(wrong),
+            text => Ok(text.to_owned()),
+        })
+        .collect()
+}
+
+/// What [`escape`] has made, as it was.
+fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                let mut decoded = [0];
+                hex::decode_to_slice(digits, &mut decoded).ok()?;
+                decoded[0]
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
 /// Puts values under a name. Where one of them is more than ASCII, all are escaped and a second header says so.
 fn put(headers: &mut MetadataMap, name: &'static str, values: &[String]) -> Result<()> {
     let refuse = |value: &str| Error::Invalid(format!("the pattern {value:?} cannot be asked of the client"));
@@ -93,6 +142,7 @@ mod tests {
         assert!(headers.get("followpaths-encoded").is_none());
         assert_eq!(all("exclude-patterns"), ["na%C3%AFve+dir%2F%2A%2A", "a%2Bb"]);
         assert_eq!(all("exclude-patterns-encoded"), ["1"]);
+        assert_eq!(Ask::read(&headers).unwrap(), ask);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use hyper::HeaderMap;
 
 use crate::error::{Error, Result};
 
-const ID: &str = "x-docker-expose-session-uuid";
-const NAME: &str = "x-docker-expose-session-name";
-const SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
-const METHOD: &str = "x-docker-expose-session-grpc-method";
+pub(crate) const ID: &str = "x-docker-expose-session-uuid";
+pub(crate) const NAME: &str = "x-docker-expose-session-name";
+pub(crate) const SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
+pub(crate) const METHOD: &str = "x-docker-expose-session-grpc-method";
 
 /// Bytes of one value: ids are 25 letters, shared keys a directory's name and an id.
 const VALUE_BYTES_MAX: usize = 1024;

@@ -1,0 +1,104 @@
+//! A session: a connection that we open, and on which we are the one who is called.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::service::Routes;
+
+use super::directory::Directory;
+use super::passwords::{self, Passwords};
+use super::secrets::{self, Secrets};
+use super::{files, name};
+use crate::caller::gone;
+use crate::error::Result;
+use crate::session::introduction;
+
+/// How much may be on its way to us.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// What a build may ask for.
+#[derive(Clone)]
+pub struct Answers {
+    /// Directories by their names: `context`, `dockerfile`, and what was given by name.
+    pub directories: BTreeMap<String, Directory>,
+    /// Secrets.
+    pub secrets: Secrets,
+    /// Who the user is to registries.
+    pub passwords: Passwords,
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").field("directories", &self.directories).finish_non_exhaustive()
+    }
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    id: String,
+    shared_key: String,
+    answers: Answers,
+}
+
+impl Session {
+    /// One that answers so. `shared_key` sorts the directories that the engine keeps of this client from build to build.
+    pub fn new(shared_key: &str, answers: Answers) -> Self {
+        Self { id: name(), shared_key: shared_key.to_owned(), answers }
+    }
+
+    /// What builds call it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is told when it is opened by `POST /session`.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let methods = [files::METHOD, secrets_method(), passwords_method()];
+        let mut headers = vec![
+            (introduction::ID, self.id.clone()),
+            (introduction::NAME, "corten".to_owned()),
+            (introduction::SHARED_KEY, self.shared_key.clone()),
+        ];
+        headers.extend(methods.into_iter().map(|method| (introduction::METHOD, method.to_owned())));
+        headers
+    }
+
+    /// Answers on a connection until the other side ends it.
+    ///
+    /// # Errors
+    /// What comes is no HTTP/2, or the connection breaks.
+    pub async fn serve<S>(self, stream: S) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Answers { directories, secrets, passwords } = self.answers;
+        let routes = Routes::new(FileSyncServer::new(files::Giver::new(directories)))
+            .add_service(SecretsServer::new(secrets::Giver(Arc::new(secrets))))
+            .add_service(AuthServer::new(passwords::Giver(passwords)))
+            .prepare();
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+            .await
+            .map_err(gone)
+    }
+}
+
+const fn secrets_method() -> &'static str {
+    crate::sources::SECRET_METHOD
+}
+
+const fn passwords_method() -> &'static str {
+    crate::sources::CREDENTIALS_METHOD
+}

@@ -1,0 +1,120 @@
+//! A build by BuildKit's API: the engine asks for what it needs of the context, and tells of each step while it goes on.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use buildkit::client::api::{Exporter, SolveRequest};
+use buildkit::client::{self as builder, Answers, Directory, Password, Passwords};
+use client::{Client, Method, Request};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{Input, request, secret};
+use crate::error::{Error, Result};
+use crate::flags::Parsed;
+use crate::session::Session;
+use crate::steps::{self, Mode};
+
+/// The frontend that reads Dockerfiles.
+const FRONTEND: &str = "dockerfile.v0";
+/// Where an image goes that is for the engine itself.
+const TO_ENGINE: &str = "moby";
+/// What registries of Docker are called where a password is asked for, and what they are called elsewhere.
+const HUB: (&str, &str) = ("registry-1.docker.io", "docker.io");
+/// The protocol that both connections go on in.
+const PROTOCOL: &str = "h2c";
+/// What was told and is not shown yet.
+const TOLD_MAX: usize = 64;
+
+/// Builds, and gives the image's id.
+pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> Result<Option<String>> {
+    let mode = Mode::of(parsed.text("progress"), parsed.on("quiet"))?;
+    let asked = request::read(parsed, input)?;
+    let answers = Answers {
+        secrets: secret::read(parsed.list("secret"))?,
+        passwords: passwords(session),
+        directories: asked.directories,
+    };
+    let shared_key = shared_key(&answers);
+    let answering = builder::Session::new(&shared_key, answers);
+    let tags: Vec<&str> = parsed.list("tag").collect();
+    let exporter = Exporter {
+        r#type: TO_ENGINE.to_owned(),
+        attrs: HashMap::from([("name".to_owned(), tags.join(","))]),
+    };
+    let request = SolveRequest {
+        r#ref: builder::name(),
+        session: answering.id().to_owned(),
+        frontend: FRONTEND.to_owned(),
+        frontend_attrs: asked.attributes,
+        entitlements: parsed.list("allow").map(str::to_owned).collect(),
+        exporters: vec![exporter],
+        ..SolveRequest::default()
+    };
+    let engine = session.client()?;
+    let own = open(engine, "/session", answering.headers()).await?;
+    let answered = tokio::spawn(answering.serve(own));
+    let (told, heard) = mpsc::channel(TOLD_MAX);
+    let calls = open(engine, "/grpc", Vec::new()).await?;
+    let (ended, shown) = tokio::join!(builder::solve(calls, request, told), steps::show(mode, heard));
+    answered.abort();
+    let ended = ended.map_err(|error| Error::Message(error.chain()))?;
+    shown.summarize(mode, ended.as_ref().err().map(|status| &**status));
+    let response =
+        ended.map_err(|status| Error::Message(format!("failed to solve: {}", status.message())))?;
+    let id =
+        ["containerimage.digest", "containerimage.config.digest"].iter().find_map(|key| response.get(*key));
+    if let (Mode::Quiet, Some(id)) = (mode, id) {
+        session.out(format!("{id}\n"))?;
+    }
+    Ok(id.cloned())
+}
+
+/// A connection that goes on in HTTP/2.
+async fn open(
+    engine: &Client,
+    path: &str,
+    headers: Vec<(&'static str, String)>,
+) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static + use<>> {
+    let mut request = Request::new(Method::POST, path).header("Upgrade", PROTOCOL);
+    request.headers.extend(headers);
+    Ok(engine.hijack(&request).await?.stream)
+}
+
+/// Who the user is to registries.
+fn passwords(session: &Session) -> Passwords {
+    let config = session.config.clone();
+    Arc::new(move |host| {
+        let registry = if host == HUB.0 { HUB.1 } else { host };
+        // Where it cannot be found out, what is public is had all the same.
+        let auth = client::credentials::find(&config, registry).ok()?;
+        let token = [auth.identitytoken, auth.registrytoken].into_iter().find(|token| !token.is_empty());
+        match token {
+            Some(secret) => Some(Password { user: String::new(), secret }),
+            None if auth.password.is_empty() => None,
+            None => Some(Password { user: auth.username, secret: auth.password }),
+        }
+    })
+}
+
+/// What the engine keeps the files of these directories under until the next build.
+fn shared_key(answers: &Answers) -> String {
+    let mut hash = Sha256::new();
+    hash.update(rustix::system::uname().nodename().to_bytes());
+    hash.update(rustix::process::getuid().as_raw().to_le_bytes());
+    let mut is_on_disk = false;
+    for (name, directory) in &answers.directories {
+        if let Directory::Disk(path) = directory {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update(path.as_os_str().as_bytes());
+            hash.update([0]);
+            is_on_disk = true;
+        }
+    }
+    if !is_on_disk {
+        return String::new();
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
