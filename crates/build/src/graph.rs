@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::dockerfile::mount::Mount;
 use crate::progress::Line;
 use crate::request::Network;
+use crate::text::Span;
 
 /// What steps of this version mean: a change of what they do makes old results worthless.
 const VERSION: &str = "corten.build.v1";
@@ -27,6 +28,8 @@ pub struct Vertex {
     pub name: String,
     /// Whether it is run though the cache has it.
     pub no_cache: bool,
+    /// The instruction that asks for it first.
+    pub span: Span,
 }
 
 /// What a step does.
@@ -177,6 +180,8 @@ impl Graph {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     pub vertices: Vec<Vertex>,
+    /// The instruction that asks for what is added.
+    pub span: Span,
     known: BTreeMap<String, usize>,
 }
 
@@ -190,7 +195,7 @@ impl Builder {
         }
         let at = self.vertices.len();
         self.known.insert(key, at);
-        self.vertices.push(Vertex { op, inputs, digest, name, no_cache });
+        self.vertices.push(Vertex { op, inputs, digest, name, no_cache, span: self.span });
         at
     }
 

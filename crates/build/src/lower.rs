@@ -170,6 +170,7 @@ impl<'a> Lowering<'a> {
             matches!(command, Command::Run(_) | Command::Copy(_) | Command::Add(_) | Command::Workdir(_))
         };
         let total = 1 + instructions.iter().filter(|one| layers(&one.command)).count();
+        self.builder.span = from.span;
         let mut current = Current {
             at,
             name,
@@ -184,6 +185,7 @@ impl<'a> Lowering<'a> {
         self.triggers(&mut current, from)?;
         for (number, instruction) in instructions.iter().enumerate() {
             current.instruction = instruction;
+            self.builder.span = instruction.span;
             let files = current.state.files;
             self.instruction(&mut current, &instruction.command, &instruction.original)?;
             let step = Some(current.state.files).filter(|now| *now != files);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use build::Span;
 use build::progress::Teller;
 use build::request::{Outcome, Request, SharedSources, Task};
 use oci::Platform;
@@ -12,6 +13,8 @@ use oci::Platform;
 pub struct Failure {
     /// The line.
     pub message: String,
+    /// The instruction of the Dockerfile that it is about, where the line does not show it itself.
+    pub place: Option<Span>,
 }
 
 /// What clients are told of who builds.

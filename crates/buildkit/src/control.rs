@@ -90,7 +90,11 @@ impl control_server::Control for Control {
                 returned = returned => returned.map_err(|_| Error::Gone("the build".to_owned()))?,
                 () = self.service.shutdown.cancelled() => return Err(Error::Gone("the engine ends".to_owned()).into()),
             };
-            returned.map_err(|status| Status::new(Code::from(status.code), status.message))?
+            returned.map_err(|status| {
+                // Details and all: where it went wrong is among them.
+                let details = prost::Message::encode_to_vec(&status);
+                Status::with_details(Code::from(status.code), status.message, details.into())
+            })?
         } else {
             vec![self.service.build(&job, &request.frontend, &request.frontend_attrs).await?]
         };

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
+use crate::place::{self, Place};
+
 /// The result of something that may fail so.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -20,6 +22,14 @@ pub enum Error {
     /// The build has failed, in the engine's words.
     #[error("{0}")]
     Build(String),
+    /// The build has failed at an instruction.
+    #[error("{message}")]
+    At {
+        /// In the engine's words.
+        message: String,
+        /// Where.
+        place: Box<Place>,
+    },
     /// A name that leads to nothing.
     #[error("{0}")]
     Unknown(String),
@@ -92,6 +102,7 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
+            Error::At { message, place } => return place::status(message, place),
             Error::Absent(_) => Code::Unimplemented,
             Error::Invalid(_) | Error::Protocol(_) | Error::Entry { .. } => Code::InvalidArgument,
             Error::Unknown(_) => Code::NotFound,

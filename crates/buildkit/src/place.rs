@@ -2,6 +2,9 @@
 
 use bollard_buildkit_proto::google::protobuf::Any;
 use bollard_buildkit_proto::google::rpc;
+use build::Span;
+use build::request::Document;
+use build::text::Source as Text;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -22,6 +25,20 @@ pub struct Place {
     pub first_line: usize,
     /// The last one.
     pub last_line: usize,
+}
+
+impl Place {
+    /// A part of a text.
+    pub(crate) fn of(document: &Document, span: Span) -> Self {
+        let source = Text::new(&document.text);
+        let last = span.end.saturating_sub(1).max(span.start);
+        Self {
+            name: document.name.clone(),
+            text: document.text.clone(),
+            first_line: source.position(span.start).line,
+            last_line: source.position(last).line,
+        }
+    }
 }
 
 /// As BuildKit writes it.

@@ -11,7 +11,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::Llb
 use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
 use bollard_buildkit_proto::{pb, provenance};
 use build::progress;
-use build::request::{Network, Outcome};
+use build::request::{Document, Network, Outcome};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
-use crate::builder::Builder;
+use crate::builder::{Builder, Failure};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -28,6 +28,7 @@ use crate::health::Serving;
 use crate::jobs::{Job, Jobs};
 use crate::kept::Kept;
 use crate::options::Options;
+use crate::place::Place;
 use crate::session::Sessions;
 use crate::sources::{SessionSources, loading_dockerfile};
 use crate::status::{self, Translator};
@@ -108,7 +109,7 @@ impl Service {
             let mut request = options.request.clone();
             (request.dockerfile, request.ignore) = (dockerfile, ignore);
             let built = self.builder.build(request, Arc::new(sources), teller).await;
-            built.map_err(|failure| Error::Build(failure.message))
+            built.map_err(|failure| failed(failure, document.get()))
         };
         let outcome = tokio::select! {
             outcome = work => outcome,
@@ -151,6 +152,16 @@ impl Service {
             buildkit_version: Some(version()),
             ..WorkerRecord::default()
         })
+    }
+}
+
+/// Why a build has failed, with its place in the Dockerfile.
+fn failed(failure: Failure, document: Option<&Document>) -> Error {
+    match (failure.place, document) {
+        (Some(span), Some(document)) => {
+            Error::At { message: failure.message, place: Box::new(Place::of(document, span)) }
+        }
+        _ => Error::Build(failure.message),
     }
 }
 

@@ -28,9 +28,9 @@ use build::ignore::Ignore;
 use build::lower::{self, Base};
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
-use build::stages::{self, Stages};
+use build::stages::{self, Origin, Stages};
 use build::text::Source;
-use build::{Dockerfile, check};
+use build::{Dockerfile, Span, check};
 use jiff::Timestamp;
 use oci::{Digest, Platform, Reference};
 use registry::Credentials;
@@ -57,11 +57,21 @@ pub struct Failed {
     pub code: Option<i32>,
     /// That command.
     pub command: Option<String>,
+    /// The instruction that it is about, where the error does not show it itself.
+    pub place: Option<Span>,
+}
+
+impl Failed {
+    /// The same at an instruction, unless it has its place already.
+    fn at(mut self, span: Span) -> Self {
+        self.place = self.place.or(Some(span));
+        self
+    }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, code: None, command: None }
+        Self { error, code: None, command: None, place: None }
     }
 }
 
@@ -292,7 +302,10 @@ fn hinted(error: Error, read: &Read, name: &str) -> Failed {
         Some(stage) => error.with_hint(format!("did you mean the stage {stage}?")),
         None => error,
     };
-    error.into()
+    let of_stage =
+        read.stages.list.iter().find(|stage| matches!(&stage.base, Origin::Image(base) if base == name));
+    let place = of_stage.map(|stage| read.file.instructions[stage.from].span);
+    Failed { place, ..error.into() }
 }
 
 /// The names that the image is to have.
@@ -384,7 +397,7 @@ async fn warn(request: &Request, read: &Read, teller: &Teller) -> Result<(), Fai
     let unconsumed = read.stages.unconsumed(&read.file, &request.arguments);
     if !unconsumed.is_empty() {
         let message = format!("One or more build-args [{}] were not consumed", unconsumed.join(" "));
-        let diagnostic = Diagnostic::warning(build::Span::default(), message);
+        let diagnostic = Diagnostic::warning(Span::default(), message);
         let _ = teller.send(Event::Warning { diagnostic, url: String::new() }).await;
     }
     match report.failure {

@@ -45,14 +45,14 @@ impl Builder for EngineBuilder {
     ) -> Task<'_, Result<Outcome, Failure>> {
         Box::pin(async move {
             let built = self.engine.builds().build(request, sources, teller).await;
-            built.map_err(|failed| Failure { message: failed.error.chain() })
+            built.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })
         })
     }
 
     fn worker(&self) -> Task<'_, Result<Worker, Failure>> {
         Box::pin(async move {
             let info = self.engine.system().info().await;
-            let info = info.map_err(|error| Failure { message: error.chain() })?;
+            let info = info.map_err(|error| Failure { message: error.chain(), place: None })?;
             Ok(Worker {
                 id: info.id,
                 hostname: info.name,

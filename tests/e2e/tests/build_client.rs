@@ -187,6 +187,8 @@ fn what_goes_on_is_shown_in_every_way() {
         "RUN echo before; exit 3:\n",
         "before\n------\n",
         "1 warning found:\n - MaintainerDeprecated",
+        "Dockerfile:3\n--------------------\n",
+        "   3 | >>> RUN echo before; exit 3\n",
         "exit code: 3",
     ];
     let mut rest = failed.stderr.as_str();

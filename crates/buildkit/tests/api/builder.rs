@@ -82,11 +82,11 @@ impl Builder for Double {
             let hidden = request.ignore.map(|ignore| ignore.text.lines().map(str::to_owned).collect());
             let wanted = Wanted { paths: vec![], hidden: hidden.unwrap_or_default() };
             let context = sources.context(CONTEXT, &wanted).await;
-            let context = context.map_err(|error| Failure { message: error.to_string() })?;
+            let context = context.map_err(|error| Failure { message: error.to_string(), place: None })?;
             say(contents(context)).await;
             for line in request.dockerfile.text.lines() {
                 match line.split_once(' ').unwrap_or((line, "")) {
-                    ("FAIL", _) => return Err(Failure { message: "this one fails".to_owned() }),
+                    ("FAIL", _) => return Err(Failure { message: "this one fails".to_owned(), place: None }),
                     ("WAIT", _) => {
                         let _dropped = Dropped(self);
                         self.waits.add_permits(1);

@@ -145,7 +145,7 @@ impl Start {
         let spawned = context.sealed.spawn(launch, binds, sockets).await;
         let launched = spawned.map_err(|error| {
             let (code, error) = launch::refused(error);
-            Failed { error, code: Some(code), command: None }
+            Failed { error, code: Some(code), command: None, place: None }
         })?;
         drop((joined, lent, joins));
         Ok(Started { mounts, launched })
@@ -214,7 +214,7 @@ impl Command<'_> {
         let words = self.exec.arguments.join(" ");
         let why = if oom { " (killed: it used more memory than it may)" } else { "" };
         let text = format!("process \"{words}\" did not complete successfully: exit code: {code}{why}");
-        Failed { error: Error::invalid(text), code: Some(code), command: Some(words) }
+        Failed { error: Error::invalid(text), code: Some(code), command: Some(words), place: None }
     }
 
     /// Passes on what it says, and waits for its end: how it ended, and whether it took too much memory.

@@ -185,7 +185,7 @@ impl Solver {
             Ok((_, false)) => voice.done(End::Ran).await,
             Err(failed) => voice.done(End::Failed(failed.error.chain())).await,
         }
-        outcome.map(|(output, _)| output)
+        outcome.map(|(output, _)| output).map_err(|failed| failed.at(vertex.span))
     }
 
     async fn image(&self, manifest: &Digest) -> Result<Output, Failed> {

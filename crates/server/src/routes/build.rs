@@ -73,7 +73,7 @@ impl Building {
 
 /// How the last line tells why.
 fn failure(failed: Failed) -> Progress {
-    let Failed { error, code, command } = failed;
+    let Failed { error, code, command, .. } = failed;
     let message = match (&command, code) {
         (Some(command), Some(code)) => {
             format!("The command '{command}' returned a non-zero code: {code}")
