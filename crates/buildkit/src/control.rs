@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::error::Error;
 use crate::exporter;
 use crate::jobs::Beginning;
-use crate::service::{Service, version};
+use crate::service::{Service, Solved, version};
 use crate::session::Introduction;
 
 /// The permission to use the host's network; there is no other that is given.
@@ -96,7 +96,17 @@ impl control_server::Control for Control {
                 Status::with_details(Code::from(status.code), status.message, details.into())
             })?
         } else {
-            vec![self.service.build(&job, &request.frontend, &request.frontend_attrs).await?]
+            match self.service.build(&job, &request.frontend, &request.frontend_attrs).await? {
+                Solved::Image(name) => vec![name],
+                Solved::Answer(metadata) => {
+                    drop(running);
+                    let text = |(key, value): (String, Vec<u8>)| {
+                        (format!("frontend.{key}"), String::from_utf8_lossy(&value).into_owned())
+                    };
+                    let exporter_response = metadata.into_iter().map(text).collect();
+                    return Ok(Response::new(SolveResponse { exporter_response }));
+                }
+            }
         };
         let exporter_response = match Service::result(&job, &names)? {
             Some(outcome) if is_exported => exporter::response(&outcome),

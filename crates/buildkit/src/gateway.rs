@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Error;
 use crate::jobs::{Job, Returned};
-use crate::service::Service;
+use crate::service::{self, Service};
 
 /// The header that names the build.
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -108,7 +108,13 @@ impl LlbBridge for Gateway {
         if !request.source_policies.is_empty() {
             return absent("a source policy");
         }
-        let name = self.service.build(&job, &request.frontend, &request.frontend_opt).await?;
+        let name = match self.service.build(&job, &request.frontend, &request.frontend_opt).await? {
+            service::Solved::Image(name) => name,
+            service::Solved::Answer(metadata) => {
+                let result = Some(Solved { metadata, ..Solved::default() });
+                return Ok(Response::new(SolveResponse { r#ref: String::new(), result }));
+            }
+        };
         if !request.allow_result_return {
             return Ok(Response::new(SolveResponse { r#ref: name, result: None }));
         }

@@ -32,6 +32,7 @@ mod jobs;
 mod kept;
 mod options;
 mod place;
+mod question;
 mod service;
 mod session;
 mod sources;

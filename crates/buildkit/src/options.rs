@@ -7,6 +7,7 @@ use build::request::{NamedContext, Network, NoCache, Request, Ulimit};
 use oci::Platform;
 
 use crate::error::{Error, Result};
+use crate::question::Asked;
 
 /// The frontend that there is.
 const FRONTEND: &str = "dockerfile.v0";
@@ -14,7 +15,7 @@ const FRONTEND: &str = "dockerfile.v0";
 const OPTIONS_MAX: usize = 4096;
 const OPTION_BYTES_MAX: usize = 4 << 20;
 /// What clients may demand that the frontend can do.
-const CAPABILITIES: [&str; 1] = ["moby.buildkit.frontend.contexts"];
+const CAPABILITIES: [&str; 2] = ["moby.buildkit.frontend.contexts", "moby.buildkit.frontend.subrequests"];
 /// The address that stands for the host, as containers reach it.
 const HOST_GATEWAY: &str = "host-gateway";
 /// Frontends that are ours under another name.
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) dockerfile_dir: String,
     /// What the client calls the context.
     pub(crate) context_dir: String,
+    /// What is asked about the Dockerfile instead of a build.
+    pub(crate) question: Option<Asked>,
     /// The rest; the Dockerfile itself is not in it yet.
     pub(crate) request: Request,
 }
@@ -57,6 +60,7 @@ impl Options {
             filename: "Dockerfile".to_owned(),
             dockerfile_dir: "dockerfile".to_owned(),
             context_dir: build::request::CONTEXT.to_owned(),
+            question: None,
             request: Request::default(),
         };
         // In the order of their names, so that the same options always mean the same.
@@ -67,6 +71,10 @@ impl Options {
     }
 
     fn take(&mut self, key: &str, value: &str) -> Result<()> {
+        if key == "requestid" {
+            self.question = Some(Asked::named(value)?);
+            return Ok(());
+        }
         let request = &mut self.request;
         if let Some((kind, name)) = key.split_once(':')
             && !name.is_empty()
@@ -111,7 +119,6 @@ impl Options {
                 return Err(Error::Absent("an image for several platforms".to_owned()));
             }
             "multi-platform" => {}
-            "requestid" => return Err(Error::Absent(format!("the request {value}"))),
             "context" => return Err(Error::Absent(format!("the build context {value}"))),
             "cache-imports" | "cache-from" if matches!(value, "" | "[]" | "null") => {}
             _ => return Err(absent(key, value)),
@@ -308,7 +315,7 @@ mod tests {
             ("hostname", "x"),
             ("multi-platform", "true"),
             ("platform", "linux/amd64,linux/arm64"),
-            ("requestid", "frontend.outline"),
+            ("requestid", "frontend.other"),
             ("new-option", "1"),
             ("add-hosts", "x"),
             ("ulimit", "x=y"),

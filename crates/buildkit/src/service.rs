@@ -29,6 +29,7 @@ use crate::jobs::{Job, Jobs};
 use crate::kept::Kept;
 use crate::options::Options;
 use crate::place::Place;
+use crate::question::Metadata;
 use crate::session::Sessions;
 use crate::sources::{SessionSources, loading_dockerfile};
 use crate::status::{self, Translator};
@@ -63,6 +64,21 @@ impl fmt::Debug for Service {
     }
 }
 
+/// What has come of a solve.
+#[derive(Debug)]
+pub(crate) enum Solved {
+    /// An image, by the name that it has in its build.
+    Image(String),
+    /// An answer.
+    Answer(Metadata),
+}
+
+/// What was made for it.
+enum Made {
+    Image(Outcome),
+    Answer(Metadata),
+}
+
 impl Service {
     /// The API over who builds. What it does ends at `shutdown`.
     pub fn new(builder: Arc<dyn Builder>, kept: Arc<Kept>, shutdown: CancellationToken) -> Arc<Self> {
@@ -74,13 +90,13 @@ impl Service {
         &self.sessions
     }
 
-    /// Does a build that a client asks for, and gives the name of its result.
+    /// Does a build that a client asks for, or answers its question.
     pub(crate) async fn build(
         &self,
         job: &Arc<Job>,
         frontend: &str,
         options: &HashMap<String, String>,
-    ) -> Result<String> {
+    ) -> Result<Solved> {
         let mut options = Options::read(frontend, options)?;
         if options.request.network == Network::Host && !job.may_use_host_network {
             return Err(Error::Invalid(
@@ -106,10 +122,13 @@ impl Service {
         let work = async {
             let (dockerfile, ignore) = sources.documents(&options).await?;
             let _ = document.set(dockerfile.clone());
+            if let Some(question) = options.question {
+                return question.answer(&dockerfile, &options.request).map(Made::Answer);
+            }
             let mut request = options.request.clone();
             (request.dockerfile, request.ignore) = (dockerfile, ignore);
             let built = self.builder.build(request, Arc::new(sources), teller).await;
-            built.map_err(|failure| failed(failure, document.get()))
+            built.map(Made::Image).map_err(|failure| failed(failure, document.get()))
         };
         let outcome = tokio::select! {
             outcome = work => outcome,
@@ -119,7 +138,10 @@ impl Service {
         };
         // Whoever hears the result has heard what led to it.
         let _ = tokio::time::timeout(LAST_WORDS_MAX, telling).await;
-        job.keep(outcome?)
+        match outcome? {
+            Made::Image(outcome) => job.keep(outcome).map(Solved::Image),
+            Made::Answer(metadata) => Ok(Solved::Answer(metadata)),
+        }
     }
 
     /// What the client asked for by its name.

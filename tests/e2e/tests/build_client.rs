@@ -220,3 +220,28 @@ fn what_goes_on_is_shown_in_every_way() {
     }
     assert_eq!(terminal.wait(), 1);
 }
+
+#[test]
+fn questions_are_answered_without_a_daemon() {
+    let host = Host::new();
+    let text = "ARG VERSION=1\n# base has the tools\nFROM busybox AS base\nFROM base\nMAINTAINER somebody\n";
+    let folder = Folder::new(&host, "asked", &[("Dockerfile", text)]);
+    let ask = |more: &[&str]| {
+        let args = ["--host", "unix:///nowhere.sock", "build"].iter().chain(more);
+        host.corten(args).current_dir(&folder.path).run()
+    };
+    let checked = ask(&["--check", "."]);
+    assert_eq!(checked.code, 1, "{checked}");
+    assert!(checked.stdout.contains("Dockerfile:5:1: warning[MaintainerDeprecated]"), "{checked}");
+    assert!(checked.stdout.contains("\n 5 | MAINTAINER somebody\n   | ^^^^^^^^^^"), "{checked}");
+    let targets = ask(&["--call", "targets", "."]);
+    assert_eq!(done(targets).stdout, "TARGET      DESCRIPTION\nbase        has the tools\n(default)\n");
+    let outline = done(ask(&["--call", "outline,format=json", "--build-arg", "VERSION=2", "."]));
+    let outline: serde_json::Value = serde_json::from_str(&outline.stdout).expect("JSON");
+    assert_eq!(outline["args"][0]["value"], "2");
+    folder.write("Dockerfile", "FROM busybox\nRUNN x\n");
+    let broken = ask(&["--check", "."]);
+    assert!(broken.code == 1 && broken.stdout.contains("did you mean RUN?"), "{broken}");
+    folder.write("Dockerfile", "FROM busybox\n");
+    assert_eq!(done(ask(&["--check", "."])).stdout, "Check complete, no warnings found.\n");
+}

@@ -1,5 +1,6 @@
 //! `build`.
 
+mod call;
 mod classic;
 mod folder;
 mod request;
@@ -35,14 +36,12 @@ const BUILDER: (&str, &str) = ("builder-version", "2");
 const CLASSIC: &str = "DOCKER_BUILDKIT";
 
 /// Flags of Docker's that are not here yet.
-const ABSENT: [&str; 17] = [
+const ABSENT: [&str; 15] = [
     "annotation",
     "attest",
     "builder",
     "cache-from",
     "cache-to",
-    "call",
-    "check",
     "debug",
     "metadata-file",
     "output",
@@ -78,7 +77,14 @@ pub const COMMAND: Command = Command {
                 )
                 .value("name=value"),
                 pairs_or_names("build-arg", "Set a variable of the build"),
+                text(
+                    "call",
+                    "What is asked: build, check, outline, targets (with ,format=json for programs)",
+                )
+                .value("question")
+                .default("build"),
                 text("cgroup-parent", "The control group above those of the steps"),
+                switch("check", "Tell what is wrong with the Dockerfile, and build nothing"),
                 int("cpu-period", "Limit the CPU CFS (Completely Fair Scheduler) period of the steps"),
                 int("cpu-quota", "Limit the CPU CFS (Completely Fair Scheduler) quota of the steps"),
                 int("cpu-shares", "CPU shares of the steps (relative weight)").short('c'),
@@ -120,8 +126,6 @@ pub const COMMAND: Command = Command {
                 absent("builder"),
                 absent("cache-from"),
                 absent("cache-to"),
-                absent("call"),
-                absent("check"),
                 absent("debug"),
                 absent("metadata-file"),
                 absent("output").short('o'),
@@ -137,6 +141,7 @@ pub const COMMAND: Command = Command {
     ],
     examples: &[
         Example { about: "The Dockerfile of this directory", line: "build -t team/web:1 ." },
+        Example { about: "What is wrong with it, without building", line: "build --check ." },
         Example {
             about: "One of its stages, with a variable",
             line: "build --target tests --build-arg VERSION=2 .",
@@ -166,6 +171,9 @@ enum Input {
 async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     if let Some(flag) = ABSENT.iter().find(|flag| parsed.given(flag)) {
         return Err(Error::Message(format!("--{flag} is not available yet: leave it out")));
+    }
+    if let Some(call) = call::Call::of(parsed)? {
+        return call.answer(session, parsed, input(&parsed.args[0], parsed.text("file"))?);
     }
     let headers = session.client()?.ping().await?;
     let has_buildkit = headers.get(BUILDER.0).is_some_and(|version| version == BUILDER.1);

@@ -113,7 +113,7 @@ fn inputs(asked: &mut Asked, input: Input, file: Option<&str>) -> Result<()> {
 }
 
 /// The Dockerfile's name, and the directory that it is in.
-fn dockerfile_at(directory: &Path, file: Option<&str>) -> Result<(String, PathBuf)> {
+pub(super) fn dockerfile_at(directory: &Path, file: Option<&str>) -> Result<(String, PathBuf)> {
     let path = file.map_or_else(|| directory.join("Dockerfile"), PathBuf::from);
     let absent = |path: &Path| {
         Error::Message(format!(
