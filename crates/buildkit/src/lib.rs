@@ -42,4 +42,4 @@ pub use builder::{Builder, Failure, Worker};
 pub use error::{Error, Result};
 pub use kept::Kept;
 pub use service::{Service, serve};
-pub use session::{Introduction, Sessions};
+pub use session::{Introduction, Sessions, handover};

@@ -9,6 +9,7 @@ mod command;
 mod content;
 pub mod context;
 mod copying;
+mod digests;
 mod export;
 mod fetch;
 mod mounts;
@@ -129,7 +130,7 @@ fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
 impl Builds {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         context::clear(&context.config.data_root);
-        let cache = Arc::new(Cache::new(context.store.clone()));
+        let cache = Arc::new(Cache::new(context.store.clone(), &context.config.data_root));
         Self { context, cache }
     }
 
@@ -142,6 +143,12 @@ impl Builds {
     ) -> Result<Outcome, Failed> {
         let names = names(&request)?;
         let read = read(&request)?;
+        let digests = Arc::clone(&self.cache.digests);
+        blocking::run("read what is known of files", move || {
+            digests.begin();
+            Ok(())
+        })
+        .await?;
         warn(&request, &read, &teller).await?;
         // Before the lease: it goes after it.
         let mut remains = Remains { context: Arc::clone(&self.context), whole: false };
@@ -176,11 +183,16 @@ impl Builds {
     /// Keeps the cache within its bounds, in the background.
     fn bound(&self) {
         let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
+        let digests = Arc::clone(&self.cache.digests);
         self.context.tasks.spawn(async move {
             let bounded =
                 blocking::run_long("bound the build cache", move || cache.shrink(cache::bytes_max(&root)?));
             if let Err(error) = bounded.await {
                 tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
+            }
+            let saved = blocking::run("keep what is known of files", move || digests.save());
+            if let Err(error) = saved.await {
+                tracing::warn!(error = error.chain(), "files of contexts will be read again");
             }
         });
         self.context.flush_later();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use build::progress::{Event, Stream, Teller, Vertex};
-use build::request::{CONTEXT, Outcome, Request, SharedSources, Task, Wanted};
+use build::request::{CONTEXT, Holds, Outcome, Request, SharedSources, Task, Wanted};
 use buildkit::{Builder, Failure, Worker};
 use oci::{Digest, Platform};
 use tokio::sync::Semaphore;
@@ -83,7 +83,11 @@ impl Builder for Double {
             let wanted = Wanted { paths: vec![], hidden: hidden.unwrap_or_default() };
             let context = sources.context(CONTEXT, &wanted).await;
             let context = context.map_err(|error| Failure { message: error.to_string(), place: None })?;
-            say(contents(context)).await;
+            if context.holds == Holds::Foreign {
+                say("handed over
+".to_owned()).await;
+            }
+            say(contents(context.fd)).await;
             for line in request.dockerfile.text.lines() {
                 match line.split_once(' ').unwrap_or((line, "")) {
                     ("FAIL", _) => return Err(Failure { message: "this one fails".to_owned(), place: None }),

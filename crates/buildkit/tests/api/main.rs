@@ -13,6 +13,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     CacheOptions, CacheOptionsEntry, Exporter, InfoRequest, ListWorkersRequest, SolveRequest, StatusRequest,
 };
 use bollard_buildkit_proto::{google::rpc, pb};
+use buildkit::handover;
 use client::{Client, World};
 use tonic::{Code, Request};
 
@@ -117,6 +118,41 @@ async fn the_second_build_is_sent_what_changed() {
         sent.push(client.sent());
     }
     assert!(sent[0] > 200_000 && sent[1] < 1000, "{sent:?}");
+}
+
+#[tokio::test]
+async fn directories_are_handed_over_or_else_sent() {
+    let world = dockerfile("FROM scratch\n");
+    fs::write(world.context().join("file"), "content").unwrap();
+    fs::write(world.context().join(".dockerignore"), "nothing\n").unwrap();
+    let directory = sys::fsx::open_dir(world.context()).unwrap();
+    let offer = |name| handover::header(name, &directory).unwrap();
+    // A relay would have another directory, or none, by that number.
+    let another = tempfile::tempdir().unwrap();
+    let another = sys::fsx::stat(sys::fsx::open_dir(another.path()).unwrap()).unwrap().st_ino;
+    let own = sys::fsx::stat(&directory).unwrap().st_ino;
+    let wrong = offer("context").replace(&format!(" {own} "), &format!(" {another} "));
+    for (number, (offers, is_handed)) in
+        [(vec![offer("context"), offer("dockerfile")], true), (vec![wrong], false)].into_iter().enumerate()
+    {
+        let client = world.client_that_offers("", &offers).await;
+        let name = format!("build {number}");
+        let (mut control, request) = (client.control(), solve(&client));
+        let request = SolveRequest { frontend: "dockerfile.v0".to_owned(), r#ref: name.clone(), ..request };
+        let solving = tokio::spawn(async move { control.solve(request).await });
+        let mut told = client.control().status(StatusRequest { r#ref: name }).await.unwrap().into_inner();
+        let mut output = String::new();
+        while let Some(message) = told.message().await.unwrap() {
+            output.extend(message.logs.iter().map(|log| String::from_utf8_lossy(&log.msg).into_owned()));
+        }
+        solving.await.unwrap().unwrap();
+        assert!(output.ends_with("Dockerfile=FROM scratch\n\nfile=content\n"), "{output}");
+        assert_eq!(
+            (output.starts_with("handed over\n"), client.sent() == 0),
+            (is_handed, is_handed),
+            "{offers:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -9,16 +9,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use build::dockerfile::mount::{Kind, Mount};
+use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease};
 use sys::fsx::{self, FileType};
 use sys::path::Root;
 
 use super::command::point;
+use super::content::{self, Survey};
+use super::context::Scratch;
+use super::copying;
+use super::digests::Digests;
+use super::place::{Placing, Wishes};
+use super::select::{Sieve, pick_one};
 use crate::containers::record::{MountKind, MountRecord, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+/// Where files are in a directory that they were gathered in.
+const GATHERED: &str = "/files";
 /// Where secrets are seen where nobody says.
 const SECRETS: &str = "/run/secrets/";
 /// The mode of a secret, and of the directory of a cache, where nobody says.
@@ -33,7 +42,7 @@ pub(super) enum Files {
     /// From nowhere else.
     Nothing,
     /// A directory.
-    Directory(Arc<OwnedFd>),
+    Directory(Arc<request::Directory>),
     /// These layers, the lowest first.
     Layers(Vec<ImageLayer>),
     /// A secret's content.
@@ -45,6 +54,37 @@ pub(super) enum Files {
 pub(super) struct Wanted {
     pub mount: Mount,
     pub files: Files,
+    /// What is hidden in a directory that holds everything.
+    pub sieve: Sieve,
+}
+
+impl Wanted {
+    /// Whether the directory cannot be shown as it is: somebody may change it, or something in it is hidden.
+    fn has_to_be_gathered(&self) -> bool {
+        let Files::Directory(directory) = &self.files else { return false };
+        match directory.holds {
+            Holds::Wanted => false,
+            Holds::Everything => !self.sieve.ignore.is_empty(),
+            Holds::Foreign => true,
+        }
+    }
+
+    /// Copies the files that are mounted to a directory of the engine, which goes with what is returned; blocks.
+    pub fn gather(&mut self, context: &Context) -> Result<Option<Scratch>> {
+        let Files::Directory(directory) = &self.files else { return Ok(None) };
+        if !self.has_to_be_gathered() {
+            return Ok(None);
+        }
+        let (from, scratch) = (copying::opened(directory)?, Scratch::new(context)?);
+        let picked = pick_one(&from, &self.mount.source, &self.sieve)?;
+        let wishes = Wishes { owner: Some((0, 0)), mode: None };
+        Placing { root: &scratch.root, destination: GATHERED, wishes }.copy(&from, &picked, &self.sieve)?;
+        let fd =
+            scratch.root.try_clone().map_err(|e| Error::system("cannot open the context").with_source(e))?;
+        self.mount.source = GATHERED.to_owned();
+        self.files = Files::Directory(Arc::new(request::Directory { fd: fd.into(), holds: Holds::Wanted }));
+        Ok(Some(scratch))
+    }
 }
 
 /// What was mounted: kept until the step has ended.
@@ -90,7 +130,7 @@ pub(super) fn prepare(
 
 impl Preparation<'_> {
     fn one(&mut self, number: usize, wanted: Wanted) -> Result<()> {
-        let Wanted { mount, files } = wanted;
+        let Wanted { mount, files, .. } = wanted;
         match mount.kind {
             Kind::Tmpfs => {
                 let size = if mount.size > 0 { format!("size={}", mount.size) } else { String::new() };
@@ -123,10 +163,9 @@ impl Preparation<'_> {
         let source = build::ignore::clean(&format!("/{}", mount.source));
         let source = source.trim_start_matches('/').to_owned();
         match files {
-            Files::Directory(fd) => {
-                let root = fd.try_clone().map(Root::from_fd);
+            Files::Directory(directory) => {
                 let at = if source.is_empty() { "." } else { &source };
-                let opened = root.and_then(|root| root.open_path(at));
+                let opened = copying::opened(&directory)?.open_path(at);
                 let opened = opened.map_err(|error| Error::io("mount", Path::new(at), error))?;
                 let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
                 self.prepared._kept.push(opened);
@@ -240,22 +279,39 @@ fn root_of(target: &str) -> &'static str {
     if target.starts_with('/') { "" } else { "/" }
 }
 
-/// The digest of what the mounts of a step have of files.
-pub(super) fn key(wanted: &[Wanted]) -> Result<Option<Digest>> {
+/// Looks at the files of mounts that somebody may change meanwhile.
+pub(super) fn surveys(wanted: &[Wanted], digests: &Digests) -> Result<Vec<Survey>> {
+    let foreign = wanted.iter().filter_map(|one| match &one.files {
+        Files::Directory(directory) if directory.holds == Holds::Foreign => Some((one, directory)),
+        _ => None,
+    });
+    foreign
+        .map(|(one, directory)| {
+            let root = copying::opened(directory)?;
+            let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
+            content::survey(&root, &[picked], &one.sieve, digests)
+        })
+        .collect()
+}
+
+/// The digest of what the mounts of a step have of files; of those that somebody may change as they were seen.
+pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest>> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();
+    let mut surveys = surveys.iter();
     for one in wanted {
         let part = match &one.files {
             Files::Nothing | Files::Secret(_) => continue,
             Files::Layers(layers) => {
                 layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>().join(",")
             }
-            Files::Directory(fd) => {
-                let root = fd.try_clone().map(Root::from_fd);
-                let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
-                let sieve = super::select::Sieve::default();
-                let picked = super::select::pick_one(&root, &one.mount.source, &sieve)?;
-                super::content::key(&root, &[picked], &sieve, false)?.to_string()
+            Files::Directory(directory) if directory.holds == Holds::Foreign => {
+                surveys.next().map(|survey| survey.key.to_string()).unwrap_or_default()
+            }
+            Files::Directory(directory) => {
+                let root = copying::opened(directory)?;
+                let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
+                content::key(&root, &[picked], &one.sieve, false)?.to_string()
             }
         };
         hasher.update(part);
