@@ -20,6 +20,7 @@
 //! How a build is done stands behind [`Builder`]. The client's side of the same is [`client`].
 
 mod builder;
+mod cached;
 mod caller;
 pub mod client;
 mod control;
@@ -38,7 +39,7 @@ mod session;
 mod sources;
 mod status;
 
-pub use builder::{Builder, Failure, Worker};
+pub use builder::{Builder, Cached, Failure, Prune, Worker};
 pub use error::{Error, Result};
 pub use kept::Kept;
 pub use service::{Service, serve};

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use build::progress::{Event, Stream, Teller, Vertex};
 use build::request::{CONTEXT, Holds, Outcome, Request, SharedSources, Task, Wanted};
-use buildkit::{Builder, Failure, Worker};
+use buildkit::{Builder, Cached, Failure, Prune, Worker};
 use oci::{Digest, Platform};
 use tokio::sync::Semaphore;
 
@@ -112,6 +112,18 @@ impl Builder for Double {
                 say(format!("{}\n", all.join(" "))).await;
             }
             Ok(Outcome { image: digest.clone(), config: digest.clone(), names: request.tags })
+        })
+    }
+
+    fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        let entry = |id: &str| Cached { id: id.to_owned(), bytes: 9, uses: 3, ..Cached::default() };
+        Box::pin(async move { Ok(vec![entry("one"), entry("two")]) })
+    }
+
+    fn prune(&self, prune: Prune) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        Box::pin(async move {
+            let all = self.cached().await?;
+            Ok(all.into_iter().filter(|entry| prune.ids.contains(&entry.id)).collect())
         })
     }
 

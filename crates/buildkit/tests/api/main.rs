@@ -10,7 +10,8 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
     PingRequest, Ref, Result as Solved, ReturnRequest, SolveRequest as GatewaySolve, result,
 };
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    CacheOptions, CacheOptionsEntry, Exporter, InfoRequest, ListWorkersRequest, SolveRequest, StatusRequest,
+    CacheOptions, CacheOptionsEntry, DiskUsageRequest, Exporter, InfoRequest, ListWorkersRequest,
+    PruneRequest, SolveRequest, StatusRequest,
 };
 use bollard_buildkit_proto::{google::rpc, pb};
 use buildkit::handover;
@@ -153,6 +154,22 @@ async fn directories_are_handed_over_or_else_sent() {
             "{offers:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_builds_have_left_is_told_and_removed() {
+    let world = World::new();
+    let client = world.client("key").await;
+    let used = client.control().disk_usage(DiskUsageRequest::default()).await.unwrap().into_inner().record;
+    let told: Vec<_> = used.iter().map(|one| (one.id.as_str(), one.size, one.usage_count)).collect();
+    assert_eq!(told, [("one", 9, 3), ("two", 9, 3)]);
+    let request = PruneRequest { filter: vec!["id==two".to_owned()], ..PruneRequest::default() };
+    let mut gone = client.control().prune(request).await.unwrap().into_inner();
+    assert_eq!(gone.message().await.unwrap().unwrap().id, "two");
+    assert!(gone.message().await.unwrap().is_none());
+    let request = DiskUsageRequest { filter: vec!["label=x".to_owned()], ..DiskUsageRequest::default() };
+    let refused = client.control().disk_usage(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test]

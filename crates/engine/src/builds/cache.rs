@@ -179,12 +179,20 @@ impl Cache {
         Ok(records.into_iter().filter_map(read).collect())
     }
 
-    /// All entries.
+    /// All entries. A layer that several have counts with the first.
     pub fn list(&self) -> Result<Vec<CacheEntry>> {
         Ok(self.store.transaction(|tx| {
             let kept = layers_of_images(tx)?;
             let entries = Self::entries(tx)?;
-            Ok(entries.into_iter().map(|(id, entry)| shown(id, entry, &kept)).collect())
+            let mut seen = std::collections::HashSet::new();
+            let shown = |(id, mut entry): (String, Entry)| {
+                let layer = entry.made.layer.as_ref().map(|layer| layer.diff_id.clone());
+                if layer.is_some_and(|layer| !seen.insert(layer)) {
+                    entry.bytes = 0;
+                }
+                shown(id, entry, &kept)
+            };
+            Ok(entries.into_iter().map(shown).collect())
         })?)
     }
 

@@ -5,10 +5,11 @@ use crate::failure::Failure;
 use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::event::{Actor, Message};
-use api::system::{DiskUsage, Usage, ping};
+use api::system::{CacheRecord, DiskUsage, Usage, ping};
 use api::volume::Volume;
 use axum::body::Body;
 use bytes::Bytes;
+use engine::builds::CacheEntry;
 use engine::events::{FILTER_KEYS, Heard, Listener, Query};
 use hyper::{HeaderMap, Response, header};
 use std::collections::BTreeMap;
@@ -64,10 +65,34 @@ pub(crate) async fn disk_usage(call: Call) -> Answer {
         usage.volume_usage = Some(volumes_usage(call.engine.volumes().disk_usage().await?, verbose));
     }
     if is_wanted("build-cache") {
-        // There is none.
-        usage.build_cache_usage = Some(Usage::default());
+        usage.build_cache_usage = Some(cache_usage(call.engine.builds().cache().await?, verbose));
     }
     versions::json(call.version, Resource::DiskUsage, &usage)
+}
+
+/// The sum of the build cache, without what images occupy in any case. Nothing of it is in use but while it is copied from.
+fn cache_usage(entries: Vec<CacheEntry>, verbose: bool) -> Usage<CacheRecord> {
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let own = entries.iter().filter(|entry| !entry.shared).map(|entry| size(entry.bytes)).sum();
+    let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    let shown = |entry: CacheEntry| CacheRecord {
+        id: entry.id,
+        kind: "regular".to_owned(),
+        description: entry.description,
+        in_use: false,
+        shared: entry.shared,
+        size: size(entry.bytes),
+        created_at: entry.created,
+        last_used_at: jiff::Timestamp::from_second(entry.used_s).ok().map(|at| at.to_string()),
+        usage_count: size(entry.uses),
+    };
+    Usage {
+        active_count: 0,
+        total_count: count,
+        reclaimable: own,
+        total_size: own,
+        items: if verbose { entries.into_iter().map(shown).collect() } else { Vec::new() },
+    }
 }
 
 /// The sum of volumes; those that no container uses would be freed.
