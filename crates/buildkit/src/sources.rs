@@ -102,22 +102,28 @@ impl SessionSources {
         result
     }
 
+    /// Tells how much of the client's files has come.
+    async fn tell(&self, vertex: &Digest, what: &str, current: u64, started: SystemTime, is_done: bool) {
+        let part = Part {
+            vertex: vertex.clone(),
+            id: format!("transferring {what}:"),
+            name: format!("transferring {what}:"),
+            current,
+            total: 0,
+            started,
+            completed: is_done.then(SystemTime::now),
+        };
+        // A client that does not hear it goes on without.
+        let _ = self.teller.send(Event::Status(part)).await;
+    }
+
     /// Fills a directory from the client's, and tells how far it is.
     async fn fill(&self, vertex: &Digest, what: &str, ask: &Ask, lease: &Arc<Lease>) -> Result<()> {
         let started = SystemTime::now();
         let (told, bytes) = watch::channel(0);
-        let tell = |completed| {
+        let tell = |is_done| {
             let current = *bytes.borrow();
-            let part = Part {
-                vertex: vertex.clone(),
-                id: format!("transferring {what}:"),
-                name: format!("transferring {what}:"),
-                current,
-                total: 0,
-                started,
-                completed,
-            };
-            self.teller.send(Event::Status(part))
+            self.tell(vertex, what, current, started, is_done)
         };
         let receiving = filesync::receive(&self.session, ask, lease.open()?, Arc::clone(lease), &told);
         let mut receiving = std::pin::pin!(receiving);
@@ -125,11 +131,11 @@ impl SessionSources {
         let received = loop {
             tokio::select! {
                 received = &mut receiving => break received,
-                _ = ticks.tick() => { let _ = tell(None).await; }
+                _ = ticks.tick() => tell(false).await,
                 () = self.session.closed() => break Err(Error::Gone("the client's session has ended".to_owned())),
             }
         };
-        let _ = tell(Some(SystemTime::now())).await;
+        tell(true).await;
         received
     }
 
@@ -192,6 +198,7 @@ impl SessionSources {
         let dir = if name == build::request::CONTEXT { &self.context_dir } else { name };
         if let Some(directory) = self.session.directory(dir) {
             let fd = directory.try_clone().map_err(Error::io("open", "/"))?;
+            self.tell(&self.vertex(&loading(name)), "context", 0, SystemTime::now(), true).await;
             return Ok(Directory { fd, holds: Holds::Foreign });
         }
         Ok(Directory { fd: self.load_sent(name, dir, wanted).await?, holds: Holds::Wanted })
@@ -209,10 +216,6 @@ impl SessionSources {
         if count >= CONTEXTS_MAX {
             return Err(Error::Full { what: "directories of the client in this build", count });
         }
-        let shown = match name {
-            build::request::CONTEXT => "[internal] load build context".to_owned(),
-            name => format!("[context {name}] load from client"),
-        };
         let shared = self.session.shared_key();
         let key = (!shared.is_empty()).then(|| format!("{shared}\n{dir}"));
         let ask = Ask {
@@ -222,7 +225,7 @@ impl SessionSources {
         };
         let lease = self.lease(key).await?;
         // The vertex is the builder's; what is told of it finds it by its name.
-        self.fill(&self.vertex(&shown), "context", &ask, &lease).await?;
+        self.fill(&self.vertex(&loading(name)), "context", &ask, &lease).await?;
         let opened = lease.open()?;
         let held = Held { name: dir.to_owned(), wanted: wanted.clone(), lease };
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
@@ -268,6 +271,14 @@ impl SessionSources {
             (true, false) => Some((TOKEN_USER.to_owned(), answer.secret)),
             (false, false) => Some((answer.username, answer.secret)),
         })
+    }
+}
+
+/// What the vertex is called that reads a context.
+fn loading(name: &str) -> String {
+    match name {
+        build::request::CONTEXT => "[internal] load build context".to_owned(),
+        name => format!("[context {name}] load from client"),
     }
 }
 

@@ -119,8 +119,23 @@ impl Drop for Remains {
     }
 }
 
+/// Makes a layer of a snapshot, which is given up in any case.
+fn adopt(context: &Context, lease: &Lease, id: &str) -> Result<storage::ImageLayer> {
+    match context.store.adopt_snapshot(lease, id) {
+        Ok(layer) => Ok(layer),
+        Err(error) => {
+            // What went wrong first is what is told.
+            if let Err(left) = forget(context, lease, id) {
+                tracing::warn!(error = left.chain(), id, "something is left of a step of a build");
+            }
+            Err(error.into())
+        }
+    }
+}
+
 /// Gives up a snapshot.
 fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
+    context.store.empty_snapshot(id)?;
     Ok(context.store.transaction(|tx| {
         tx.let_go(lease, &Resource::Snapshot(id.to_owned()))?;
         tx.remove_snapshot(id)

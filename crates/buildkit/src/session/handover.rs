@@ -70,9 +70,12 @@ impl Offer {
 /// The header's value for a directory of the calling process.
 ///
 /// # Errors
-/// The descriptor cannot be looked at.
+/// The descriptor cannot be looked at, or the name is more than a header holds.
 pub fn header(name: &str, directory: &OwnedFd) -> io::Result<String> {
     use std::os::fd::AsRawFd as _;
+    if name.is_empty() || !name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name is more than a header holds"));
+    }
     let stat = fsx::stat(directory)?;
     Ok(format!("{} {} {} {name}", directory.as_raw_fd(), stat.st_dev, stat.st_ino))
 }

@@ -80,6 +80,7 @@ impl Drop for Sandbox {
             let id = record.id.clone();
             let cleared = blocking::run("end a step", move || {
                 clear(&context, &record)?;
+                context.store.empty_snapshot(&record.id)?;
                 Ok(context.store.remove_snapshot(&record.id)?)
             });
             if let Err(error) = cleared.await {
@@ -200,7 +201,7 @@ impl Command<'_> {
         let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
         let adopt = blocking::run_long("keep what a step made", move || {
             mounts.clear(&context, &id)?;
-            Ok((context.store.adopt_snapshot(&lease, &id)?, mounts))
+            Ok((super::adopt(&context, &lease, &id)?, mounts))
         });
         let (adopted, left) = tokio::join!(adopt, leave);
         left?;

@@ -141,7 +141,7 @@ impl Copying {
             super::forget(context, lease, &id)?;
             return Err(error);
         }
-        Ok(store.adopt_snapshot(lease, &id)?)
+        super::adopt(context, lease, &id)
     }
 
     fn put(&self, into: &Mounts, wishes: Wishes) -> Result<()> {
@@ -294,5 +294,5 @@ pub(super) fn directory(
         super::forget(context, lease, &id)?;
         return Err(error);
     }
-    Ok(store.adopt_snapshot(lease, &id)?)
+    super::adopt(context, lease, &id)
 }
