@@ -41,6 +41,6 @@ mod status;
 
 pub use builder::{Builder, Cached, Failure, Prune, Worker};
 pub use error::{Error, Result};
-pub use kept::Kept;
+pub use kept::{Kept, KeptDirectory};
 pub use service::{Service, serve};
 pub use session::{Introduction, Sessions, handover};

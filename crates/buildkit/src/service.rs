@@ -153,6 +153,11 @@ impl Service {
         }
     }
 
+    /// The directories that clients have sent and that are kept for their next build.
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
+    }
+
     /// What earlier builds have left.
     pub(crate) async fn cached(&self) -> Result<Vec<Cached>> {
         self.builder.cached().await.map_err(|failure| Error::Build(failure.message))
