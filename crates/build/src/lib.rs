@@ -8,7 +8,8 @@
 //! - [`stages`] finds out what is built on what, and which variables are known where.
 //! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
 //! - [`check`] finds what should be written otherwise; [`call`] answers what needs no build: `--check`, `--call`.
-//! - [`request`] is what a build is asked for, and where it gets what it needs; [`progress`] is what it tells meanwhile.
+//! - [`request`] is what a build is asked for, and where it gets what it needs; [`progress`] is what it tells meanwhile; [`output`] is where its
+//!   result goes.
 
 pub mod call;
 pub mod check;
@@ -18,6 +19,7 @@ pub mod expand;
 pub mod graph;
 pub mod ignore;
 pub mod lower;
+pub mod output;
 pub mod progress;
 pub mod request;
 pub mod stages;

@@ -14,6 +14,8 @@ pub const LOG_BYTES_MAX: usize = 32 * 1024;
 
 /// The end that a build tells to.
 pub type Teller = mpsc::Sender<Event>;
+/// The same, of whoever tells only as long as the build does.
+pub type WeakTeller = mpsc::WeakSender<Event>;
 /// The end that draws.
 pub type Listener = mpsc::Receiver<Event>;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use oci::{Digest, Platform};
 
 use crate::expand::Environment;
+use crate::output::{Attestations, CachePlace, Client};
 
 /// The name of the context that is not named: what `COPY` copies from without `--from`.
 pub const CONTEXT: &str = "context";
@@ -105,6 +106,8 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// `--platform`: the engine's own if there is none.
     pub platforms: Vec<Platform>,
+    /// Whether the result is an index though it is for one platform.
+    pub multi_platform: bool,
     /// `--no-cache`.
     pub no_cache: NoCache,
     /// `--pull`: images are asked for at their registries though they are here.
@@ -127,6 +130,10 @@ pub struct Request {
     pub tags: Vec<String>,
     /// `--squash`: what the Dockerfile adds becomes one layer.
     pub squash: bool,
+    /// `--cache-from`: where steps may have been made already.
+    pub cache_from: Vec<CachePlace>,
+    /// `--attest`: what is stated of the result.
+    pub attestations: Attestations,
 }
 
 /// Which files of a context are wanted.
@@ -177,6 +184,11 @@ pub trait Sources: Send + Sync + 'static {
 
     /// Name and password for a registry; nothing if the client has none.
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>>;
+
+    /// The client as who takes what is made, where it is one that does.
+    fn client(&self) -> Option<&dyn Client> {
+        None
+    }
 }
 
 /// Sources as a build holds them.

@@ -1,11 +1,14 @@
 //! What is behind the API: who builds.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use build::Span;
+use build::output::Export;
 use build::progress::Teller;
-use build::request::{Outcome, Request, SharedSources, Task};
+use build::request::{Request, SharedSources, Task};
 use oci::Platform;
 
 /// Why there is no image; one line for people.
@@ -63,15 +66,27 @@ pub struct Prune {
     pub ids: Vec<String>,
 }
 
+/// What the client is told of what was put out: names that scripts know.
+pub type Told = BTreeMap<String, String>;
+
+/// What a build has come to. It is kept until it is dropped; what was not put out goes then.
+pub trait Built: Send + Sync + 'static {
+    /// Puts it out.
+    fn export<'a>(&'a self, export: &'a Export, teller: Teller) -> Task<'a, Result<Told, Failure>>;
+}
+
+/// A result as its job holds it.
+pub type SharedBuilt = Arc<dyn Built>;
+
 /// Who builds. A future that is dropped ends its build.
 pub trait Builder: Send + Sync + 'static {
-    /// Builds an image, puts it into the store and names it as the request says.
+    /// Does all that a build does but for putting out what comes of it.
     fn build(
         &self,
         request: Request,
         sources: SharedSources,
         teller: Teller,
-    ) -> Task<'_, Result<Outcome, Failure>>;
+    ) -> Task<'_, Result<SharedBuilt, Failure>>;
 
     /// What earlier builds have left.
     fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>>;

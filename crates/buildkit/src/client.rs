@@ -9,6 +9,8 @@ mod passwords;
 mod secrets;
 mod session;
 mod solve;
+mod stores;
+mod takes;
 
 pub use crate::place::{Place, places};
 pub use bollard_buildkit_proto::google::protobuf::Timestamp;
@@ -19,4 +21,6 @@ pub use passwords::{Password, Passwords};
 pub use secrets::{Secret, Secrets};
 pub use session::{Answers, Session};
 pub use solve::{Ended, name, solve};
+pub use stores::Stores;
+pub use takes::{Taker, Takers};
 pub use tonic::Status;

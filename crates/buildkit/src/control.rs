@@ -8,10 +8,12 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse,
     StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
 };
+use build::output::Export;
 use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::cache;
 use crate::cached;
 use crate::error::Error;
 use crate::exporter;
@@ -50,24 +52,15 @@ fn check(request: &SolveRequest) -> Result<(), Error> {
     if request.enable_session_exporter {
         return Err(Error::Absent("an exporter of the session".to_owned()));
     }
-    if let Some(cache) = &request.cache {
-        let old =
-            [("registry", &cache.export_ref_deprecated)].into_iter().filter(|(_, name)| !name.is_empty());
-        let exports =
-            cache.exports.iter().map(|export| export.r#type.as_str()).chain(old.map(|(kind, _)| kind));
-        if let Some(kind) = exports.into_iter().next() {
-            return Err(Error::Absent(format!("the cache export {kind}")));
-        }
-        let imports = cache.imports.iter().map(|import| import.r#type.as_str());
-        let old = cache.import_refs_deprecated.iter().map(|_| "registry");
-        if let Some(kind) = imports.chain(old).next() {
-            return Err(Error::Absent(format!("the cache import {kind}")));
-        }
-    }
     if let Some(other) = request.entitlements.iter().find(|one| *one != NETWORK_HOST) {
         return Err(Error::Absent(format!("the entitlement {other}")));
     }
     Ok(())
+}
+
+/// What is to be done with the result.
+fn exports(request: &SolveRequest) -> Result<Export, Error> {
+    Ok(Export { outputs: exporter::outputs(request)?, caches: cache::exports(request.cache.as_ref())? })
 }
 
 #[tonic::async_trait]
@@ -75,15 +68,17 @@ impl control_server::Control for Control {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
         let is_exported = !request.exporters.is_empty() || !request.exporter_deprecated.is_empty();
-        let names = check(&request).and_then(|()| exporter::names(&request));
+        let export = check(&request).and_then(|()| exports(&request));
+        let imports = cache::imports(request.cache.as_ref());
         // Also a build that is refused begins, and ends at once: the client asks about it by other calls, which would wait for it.
         let beginning = Beginning {
             session: request.session.clone(),
-            names: names.as_ref().map(Clone::clone).unwrap_or_default(),
+            cache_from: imports.as_ref().map(Clone::clone).unwrap_or_default(),
             may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
         };
         let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
-        names?;
+        let export = export?;
+        imports?;
         let job = Arc::clone(&running.0);
         let names = if request.frontend.is_empty() {
             // The client leads the build through the gateway, and says there what has come of it.
@@ -97,7 +92,7 @@ impl control_server::Control for Control {
                 Status::with_details(Code::from(status.code), status.message, details.into())
             })?
         } else {
-            match self.service.build(&job, &request.frontend, &request.frontend_attrs).await? {
+            match self.service.build(&job, &request.frontend, &request.frontend_attrs, &[]).await? {
                 Solved::Image(name) => vec![name],
                 Solved::Answer(metadata) => {
                     drop(running);
@@ -110,11 +105,11 @@ impl control_server::Control for Control {
             }
         };
         let exporter_response = match Service::result(&job, &names)? {
-            Some(outcome) if is_exported => exporter::response(&outcome),
+            Some(built) => exporter::response(self.service.export(&job, &built, &export).await?),
             None if is_exported => {
                 return Err(Error::Invalid("there is no result to put out".to_owned()).into());
             }
-            _ => std::collections::HashMap::new(),
+            None => std::collections::HashMap::new(),
         };
         drop(running);
         Ok(Response::new(SolveResponse { exporter_response }))

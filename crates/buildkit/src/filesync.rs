@@ -15,6 +15,7 @@ use tonic::Streaming;
 
 use crate::error::{Error, Result};
 use crate::session::Session;
+pub(crate) use entry::bits;
 pub use entry::{Entry, Kind};
 pub use header::Ask;
 pub use tree::{Answer, Tree};

@@ -19,6 +19,7 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::cache;
 use crate::error::Error;
 use crate::jobs::{Job, Returned};
 use crate::service::{self, Service};
@@ -35,6 +36,14 @@ const GATEWAY_CAPABILITIES: [&str; 8] = [
     "gateway.solve.metadata",
     "gateway.solve.evaluate",
     "gateway.warnings",
+];
+
+/// What of outputs is there, which is counted among what LLB can do.
+const EXPORT_CAPABILITIES: [&str; 4] = [
+    "exporter.image.annotations",
+    "exporter.image.attestations",
+    "exporter.multiple",
+    "exporter.sourcedateepoch",
 ];
 
 /// The service.
@@ -87,8 +96,8 @@ impl LlbBridge for Gateway {
         let capability = |name: &&str| ApiCap { id: (*name).to_owned(), enabled: true, ..ApiCap::default() };
         Ok(Response::new(PongResponse {
             frontend_api_caps: GATEWAY_CAPABILITIES.iter().map(capability).collect(),
-            // There is no LLB: nothing of it can be done.
-            llb_caps: Vec::new(),
+            // There is no LLB: nothing of it can be done. What results are put out as is told here as well.
+            llb_caps: EXPORT_CAPABILITIES.iter().map(capability).collect(),
             workers: vec![self.service.worker().await?],
         }))
     }
@@ -102,19 +111,19 @@ impl LlbBridge for Gateway {
         if let Some(name) = request.frontend_inputs.keys().next() {
             return absent(&format!("the frontend's input {name}"));
         }
-        if let Some(import) = request.cache_imports.first() {
-            return absent(&format!("the cache import {}", import.r#type));
-        }
+        let imports = request.cache_imports.iter().map(|one| (one.r#type.as_str(), &one.attrs));
+        let cache_from = cache::places(imports)?;
         if !request.source_policies.is_empty() {
             return absent("a source policy");
         }
-        let name = match self.service.build(&job, &request.frontend, &request.frontend_opt).await? {
-            service::Solved::Image(name) => name,
-            service::Solved::Answer(metadata) => {
-                let result = Some(Solved { metadata, ..Solved::default() });
-                return Ok(Response::new(SolveResponse { r#ref: String::new(), result }));
-            }
-        };
+        let name =
+            match self.service.build(&job, &request.frontend, &request.frontend_opt, &cache_from).await? {
+                service::Solved::Image(name) => name,
+                service::Solved::Answer(metadata) => {
+                    let result = Some(Solved { metadata, ..Solved::default() });
+                    return Ok(Response::new(SolveResponse { r#ref: String::new(), result }));
+                }
+            };
         if !request.allow_result_return {
             return Ok(Response::new(SolveResponse { r#ref: name, result: None }));
         }

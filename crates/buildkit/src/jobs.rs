@@ -1,15 +1,17 @@
 //! Builds under way, by the name that the client gave them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard_buildkit_proto::google::rpc;
-use build::request::Outcome;
+use build::output::CachePlace;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::builder::SharedBuilt;
 use crate::error::{Error, Result};
 use crate::status::Backlog;
 
@@ -28,37 +30,42 @@ const NAME_BYTES_MAX: usize = 256;
 pub(crate) type Returned = std::result::Result<Vec<String>, rpc::Status>;
 
 /// A build.
-#[derive(Debug)]
 pub(crate) struct Job {
     /// The session that gives it its files.
     pub(crate) session: String,
-    /// Names that its image gets.
-    pub(crate) names: Vec<String>,
+    /// Caches that its steps are looked for in.
+    pub(crate) cache_from: Vec<CachePlace>,
     /// Whether steps may use the host's network.
     pub(crate) may_use_host_network: bool,
     /// What it tells.
     pub(crate) backlog: Arc<Backlog>,
     /// Ends with it.
     pub(crate) ends: CancellationToken,
-    results: Mutex<HashMap<String, Outcome>>,
+    results: Mutex<HashMap<String, SharedBuilt>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     ended: Mutex<Option<Instant>>,
 }
 
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
 impl Job {
     /// Keeps a result, and gives its name.
-    pub(crate) fn keep(&self, outcome: Outcome) -> Result<String> {
+    pub(crate) fn keep(&self, built: SharedBuilt) -> Result<String> {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         if results.len() >= RESULTS_MAX {
             return Err(Error::Full { what: "results of this build", count: RESULTS_MAX });
         }
-        let name = format!("{}-{}", outcome.image.short(), results.len());
-        results.insert(name.clone(), outcome);
+        let name = format!("result-{}", results.len());
+        results.insert(name.clone(), built);
         Ok(name)
     }
 
     /// A result by its name.
-    pub(crate) fn result(&self, name: &str) -> Result<Outcome> {
+    pub(crate) fn result(&self, name: &str) -> Result<SharedBuilt> {
         let found = self.results.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         found.ok_or_else(|| Error::Unknown(format!("this build has no result {name:?}")))
     }
@@ -76,7 +83,7 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Beginning {
     pub(crate) session: String,
-    pub(crate) names: Vec<String>,
+    pub(crate) cache_from: Vec<CachePlace>,
     pub(crate) may_use_host_network: bool,
 }
 
@@ -116,7 +123,7 @@ impl Jobs {
         let (sender, returned) = oneshot::channel();
         let job = Arc::new(Job {
             session: beginning.session,
-            names: beginning.names,
+            cache_from: beginning.cache_from,
             may_use_host_network: beginning.may_use_host_network,
             backlog: Arc::default(),
             ends: CancellationToken::new(),
@@ -157,6 +164,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.ends.cancel();
         self.0.backlog.close();
+        // What was not put out goes, though the build can still be asked about.
+        self.0.results.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }

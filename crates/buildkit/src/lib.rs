@@ -13,19 +13,24 @@
 //!    |      <--------------------- FileSync.DiffCopy(dockerfile), then (context): only what has changed is sent
 //!    |      <--------------------- Secrets.GetSecret, Auth.Credentials, when a step wants them
 //!    | <-- Ref
-//!    | LLBBridge.Return(Ref) --------------------------------->  the job has its result
+//!    | LLBBridge.Return(Ref) --------------------------------->  the job has its result, and puts it out
+//!    |      <--------------------- FileSend.DiffCopy, Content.Write, for what the client takes itself
 //!    | <-- Solve's answer: the image's digest
 //! ```
 //!
 //! How a build is done stands behind [`Builder`]. The client's side of the same is [`client`].
 
+mod attest;
 mod builder;
+mod cache;
 mod cached;
 mod caller;
 pub mod client;
+mod contents;
 mod control;
 mod error;
 mod exporter;
+mod filesend;
 pub mod filesync;
 mod gateway;
 mod health;
@@ -39,7 +44,7 @@ mod session;
 mod sources;
 mod status;
 
-pub use builder::{Builder, Cached, Failure, Prune, Worker};
+pub use builder::{Builder, Built, Cached, Failure, Prune, SharedBuilt, Told, Worker};
 pub use error::{Error, Result};
 pub use kept::{Kept, KeptDirectory};
 pub use service::{Service, serve};

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
+use build::output::CachePlace;
 use build::request::{NamedContext, Network, NoCache, Request, Ulimit};
 use oci::Platform;
 
 use crate::error::{Error, Result};
 use crate::question::Asked;
+use crate::{attest, cache};
 
 /// The frontend that there is.
 const FRONTEND: &str = "dockerfile.v0";
 /// Options of a build, and bytes of all of them: build arguments and labels are among them.
 const OPTIONS_MAX: usize = 4096;
 const OPTION_BYTES_MAX: usize = 4 << 20;
+/// Platforms of one build: there are not so many kinds of processors.
+const PLATFORMS_MAX: usize = 32;
 /// What clients may demand that the frontend can do.
 const CAPABILITIES: [&str; 2] = ["moby.buildkit.frontend.contexts", "moby.buildkit.frontend.subrequests"];
 /// The address that stands for the host, as containers reach it.
@@ -63,6 +67,7 @@ impl Options {
             question: None,
             request: Request::default(),
         };
+        read.request.attestations.options = options.clone().into_iter().collect();
         // In the order of their names, so that the same options always mean the same.
         for (key, value) in options.iter().collect::<BTreeMap<_, _>>() {
             read.take(key, value)?;
@@ -90,10 +95,12 @@ impl Options {
                     Ok(())
                 }
                 "limit" => limit(request, name, value),
-                // Where the context came from, for provenance alone; there is none that is asked for.
-                "vcs" => Ok(()),
-                "attest" if value.split(',').any(|word| word == "disabled=true") => Ok(()),
-                "attest" => Err(Error::Absent(format!("the attestation {name}"))),
+                // Where the context came from, for a provenance alone.
+                "vcs" => {
+                    request.attestations.vcs.insert(name.to_owned(), value.to_owned());
+                    Ok(())
+                }
+                "attest" => attest::take(&mut request.attestations, name, value),
                 _ => Err(absent(key, value)),
             };
         }
@@ -115,12 +122,16 @@ impl Options {
             "squash" => request.squash = is_on(value),
             "cgroup-parent" => value.clone_into(&mut request.limits.cgroup_parent),
             "frontend.caps" => check_capabilities(value)?,
-            "multi-platform" if value.is_empty() || is_on(value) => {
-                return Err(Error::Absent("an image for several platforms".to_owned()));
-            }
-            "multi-platform" => {}
+            "multi-platform" => request.multi_platform = value.is_empty() || is_on(value),
             "context" => return Err(Error::Absent(format!("the build context {value}"))),
-            "cache-imports" | "cache-from" if matches!(value, "" | "[]" | "null") => {}
+            "cache-imports" => {
+                let all = cache::from_json(value)?;
+                request.cache_from = cache::merged([&request.cache_from, &all]);
+            }
+            "cache-from" => {
+                let all: Vec<_> = words(value).into_iter().map(CachePlace::Registry).collect();
+                request.cache_from = cache::merged([&request.cache_from, &all]);
+            }
             _ => return Err(absent(key, value)),
         }
         Ok(())
@@ -154,12 +165,15 @@ fn context(name: &str, value: &str) -> Result<NamedContext> {
 }
 
 fn platforms(value: &str) -> Result<Vec<Platform>> {
-    let platforms: Vec<Platform> = words(value)
-        .iter()
-        .map(|word| Platform::parse(word).map_err(|error| Error::Invalid(error.to_string())))
-        .collect::<Result<_>>()?;
-    if platforms.len() > 1 {
-        return Err(Error::Absent(format!("an image for several platforms ({value})")));
+    let mut platforms: Vec<Platform> = Vec::new();
+    for word in words(value) {
+        let platform = Platform::parse(&word).map_err(|error| Error::Invalid(error.to_string()))?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    if platforms.len() > PLATFORMS_MAX {
+        return Err(Error::Invalid(format!("a build is for {PLATFORMS_MAX} platforms at most")));
     }
     Ok(platforms)
 }

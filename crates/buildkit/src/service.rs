@@ -10,8 +10,9 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
 use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
 use bollard_buildkit_proto::{pb, provenance};
+use build::output::{CachePlace, Export};
 use build::progress;
-use build::request::{Document, Network, Outcome};
+use build::request::{Document, Network};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
-use crate::builder::{Builder, Cached, Failure, Prune};
+use crate::builder::{Builder, Cached, Failure, Prune, SharedBuilt, Told};
+use crate::cache;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -44,6 +46,8 @@ const WINDOW_BYTES: u32 = 1 << 20;
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 /// What a worker's label is called that says what `host-gateway` is.
 const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
+/// By this one clients know that indexes, archives, caches and pushes are there.
+const SNAPSHOTTER_LABEL: &str = "org.mobyproject.buildkit.worker.snapshotter";
 const HOSTNAME_LABEL: &str = "org.mobyproject.buildkit.worker.hostname";
 
 /// BuildKit's API over one engine.
@@ -75,7 +79,7 @@ pub(crate) enum Solved {
 
 /// What was made for it.
 enum Made {
-    Image(Outcome),
+    Image(SharedBuilt),
     Answer(Metadata),
 }
 
@@ -96,8 +100,11 @@ impl Service {
         job: &Arc<Job>,
         frontend: &str,
         options: &HashMap<String, String>,
+        cache_from: &[CachePlace],
     ) -> Result<Solved> {
         let mut options = Options::read(frontend, options)?;
+        let named = cache::merged([&job.cache_from, cache_from]);
+        options.request.cache_from = cache::merged([&options.request.cache_from, &named]);
         if options.request.network == Network::Host && !job.may_use_host_network {
             return Err(Error::Invalid(
                 "the build asks for the host's network and may not have it: allow it with --allow network.host"
@@ -105,13 +112,12 @@ impl Service {
             ));
         }
         options.request.may_use_host_network = job.may_use_host_network;
-        options.request.tags.clone_from(&job.names);
         let session = self.sessions.get(&job.session).await?;
         let (teller, listener) = progress::channel();
         let sources = SessionSources::new(
             Arc::clone(&session),
             Arc::clone(&self.kept),
-            teller.clone(),
+            teller.downgrade(),
             &job.session,
             &options,
         );
@@ -144,12 +150,26 @@ impl Service {
         }
     }
 
+    /// Puts out what was built.
+    pub(crate) async fn export(&self, job: &Arc<Job>, built: &SharedBuilt, export: &Export) -> Result<Told> {
+        let (teller, listener) = progress::channel();
+        let translator = Translator::new(&job.session, String::new(), Arc::default());
+        let telling = tokio::spawn(status::pump(listener, translator, Arc::clone(&job.backlog)));
+        let told = tokio::select! {
+            told = built.export(export, teller) => told.map_err(|failure| Error::Build(failure.message)),
+            () = job.ends.cancelled() => Err(Error::Gone("the build has ended".to_owned())),
+            () = self.shutdown.cancelled() => Err(Error::Gone("the engine ends".to_owned())),
+        };
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, telling).await;
+        told
+    }
+
     /// What the client asked for by its name.
-    pub(crate) fn result(job: &Job, names: &[String]) -> Result<Option<Outcome>> {
+    pub(crate) fn result(job: &Job, names: &[String]) -> Result<Option<SharedBuilt>> {
         match names {
             [] => Ok(None),
             [name] => job.result(name).map(Some),
-            _ => Err(Error::Absent("an image for several platforms".to_owned())),
+            _ => Err(Error::Absent("an image of several results".to_owned())),
         }
     }
 
@@ -171,7 +191,10 @@ impl Service {
     /// Who builds, as clients are told.
     pub(crate) async fn worker(&self) -> std::result::Result<WorkerRecord, Status> {
         let worker = self.builder.worker().await.map_err(|failure| Status::unknown(failure.message))?;
-        let mut labels = HashMap::from([(HOSTNAME_LABEL.to_owned(), worker.hostname)]);
+        let mut labels = HashMap::from([
+            (HOSTNAME_LABEL.to_owned(), worker.hostname),
+            (SNAPSHOTTER_LABEL.to_owned(), "overlayfs".to_owned()),
+        ]);
         if let Some(address) = worker.host_gateway {
             labels.insert(HOST_GATEWAY_LABEL.to_owned(), address.to_string());
         }

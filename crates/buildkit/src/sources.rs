@@ -1,5 +1,6 @@
 //! What a build gets from its client's session: files, secrets, passwords.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,12 +9,13 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::GetSecretRequest;
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_client::SecretsClient;
 use bollard_buildkit_proto::moby::filesync::v1::CredentialsRequest;
 use bollard_buildkit_proto::moby::filesync::v1::auth_client::AuthClient;
-use build::progress::{End, Event, Status as Part, Teller, Vertex};
+use build::output::{self, Client, Piece};
+use build::progress::{End, Event, Status as Part, Vertex, WeakTeller};
 use build::request::{Directory, Document, Holds, SourceError, Sources, Task, Wanted};
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tonic::Code;
 
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ use crate::filesync::{self, Ask};
 use crate::kept::{Kept, Lease};
 use crate::options::Options;
 use crate::session::Session;
+use crate::{contents, filesend};
 
 pub(crate) const SECRET_METHOD: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 pub(crate) const CREDENTIALS_METHOD: &str = "/moby.filesync.v1.Auth/Credentials";
@@ -45,7 +48,8 @@ const TOKEN_USER: &str = "<token>";
 pub(crate) struct SessionSources {
     session: Arc<Session>,
     kept: Arc<Kept>,
-    teller: Teller,
+    /// Of the build, as long as it tells anything: a result holds its sources longer.
+    teller: WeakTeller,
     /// What makes the names of this build's own vertexes differ from another's.
     build: String,
     /// What the client calls the context.
@@ -66,7 +70,7 @@ impl SessionSources {
     pub(crate) fn new(
         session: Arc<Session>,
         kept: Arc<Kept>,
-        teller: Teller,
+        teller: WeakTeller,
         build: &str,
         options: &Options,
     ) -> Self {
@@ -85,25 +89,31 @@ impl SessionSources {
         own_vertex(&self.build, name)
     }
 
+    /// Tells something. A client that does not hear it goes on without.
+    async fn tell(&self, event: Event) {
+        if let Some(teller) = self.teller.upgrade() {
+            let _ = teller.send(event).await;
+        }
+    }
+
     /// Does something as a vertex that the client sees.
     async fn shown<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let vertex = self.vertex(name);
-        // A client that does not hear it goes on without.
         let known = Vertex { digest: vertex.clone(), name: name.to_owned(), inputs: Vec::new() };
-        let _ = self.teller.send(Event::Vertex(known)).await;
-        let _ = self.teller.send(Event::Started { vertex: vertex.clone(), at: SystemTime::now() }).await;
+        self.tell(Event::Vertex(known)).await;
+        self.tell(Event::Started { vertex: vertex.clone(), at: SystemTime::now() }).await;
         let result = work.await;
         let end = match &result {
             Ok(_) => End::Ran,
             Err(Error::Gone(_)) => End::Canceled,
             Err(error) => End::Failed(error.chain()),
         };
-        let _ = self.teller.send(Event::Done { vertex, end, at: SystemTime::now() }).await;
+        self.tell(Event::Done { vertex, end, at: SystemTime::now() }).await;
         result
     }
 
     /// Tells how much of the client's files has come.
-    async fn tell(&self, vertex: &Digest, what: &str, current: u64, started: SystemTime, is_done: bool) {
+    async fn tell_part(&self, vertex: &Digest, what: &str, current: u64, started: SystemTime, is_done: bool) {
         let part = Part {
             vertex: vertex.clone(),
             id: format!("transferring {what}:"),
@@ -113,8 +123,7 @@ impl SessionSources {
             started,
             completed: is_done.then(SystemTime::now),
         };
-        // A client that does not hear it goes on without.
-        let _ = self.teller.send(Event::Status(part)).await;
+        self.tell(Event::Status(part)).await;
     }
 
     /// Fills a directory from the client's, and tells how far it is.
@@ -123,7 +132,7 @@ impl SessionSources {
         let (told, bytes) = watch::channel(0);
         let tell = |is_done| {
             let current = *bytes.borrow();
-            self.tell(vertex, what, current, started, is_done)
+            self.tell_part(vertex, what, current, started, is_done)
         };
         let receiving = filesync::receive(&self.session, ask, lease.open()?, Arc::clone(lease), &told);
         let mut receiving = std::pin::pin!(receiving);
@@ -198,7 +207,7 @@ impl SessionSources {
         let dir = if name == build::request::CONTEXT { &self.context_dir } else { name };
         if let Some(directory) = self.session.directory(dir) {
             let fd = directory.try_clone().map_err(Error::io("open", "/"))?;
-            self.tell(&self.vertex(&loading(name)), "context", 0, SystemTime::now(), true).await;
+            self.tell_part(&self.vertex(&loading(name)), "context", 0, SystemTime::now(), true).await;
             return Ok(Directory { fd, holds: Holds::Foreign });
         }
         Ok(Directory { fd: self.load_sent(name, dir, wanted).await?, holds: Holds::Wanted })
@@ -351,5 +360,64 @@ impl Sources for SessionSources {
         host: &'a str,
     ) -> Task<'a, std::result::Result<Option<(String, String)>, SourceError>> {
         Box::pin(async move { self.load_credentials(host).await.map_err(|e| SourceError(e.chain())) })
+    }
+
+    fn client(&self) -> Option<&dyn Client> {
+        Some(self)
+    }
+}
+
+/// An error as sources tell it.
+fn source(error: Error) -> SourceError {
+    SourceError(error.chain())
+}
+
+impl Client for SessionSources {
+    fn archive<'a>(
+        &'a self,
+        output: usize,
+        about: BTreeMap<String, String>,
+        pieces: mpsc::Receiver<Piece>,
+    ) -> Task<'a, std::result::Result<(), SourceError>> {
+        Box::pin(
+            async move { filesend::archive(&self.session, output, &about, pieces).await.map_err(source) },
+        )
+    }
+
+    fn files<'a>(
+        &'a self,
+        output: usize,
+        directories: Vec<output::Directory>,
+    ) -> Task<'a, std::result::Result<(), SourceError>> {
+        Box::pin(async move { filesend::files(&self.session, output, directories).await.map_err(source) })
+    }
+
+    fn read_blob<'a>(
+        &'a self,
+        store: &'a str,
+        digest: &'a Digest,
+        size: u64,
+    ) -> Task<'a, std::result::Result<mpsc::Receiver<Piece>, SourceError>> {
+        Box::pin(async move { contents::read(&self.session, store, digest, size).await.map_err(source) })
+    }
+
+    fn blob_size<'a>(
+        &'a self,
+        store: &'a str,
+        digest: &'a Digest,
+    ) -> Task<'a, std::result::Result<Option<u64>, SourceError>> {
+        Box::pin(async move { contents::size(&self.session, store, digest).await.map_err(source) })
+    }
+
+    fn write_blob<'a>(
+        &'a self,
+        store: &'a str,
+        digest: &'a Digest,
+        size: u64,
+        pieces: mpsc::Receiver<Piece>,
+    ) -> Task<'a, std::result::Result<(), SourceError>> {
+        Box::pin(
+            async move { contents::write(&self.session, store, digest, size, pieces).await.map_err(source) },
+        )
     }
 }

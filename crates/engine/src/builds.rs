@@ -10,10 +10,13 @@ mod content;
 pub mod context;
 mod copying;
 mod digests;
+mod emulation;
 mod export;
 mod fetch;
 mod mounts;
 mod place;
+mod remote;
+mod result;
 mod select;
 mod solve;
 mod tell;
@@ -21,12 +24,14 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use build::diagnostic::Diagnostic;
 use build::graph::Graph;
 use build::ignore::Ignore;
 use build::lower::{self, Base};
+use build::output::ImageOutput;
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
 use build::stages::{self, Origin, Stages};
@@ -40,12 +45,17 @@ use storage::{Lease, Resource};
 
 pub use cache::{CacheEntry, PruneOptions};
 pub use context::Archived;
+pub use emulation::platforms;
+pub use export::Response;
+pub use result::Built;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::images::{self, PullOptions};
 use crate::{blocking, signals};
 use cache::Cache;
+use remote::Imports;
+use result::Part;
 use solve::{Parts, Solver};
 use tell::Voice;
 
@@ -91,6 +101,26 @@ pub struct Builds {
     cache: Arc<Cache>,
 }
 
+/// What is to be done for one platform.
+struct Prepared {
+    request: Request,
+    platform: Platform,
+    images: Vec<Resolved>,
+    graph: Arc<Graph>,
+    ignore: Arc<(Ignore, String)>,
+}
+
+/// A request for each of its platforms, and whether there are several.
+fn for_each_platform(request: &Request) -> Vec<(Request, bool)> {
+    match request.platforms.as_slice() {
+        [] | [_] => vec![(request.clone(), false)],
+        several => several
+            .iter()
+            .map(|platform| (Request { platforms: vec![platform.clone()], ..request.clone() }, true))
+            .collect(),
+    }
+}
+
 /// A text that was understood.
 struct Read {
     file: Dockerfile,
@@ -99,14 +129,15 @@ struct Read {
 }
 
 /// What a build leaves that came to nothing: removed when nobody keeps it any more.
+#[derive(Debug)]
 struct Remains {
     context: Arc<Context>,
-    whole: bool,
+    whole: AtomicBool,
 }
 
 impl Drop for Remains {
     fn drop(&mut self) {
-        if self.whole {
+        if self.whole.load(Ordering::Relaxed) {
             return;
         }
         let store = self.context.store.clone();
@@ -149,37 +180,116 @@ impl Builds {
         Self { context, cache }
     }
 
-    /// Builds an image. Dropping the future gives it up: what runs for it is ended, and what it has made so far stays in the cache.
+    /// Builds an image, puts it into the store and names it as the request says. Dropping the future gives it up.
     pub async fn build(
         &self,
         request: Request,
         sources: SharedSources,
         teller: Teller,
     ) -> Result<Outcome, Failed> {
-        let names = names(&request)?;
-        let read = read(&request)?;
+        let names = request.tags.clone();
+        let built = self.solve(request, sources, teller.clone()).await?;
+        let image = ImageOutput { names: names.clone(), store: true, ..ImageOutput::default() };
+        let (image, config) = built.export_image(image).await?;
+        Ok(Outcome { image, config, names })
+    }
+
+    /// Does all that a build does but for putting out what comes of it. Dropping the future gives it up: what runs for it is ended, and
+    /// what it has made so far stays in the cache.
+    pub async fn solve(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        teller: Teller,
+    ) -> Result<Arc<Built>, Failed> {
+        let started = Timestamp::now();
+        // What cannot be named is not built.
+        named(&request.tags)?;
         let digests = Arc::clone(&self.cache.digests);
         blocking::run("read what is known of files", move || {
             digests.begin();
             Ok(())
         })
         .await?;
-        warn(&request, &read, &teller).await?;
         // Before the lease: it goes after it.
-        let mut remains = Remains { context: Arc::clone(&self.context), whole: false };
+        let remains = Remains { context: Arc::clone(&self.context), whole: AtomicBool::new(false) };
         let lease = Arc::new(self.context.store.passing_lease("build an image").map_err(Error::from)?);
-        let images = self.images(&request, &read, &sources, &teller).await?;
-        let graph = Arc::new(lowered(&request, &read, &images)?);
-        tell(&graph, &teller).await;
+        let imports = remote::load(&self.context, &sources, &request.cache_from, &teller).await?;
+        let imports = Arc::new(imports);
+        // All that can be known of all platforms before anything is run for one of them.
+        let mut prepared = Vec::new();
+        for own in for_each_platform(&request) {
+            let warns = prepared.is_empty();
+            prepared.push(self.prepare(own, &sources, &teller, warns).await?);
+        }
+        let mut parts = Vec::new();
+        for one in prepared {
+            parts.push(self.solve_for(one, &sources, &teller, (&lease, &imports)).await?);
+        }
+        remains.whole.store(true, Ordering::Relaxed);
+        self.bound();
+        Ok(Arc::new(Built {
+            context: Arc::clone(&self.context),
+            request: Arc::new(request),
+            sources,
+            parts,
+            started,
+            ended: Timestamp::now(),
+            lease,
+            remains,
+        }))
+    }
+
+    /// Finds out what is to be done for one platform. What could be better is told once.
+    async fn prepare(
+        &self,
+        (request, is_one_of_several): (Request, bool),
+        sources: &SharedSources,
+        teller: &Teller,
+        warns: bool,
+    ) -> Result<Prepared, Failed> {
+        let read = read(&request)?;
+        if warns {
+            warn(&request, &read, teller).await?;
+        }
+        let platform = read.asked.target_platform.clone();
+        let images = self.images(&request, &read, sources, teller).await?;
+        let mut graph = lowered(&request, &read, &images)?;
+        emulation::check(&graph, &images)?;
+        if is_one_of_several {
+            for vertex in &mut graph.vertices {
+                let own = vertex
+                    .name
+                    .strip_prefix('[')
+                    .filter(|rest| !rest.starts_with("internal]") && !rest.starts_with("context "));
+                if let Some(rest) = own {
+                    vertex.name = format!("[{platform} {rest}");
+                }
+            }
+        }
         let ignore = Arc::new(ignore(&request)?);
+        Ok(Prepared { request, platform, images, graph: Arc::new(graph), ignore })
+    }
+
+    /// Does it for one platform.
+    async fn solve_for(
+        &self,
+        prepared: Prepared,
+        sources: &SharedSources,
+        teller: &Teller,
+        (lease, imports): (&Arc<Lease>, &Arc<Imports>),
+    ) -> Result<Part, Failed> {
+        let Prepared { request, platform, images, graph, ignore } = prepared;
+        tell(&graph, teller).await;
         let solver = Solver::new(Parts {
             context: Arc::clone(&self.context),
             cache: Arc::clone(&self.cache),
             request: Arc::new(request),
             graph: Arc::clone(&graph),
-            sources,
+            sources: Arc::clone(sources),
             images,
-            lease,
+            lease: Arc::clone(lease),
+            imports: Arc::clone(imports),
             teller: teller.clone(),
             ignore,
         });
@@ -188,11 +298,7 @@ impl Builds {
         let cache = Arc::clone(&self.cache);
         blocking::run("note what of the build cache was used", move || cache.touch(&used)).await?;
         solved?;
-        let outcome = export::image(&solver, &names).await?;
-        drop(solver);
-        remains.whole = true;
-        self.bound();
-        Ok(outcome)
+        result::part(&solver, platform).await
     }
 
     /// Keeps the cache within its bounds, in the background.
@@ -287,12 +393,7 @@ impl Builds {
     /// The step of looking up an image.
     async fn lookup(&self, name: &str, teller: &Teller) -> Digest {
         let shown = Reference::parse_familiar(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
-        let name = format!("[internal] load metadata for {shown}");
-        let digest = Digest::from_sha256(Sha256::digest(&name).into());
-        let vertex = Vertex { digest: digest.clone(), name, inputs: Vec::new() };
-        // Nobody listens: nobody needs to know.
-        let _ = teller.send(Event::Vertex(vertex)).await;
-        digest
+        vertex(&format!("[internal] load metadata for {shown}"), teller).await
     }
 
     async fn pull(
@@ -323,6 +424,15 @@ impl Builds {
     }
 }
 
+/// Tells of a step that a build does for itself.
+async fn vertex(name: &str, teller: &Teller) -> Digest {
+    let digest = Digest::from_sha256(Sha256::digest(name).into());
+    let vertex = Vertex { digest: digest.clone(), name: name.to_owned(), inputs: Vec::new() };
+    // Nobody listens: nobody needs to know.
+    let _ = teller.send(Event::Vertex(vertex)).await;
+    digest
+}
+
 /// An image that is not there may have been meant for a stage.
 fn hinted(error: Error, read: &Read, name: &str) -> Failed {
     let error = match read.stages.meant(name) {
@@ -335,10 +445,9 @@ fn hinted(error: Error, read: &Read, name: &str) -> Failed {
     Failed { place, ..error.into() }
 }
 
-/// The names that the image is to have.
-fn names(request: &Request) -> Result<Vec<Reference>> {
-    request
-        .tags
+/// The names that an image is to have.
+fn named(names: &[String]) -> Result<Vec<Reference>> {
+    names
         .iter()
         .map(|tag| {
             let lower = tag.to_lowercase();
@@ -380,12 +489,6 @@ fn read(request: &Request) -> Result<Read, Failed> {
     }
     if let Some(error) = parsed.error() {
         return Err(refused(request, error, true));
-    }
-    if request.platforms.len() > 1 {
-        return Err(Error::not_implemented(
-            "building for several platforms at once is not available yet: build for one after the other",
-        )
-        .into());
     }
     let asked = stages::Request {
         arguments: request.arguments.clone(),

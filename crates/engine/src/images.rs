@@ -131,6 +131,18 @@ impl Images {
         &self.client
     }
 
+    /// Brings one layer here that a repository has; the lease keeps it.
+    pub(crate) async fn fetch_layer(
+        &self,
+        reference: &Reference,
+        credentials: Credentials,
+        lease: &Arc<storage::Lease>,
+        descriptor: &oci::image::Descriptor,
+        diff_id: &Digest,
+    ) -> Result<()> {
+        Ok(self.puller.layer(reference, credentials, lease, descriptor, diff_id).await?)
+    }
+
     /// The configuration with this digest.
     pub(crate) fn config(&self, digest: &Digest) -> Result<Arc<oci::image::ImageConfig>> {
         self.shared.configs.get(&self.shared.store, digest)

@@ -176,6 +176,31 @@ impl Puller {
         self.inner.client.repository(reference, credentials).await?.tags().await
     }
 
+    /// Brings one layer in that a repository has, and keeps it by the lease. Dropping the future gives up what nobody else wants.
+    pub async fn layer(
+        &self,
+        reference: &Reference,
+        credentials: Credentials,
+        lease: &Arc<Lease>,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+    ) -> Result<()> {
+        if media_type::layer_compression(media_type::essence(&descriptor.media_type)).is_none() {
+            return Err(Error::Unsupported {
+                what: format!("media type {} of a layer", descriptor.media_type),
+            });
+        }
+        let repository = Arc::new(self.inner.client.repository(reference, credentials).await?);
+        let walk =
+            Walk { inner: &self.inner, repository: &repository, lease, between: Vec::new(), fetched: false };
+        if walk.missing(&[(descriptor.clone(), diff_id.clone())]).await?.contains(&true) {
+            let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
+            arrive(self.inner.clone(), repository.clone(), lease.clone(), descriptor, diff_id, &|_| {})
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Pulls an image. Dropping the future gives up what no other pull wants.
     pub async fn pull(&self, request: &Request, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<Pulled> {
         let inner = &self.inner;

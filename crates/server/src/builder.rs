@@ -1,11 +1,11 @@
 //! The engine as who builds behind BuildKit's API.
 
+use build::output::Export;
 use build::progress::Teller;
-use build::request::{Outcome, Request, SharedSources, Task};
-use buildkit::{Builder, Cached, Failure, Kept, Prune, Service, Worker};
+use build::request::{Request, SharedSources, Task};
+use buildkit::{Builder, Built, Cached, Failure, Kept, Prune, Service, SharedBuilt, Told, Worker};
 use engine::builds::{CacheEntry, PruneOptions};
 use engine::{Engine, Error};
-use oci::Platform;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -32,6 +32,19 @@ pub(crate) async fn service(
     Ok(Service::new(Arc::new(builder), kept.await?, shutdown))
 }
 
+/// What an engine has built.
+#[derive(Debug)]
+struct EngineBuilt(Arc<engine::builds::Built>);
+
+impl Built for EngineBuilt {
+    fn export<'a>(&'a self, export: &'a Export, teller: Teller) -> Task<'a, Result<Told, Failure>> {
+        Box::pin(async move {
+            let told = self.0.export(export, teller).await;
+            told.map_err(|error| Failure { message: error.chain(), place: None })
+        })
+    }
+}
+
 /// An engine that builds.
 #[derive(Debug)]
 struct EngineBuilder {
@@ -44,10 +57,12 @@ impl Builder for EngineBuilder {
         request: Request,
         sources: SharedSources,
         teller: Teller,
-    ) -> Task<'_, Result<Outcome, Failure>> {
+    ) -> Task<'_, Result<SharedBuilt, Failure>> {
         Box::pin(async move {
-            let built = self.engine.builds().build(request, sources, teller).await;
-            built.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })
+            let built = self.engine.builds().solve(request, sources, teller).await;
+            let built =
+                built.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })?;
+            Ok(Arc::new(EngineBuilt(built)) as SharedBuilt)
         })
     }
 
@@ -84,7 +99,7 @@ impl Builder for EngineBuilder {
             Ok(Worker {
                 id: info.id,
                 hostname: info.name,
-                platforms: vec![Platform::host()],
+                platforms: engine::builds::platforms(),
                 host_gateway: self.engine.networks().host_gateways().first().copied(),
             })
         })

@@ -18,6 +18,8 @@ use tonic::service::Routes;
 use super::directory::Directory;
 use super::passwords::{self, Passwords};
 use super::secrets::{self, Secrets};
+use super::stores::{self, Keeper, Stores};
+use super::takes::{self, Sink, Takers};
 use super::{files, name};
 use crate::caller::gone;
 use crate::error::Result;
@@ -27,7 +29,6 @@ use crate::session::{handover, introduction};
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// What a build may ask for.
-#[derive(Clone)]
 pub struct Answers {
     /// Directories by their names: `context`, `dockerfile`, and what was given by name.
     pub directories: BTreeMap<String, Directory>,
@@ -35,6 +36,10 @@ pub struct Answers {
     pub secrets: Secrets,
     /// Who the user is to registries.
     pub passwords: Passwords,
+    /// Directories that blobs are in, and go to.
+    pub stores: Stores,
+    /// Where what is made goes.
+    pub takers: Takers,
 }
 
 impl fmt::Debug for Answers {
@@ -79,14 +84,15 @@ impl Session {
 
     /// What is told when it is opened by `POST /session`.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
-        let methods = [files::METHOD, secrets_method(), passwords_method()];
+        let methods = [files::METHOD, secrets_method(), passwords_method(), takes::METHOD];
+        let methods = methods.into_iter().chain(stores::METHODS);
         let mut headers = vec![
             (introduction::ID, self.id.clone()),
             (introduction::NAME, "corten".to_owned()),
             (introduction::SHARED_KEY, self.shared_key.clone()),
         ];
         headers.extend(self.handed.iter().map(|(offer, _)| (handover::HEADER, offer.clone())));
-        headers.extend(methods.into_iter().map(|method| (introduction::METHOD, method.to_owned())));
+        headers.extend(methods.map(|method| (introduction::METHOD, method.to_owned())));
         headers
     }
 
@@ -98,10 +104,12 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Answers { directories, secrets, passwords } = self.answers;
+        let Answers { directories, secrets, passwords, stores, takers } = self.answers;
         let routes = Routes::new(FileSyncServer::new(files::Giver::new(directories)))
             .add_service(SecretsServer::new(secrets::Giver(Arc::new(secrets))))
             .add_service(AuthServer::new(passwords::Giver(passwords)))
+            .add_service(Sink::new(takers))
+            .add_service(Keeper::new(stores))
             .prepare();
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -99,6 +99,8 @@ enum Stage {
 #[derive(Debug)]
 pub struct Tree {
     root: Root,
+    /// Whether what is not told of stays.
+    keeps: bool,
     frames: Vec<Frame>,
     stage: Stage,
     /// The number of the next entry.
@@ -122,6 +124,7 @@ impl Tree {
         let top = root.open_dir("").map_err(Error::io("open", "/"))?;
         Ok(Self {
             root,
+            keeps: false,
             frames: vec![Frame { path: String::new(), dir: top, is_old: true, seen: HashSet::new() }],
             stage: Stage::Entries,
             next: 0,
@@ -131,6 +134,14 @@ impl Tree {
             directories: Vec::new(),
             bytes: 0,
         })
+    }
+
+    /// The same, of a directory in which stays what is not told of.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn beside(dir: OwnedFd) -> Result<Self> {
+        Ok(Self { keeps: true, ..Self::new(dir)? })
     }
 
     /// Takes what the client sends, and gives what it is to be told.
@@ -310,7 +321,7 @@ impl Tree {
     /// Leaves the directory that entries came of: what the client does not have goes.
     fn leave(&mut self) -> Result<()> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
-        if !frame.is_old {
+        if !frame.is_old || self.keeps {
             return Ok(());
         }
         for entry in fsx::list(&frame.dir).map_err(Error::io("list", &frame.path))? {

@@ -16,6 +16,8 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetS
 use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_client::LlbBridgeClient;
+use bollard_buildkit_proto::moby::filesync::packet::file_send_server::FileSendServer as FilesServer;
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer as BytesServer;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::{FileSync, FileSyncServer};
 use buildkit::{Introduction, Kept, Service};
 use futures_util::stream::{self, BoxStream};
@@ -31,6 +33,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::builder::Double;
+use crate::takes::Taken;
 
 const BYTES: usize = 64 << 10;
 
@@ -40,6 +43,7 @@ pub(crate) struct World {
     service: Arc<Service>,
     pub(crate) builder: Arc<Double>,
     sessions: AtomicU64,
+    pub(crate) takes_files: bool,
 }
 
 impl World {
@@ -49,7 +53,7 @@ impl World {
         let kept = Kept::open(&dir.path().join("kept")).expect("the client works");
         let builder = Double::new();
         let service = Service::new(Arc::clone(&builder) as _, kept, CancellationToken::new());
-        Self { dir, service, builder, sessions: AtomicU64::new(0) }
+        Self { dir, service, builder, sessions: AtomicU64::new(0), takes_files: false }
     }
 
     /// What the client builds.
@@ -124,6 +128,8 @@ impl World {
             session: format!("session-{}", self.sessions.fetch_add(1, Ordering::Relaxed)),
             channel,
             files: Files { root: self.context(), sent: Arc::default() },
+            taken: Taken::default(),
+            takes_files: self.takes_files,
             end: CancellationToken::new(),
         }
     }
@@ -151,6 +157,8 @@ pub(crate) struct Client {
     pub(crate) session: String,
     channel: Channel,
     files: Files,
+    taken: Taken,
+    takes_files: bool,
     end: CancellationToken,
 }
 
@@ -168,6 +176,11 @@ impl Client {
         self.files.sent.load(Ordering::Relaxed)
     }
 
+    /// What was given to it.
+    pub(crate) fn taken(&self) -> std::collections::BTreeMap<String, String> {
+        self.taken.all()
+    }
+
     /// Closes the session's connection.
     pub(crate) fn end_session(&self) {
         self.end.cancel();
@@ -177,7 +190,11 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert("x-docker-expose-session-uuid", self.session.parse().expect("the client works"));
         headers.insert("x-docker-expose-session-sharedkey", key.parse().expect("the client works"));
-        for method in ["/moby.filesync.v1.FileSync/DiffCopy", "/moby.buildkit.secrets.v1.Secrets/GetSecret"] {
+        for method in [
+            "/moby.filesync.v1.FileSync/DiffCopy",
+            "/moby.filesync.v1.FileSend/DiffCopy",
+            "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+        ] {
             headers.append("x-docker-expose-session-grpc-method", method.parse().expect("the client works"));
         }
         headers
@@ -187,6 +204,12 @@ impl Client {
     fn answer(&self, stream: DuplexStream) {
         let routes =
             Routes::new(FileSyncServer::new(self.files.clone())).add_service(SecretsServer::new(Keys));
+        // One method, of which the output decides what it is sent.
+        let routes = if self.takes_files {
+            routes.add_service(FilesServer::new(self.taken.clone()))
+        } else {
+            routes.add_service(BytesServer::new(self.taken.clone()))
+        };
         let connection = http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
         let end = self.end.clone();

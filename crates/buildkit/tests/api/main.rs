@@ -2,6 +2,7 @@
 
 mod builder;
 mod client;
+mod takes;
 
 use std::collections::HashMap;
 use std::fs;
@@ -226,6 +227,51 @@ async fn a_build_ends_with_its_client() {
     let status = solving.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Cancelled, "{status}");
     world.builder.dropped().await;
+}
+
+fn exporter(kind: &str, attrs: &[(&str, &str)]) -> Exporter {
+    Exporter { r#type: kind.to_owned(), attrs: options(attrs) }
+}
+
+#[tokio::test]
+async fn archives_reach_the_client_and_what_breaks_them_is_told() {
+    let world = dockerfile("FROM scratch\n");
+    let client = world.client("key").await;
+    let request = |name: &str, exporters| SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        r#ref: name.to_owned(),
+        exporters,
+        ..solve(&client)
+    };
+    let exporters = vec![exporter("moby", &[("name", "a")]), exporter("oci", &[])];
+    let told = client.control().solve(request("one", exporters)).await.unwrap().into_inner();
+    assert_eq!(told.exporter_response["image.name"], "a");
+    assert_eq!(client.taken()["1 b"], "first second");
+    let exporters = vec![exporter("oci", &[("name", "breaks")])];
+    let status = client.control().solve(request("two", exporters)).await.unwrap_err();
+    assert!(status.message().contains("it broke"), "{status}");
+}
+
+#[tokio::test]
+async fn files_reach_the_client() {
+    let mut world = dockerfile("FROM scratch\n");
+    world.takes_files = true;
+    fs::write(world.context().join("b"), vec![b'x'; 100_000]).unwrap();
+    fs::write(world.context().join("a"), "small").unwrap();
+    fs::write(world.context().join("empty"), "").unwrap();
+    let client = world.client("key").await;
+    let request = SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        exporters: vec![exporter("local", &[])],
+        ..solve(&client)
+    };
+    client.control().solve(request).await.unwrap();
+    let taken = client.taken();
+    assert!(taken.contains_key("755 linux_amd64"), "{taken:?}");
+    assert_eq!(taken["644 linux_amd64/a"], "small");
+    assert_eq!(taken["644 linux_amd64/b"], "100000 bytes");
+    assert_eq!(taken["644 linux_amd64/empty"], "");
+    assert_eq!(taken["644 linux_amd64/note.json"], "70000 bytes");
 }
 
 #[tokio::test]

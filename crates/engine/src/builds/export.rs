@@ -1,132 +1,163 @@
-//! The image: its configuration with the layers that were made, put into the store under its names.
-//!
-//! Times are those of the layers, not of the build: what the cache has all of is the same image again.
+//! Putting out what was built: images into the store and to registries, archives and files to the client, the cache to where others find it.
 
+pub(super) mod archive;
+mod attest;
+mod documents;
+mod files;
+pub(super) mod image;
+pub(super) mod layers;
+mod packages;
+mod provenance;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
-use build::request::Outcome;
-use jiff::Timestamp;
-use oci::image::{History, ImageConfig};
-use oci::{Digest, Reference};
-use storage::ImageLayer;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use build::output::{CacheOutput, CachePlace, Export, ImageOutput, Output};
+use build::progress::{End, Event, Teller, Vertex};
+use oci::Digest;
+use oci::image::Descriptor;
+use sha2::{Digest as _, Sha256};
 
-use super::Failed;
-use super::solve::Solver;
-use crate::blocking;
+use super::remote;
+use super::result::Built;
+use super::tell::Voice;
 use crate::error::{Error, Result};
-use crate::events::Subject;
-use crate::images::assemble;
+use documents::Assembled;
+pub(super) use documents::typed;
 
-/// When an image was made that has no layer and no base.
-const NO_TIME: &str = "1970-01-01T00:00:00Z";
-/// The argument that says which time images have.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// What the client is told of what was put out: names that scripts know.
+pub type Response = BTreeMap<String, String>;
 
-/// Makes the image.
-pub(super) async fn image(solver: &Solver, names: &[Reference]) -> Result<Outcome, Failed> {
-    let graph = &solver.graph;
-    let result = solver.made(graph.result).ok_or_else(|| Error::system("a bug: the result is not made"))?;
-    let layers = result.layers().to_vec();
-    let mut config = graph.config.clone();
-    let times = times(solver, &mut config)?;
-    config.created = Some(times);
-    let base = graph.base.clone().and_then(|manifest| {
-        solver
-            .images
-            .iter()
-            .find(|image| image.image.manifest.digest == manifest)
-            .map(|image| image.image.clone())
-    });
-    let below = base.as_ref().map_or(0, |base| base.manifest.layers.len());
-    let squash = solver.request.squash && layers.len() > below + 1;
-    let (context, lease, names) = (Arc::clone(&solver.context), Arc::clone(&solver.lease), names.to_vec());
-    let parent = base.map(|base| base.id);
-    let made = blocking::run_long("put an image together", move || {
-        let layers =
-            if squash { squashed(&context.store, &lease, &mut config, layers, below)? } else { layers };
-        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let mut image = assemble::assemble(&context.store, &lease, &config, layers)?;
-        image.parent = parent;
-        record(&context, &image, &names)?;
-        let digest = image.manifests.first().map(|manifest| manifest.config.clone());
-        Ok((image.id, digest))
-    });
-    let (id, config) = made.await?;
-    let config = config.ok_or_else(|| Error::system("a bug: an image has no configuration"))?;
-    Ok(Outcome { image: id, config, names: solver.request.tags.clone() })
-}
-
-/// Makes it visible, under all of its names at once.
-fn record(context: &crate::context::Context, image: &storage::NewImage, names: &[Reference]) -> Result<()> {
-    context.store.durable_transaction(|tx| {
-        tx.put_image(image)?;
-        names.iter().try_for_each(|name| tx.tag_image(&name.to_string(), &image.id).map(drop))
-    })?;
-    let id: &Digest = &image.id;
-    context.events.emit(Subject::Image, "create", id.as_str(), assemble::told(names.first(), id));
-    for name in names {
-        context.events.emit(Subject::Image, "tag", id.as_str(), assemble::told(Some(name), id));
-    }
-    Ok(())
-}
-
-/// Fills in when each entry of the history was made, and which of them have layers; the time of the last.
-fn times(solver: &Solver, config: &mut ImageConfig) -> Result<String, Failed> {
-    let epoch = match solver.request.arguments.get(EPOCH) {
-        None => None,
-        Some(text) => {
-            let parsed = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-            let wrong = || Error::invalid(format!("invalid {EPOCH}: {text}"));
-            Some(parsed.ok_or_else(wrong)?.to_string())
+impl Built {
+    /// Puts the result out, everywhere; what the client is told of it. Nothing of a place that fails is undone at those before it.
+    pub async fn export(self: &Arc<Self>, export: &Export, teller: Teller) -> Result<Response> {
+        // Images in the store keep what they are made of; of everything else something is left.
+        let keeps = |output: &Output| matches!(output, Output::Image(image) if image.store);
+        let is_kept = export.caches.is_empty() && export.outputs.iter().all(keeps);
+        self.remains.whole.store(false, Ordering::Relaxed);
+        let mut response = Response::new();
+        let several = export.outputs.len() > 1;
+        for (number, output) in export.outputs.iter().enumerate() {
+            let name = match output {
+                Output::Image(_) => "exporting to image",
+                Output::Archive(archive) if archive.docker => "exporting to docker image format",
+                Output::Archive(_) => "exporting to oci image format",
+                Output::Files(files) if files.archive => "exporting to client tarball",
+                Output::Files(_) => "exporting to client directory",
+            };
+            let name = if several { format!("{name} ({})", number + 1) } else { name.to_owned() };
+            let voice = self.voice(&name, &teller).await;
+            voice.started().await;
+            let done = match output {
+                Output::Image(image) => image::put(self, image, export, &voice).await,
+                Output::Archive(archive) => archive::send(self, number, archive, export, &voice).await,
+                Output::Files(files) => files::send(self, number, files, &voice).await,
+            };
+            match done {
+                Ok(told) => {
+                    voice.done(End::Ran).await;
+                    response.extend(told);
+                }
+                Err(error) => {
+                    voice.done(End::Failed(error.chain())).await;
+                    return Err(error);
+                }
+            }
         }
-    };
-    let own = solver.graph.history.len();
-    let inherited = config.history.len().saturating_sub(own);
-    let before = config.history[..inherited].last().and_then(|entry| entry.created.clone());
-    let base = solver.graph.base.as_ref().and_then(|_| {
-        let found = solver
-            .images
-            .iter()
-            .find(|image| Some(&image.image.manifest.digest) == solver.graph.base.as_ref());
-        found.and_then(|image| image.image.config.created.clone())
-    });
-    let mut last = base.or(before).unwrap_or_else(|| NO_TIME.to_owned());
-    for (entry, step) in config.history[inherited..].iter_mut().zip(&solver.graph.history) {
-        let made = step.and_then(|step| match solver.made(step) {
-            Some(super::solve::Output::Layers { made, .. }) => made.clone(),
-            _ => None,
-        });
-        if let Some(made) = &made {
-            last.clone_from(&made.created);
+        for cache in &export.caches {
+            response.extend(self.export_cache(cache, &teller).await?);
         }
-        entry.empty_layer = made.is_none_or(|made| made.layer.is_none());
-        entry.created = Some(epoch.clone().unwrap_or_else(|| last.clone()));
+        self.remains.whole.store(is_kept, Ordering::Relaxed);
+        Ok(response)
     }
-    Ok(epoch.unwrap_or(last))
-}
 
-/// Makes one layer of those that the build has added.
-fn squashed(
-    store: &storage::Store,
-    lease: &storage::Lease,
-    config: &mut ImageConfig,
-    layers: Vec<ImageLayer>,
-    below: usize,
-) -> Result<Vec<ImageLayer>> {
-    let ids = |layers: &[ImageLayer]| layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
-    let (keep, flatten) = layers.split_at(below);
-    let one = store.squash_layers(lease, &ids(keep), &ids(flatten))?;
-    let mut seen = 0;
-    for entry in &mut config.history {
-        if !entry.empty_layer {
-            seen += 1;
-            entry.empty_layer = seen > below;
+    /// Writes a cache.
+    async fn export_cache(self: &Arc<Self>, cache: &CacheOutput, teller: &Teller) -> Result<Response> {
+        let name = match &cache.place {
+            CachePlace::Inline => "exporting cache to image",
+            CachePlace::Registry(_) => "exporting cache to registry",
+            CachePlace::Local { .. } => "exporting cache to client directory",
+        };
+        let voice = self.voice(name, teller).await;
+        voice.started().await;
+        match remote::put(self, cache, &voice).await {
+            Ok(told) => {
+                voice.done(End::Ran).await;
+                Ok(told)
+            }
+            Err(error) => {
+                voice.done(End::Failed(error.chain())).await;
+                if cache.ignore_error { Ok(Response::new()) } else { Err(error) }
+            }
         }
     }
-    config.history.push(History {
-        created: config.created.clone(),
-        comment: format!("merge of {} layers", flatten.len()),
-        ..History::default()
-    });
-    Ok(keep.iter().cloned().chain([one]).collect())
+
+    /// Puts the one image of a build into the store; its id, and the digest of its configuration.
+    pub(super) async fn export_image(self: &Arc<Self>, output: ImageOutput) -> Result<(Digest, Digest)> {
+        let assembled = image::store(self, output).await?;
+        let config = assembled.image.manifests.first().map(|manifest| manifest.config.clone());
+        let config = config.ok_or_else(|| Error::system("a bug: an image has no configuration"))?;
+        Ok((assembled.image.id, config))
+    }
+
+    /// Who tells of a part of the export.
+    async fn voice(&self, name: &str, teller: &Teller) -> Voice {
+        let digest = Digest::from_sha256(Sha256::digest(format!("{}\n{name}", self.started)).into());
+        let vertex = Vertex { digest: digest.clone(), name: name.to_owned(), inputs: Vec::new() };
+        // Nobody listens: nobody needs to know.
+        let _ = teller.send(Event::Vertex(vertex)).await;
+        Voice::new(teller.clone(), digest)
+    }
+
+    /// The client as who takes what is made.
+    fn client(&self) -> Result<&dyn build::output::Client> {
+        let client = self.sources.client();
+        client.ok_or_else(|| {
+            Error::invalid("the client of this build takes no files: its session has no FileSend")
+        })
+    }
+}
+
+/// Does a part of an export, and tells of it.
+async fn part_of<T>(voice: &Voice, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let started = SystemTime::now();
+    voice.status(name, name, (0, 0), started, false).await;
+    let done = work.await?;
+    voice.status(name, name, (0, 0), started, true).await;
+    Ok(done)
+}
+
+/// Tells that something has been done that takes no time.
+async fn noted(voice: &Voice, name: &str) {
+    voice.status(name, name, (0, 0), SystemTime::now(), true).await;
+}
+
+/// What a client is told of an image.
+fn told(assembled: &Assembled, names: &[String]) -> Result<Response> {
+    let mut told = Response::from([
+        ("containerimage.digest".to_owned(), assembled.top.digest.to_string()),
+        ("containerimage.descriptor".to_owned(), STANDARD.encode(encode(&assembled.top)?)),
+    ]);
+    if let [only] = assembled.image.manifests.as_slice() {
+        told.insert("containerimage.config.digest".to_owned(), only.config.to_string());
+    }
+    if !names.is_empty() {
+        told.insert("image.name".to_owned(), names.join(","));
+    }
+    Ok(told)
+}
+
+/// Writes a document.
+fn encode<T: serde::Serialize>(what: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(what).map_err(|e| Error::system("cannot write an image's documents").with_source(e))
+}
+
+/// A document in the store.
+fn put(built: &Built, kind: &str, bytes: &[u8]) -> Result<Descriptor> {
+    let digest = built.context.store.put_blob(&built.lease, kind, bytes)?;
+    Ok(Descriptor::new(kind, digest, bytes.len() as u64))
 }

@@ -23,6 +23,7 @@ use super::copying::{self, Copying, Source};
 use super::digests::Digests;
 use super::fetch;
 use super::mounts::{self, Files};
+use super::remote::Imports;
 use super::select::Sieve;
 use super::tell::Voice;
 use super::{Failed, Resolved};
@@ -60,6 +61,19 @@ impl Output {
     }
 }
 
+/// What the cache knows of a step.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    /// The step's number.
+    pub at: usize,
+    /// What the cache knows it by.
+    pub keys: Vec<Digest>,
+    /// What it made.
+    pub made: Made,
+    /// Whether its files are in the result: it is one of those that the result is stacked of.
+    pub in_result: bool,
+}
+
 /// One build that is being solved.
 pub(super) struct Solver {
     pub context: Arc<Context>,
@@ -71,10 +85,12 @@ pub(super) struct Solver {
     pub lease: Arc<Lease>,
     pub teller: Teller,
     pub ignore: Arc<(Ignore, String)>,
+    pub imports: Arc<Imports>,
     cells: Vec<OnceLock<Output>>,
     slots: Semaphore,
     /// Keys of the cache that were of use.
     used: Mutex<Vec<Digest>>,
+    noted: Mutex<Vec<Noted>>,
 }
 
 /// What a solver is made of.
@@ -88,6 +104,7 @@ pub(super) struct Parts {
     pub lease: Arc<Lease>,
     pub teller: Teller,
     pub ignore: Arc<(Ignore, String)>,
+    pub imports: Arc<Imports>,
 }
 
 fn key(parts: &[&str]) -> Digest {
@@ -107,7 +124,7 @@ fn identity(layers: &[ImageLayer]) -> Digest {
 
 impl Solver {
     pub fn new(parts: Parts) -> Self {
-        let Parts { context, cache, request, graph, sources, images, lease, teller, ignore } = parts;
+        let Parts { context, cache, request, graph, sources, images, lease, teller, ignore, imports } = parts;
         let cells = graph.vertices.iter().map(|_| OnceLock::new()).collect();
         let at_once = (context.host.cpus.max(1) as usize * STEPS_A_PROCESSOR).max(STEPS_LEAST);
         Self {
@@ -120,10 +137,33 @@ impl Solver {
             lease,
             teller,
             ignore,
+            imports,
             cells,
             slots: Semaphore::new(at_once),
             used: Mutex::default(),
+            noted: Mutex::default(),
         }
+    }
+
+    /// Notes what the cache knows of a step.
+    fn note(&self, at: usize, keys: [Option<&Digest>; 2], made: &Made) {
+        let keys = keys.into_iter().flatten().cloned().collect();
+        let noted = Noted { at, keys, made: made.clone(), in_result: false };
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+    }
+
+    /// What the cache knows of the steps, in their order.
+    pub fn noted(&self) -> Vec<Noted> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut stacked = BTreeSet::new();
+        let mut next = Some(self.graph.result);
+        while let Some(at) = next {
+            stacked.insert(at);
+            next = self.graph.vertices[at].inputs.first().copied();
+        }
+        noted.iter_mut().for_each(|one| one.in_result = stacked.contains(&one.at));
+        noted.sort_by_key(|one| one.at);
+        noted
     }
 
     /// Makes the result, and before it what it is made of; each step as soon as all that it needs is there. What is still being made
@@ -235,15 +275,19 @@ impl Solver {
         let first = work.first_key(&own, &base, &options);
         let gate = self.cache.gate(first.as_ref().unwrap_or(&own));
         let _alone = gate.lock().await;
-        if let Some(made) = self.cached(vertex.no_cache, first.as_ref()).await? {
+        if let Some(made) = self.cached(at, first.as_ref()).await? {
+            self.note(at, [first.as_ref(), None], &made);
             return Ok((stacked(below, made), true));
         }
         let (content, surveys) = work.look(&self.cache.digests).await?;
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
-        if let Some(made) = self.cached(vertex.no_cache, second.as_ref()).await? {
+        if let Some(made) = self.cached(at, second.as_ref()).await? {
             if let Some(first) = first {
                 self.remember(&[&first], &made, &vertex.name).await?;
+                self.note(at, [Some(&first), second.as_ref()], &made);
+            } else {
+                self.note(at, [None, second.as_ref()], &made);
             }
             return Ok((stacked(below, made), true));
         }
@@ -262,17 +306,25 @@ impl Solver {
         // Files that were changed while they were copied: what came of it is this build's alone.
         let keys: Vec<&Digest> = first.iter().chain(&second).filter(|_| is_certain).collect();
         self.remember(&keys, &made, &vertex.name).await?;
+        let certain = |key: &Option<Digest>| key.clone().filter(|_| is_certain);
+        self.note(at, [certain(&first).as_ref(), certain(&second).as_ref()], &made);
         Ok((stacked(below, made), false))
     }
 
-    async fn cached(&self, no_cache: bool, key: Option<&Digest>) -> Result<Option<Made>, Failed> {
-        let Some(key) = key.filter(|_| !no_cache) else { return Ok(None) };
+    async fn cached(&self, at: usize, key: Option<&Digest>) -> Result<Option<Made>, Failed> {
+        let vertex = &self.graph.vertices[at];
+        let Some(key) = key.filter(|_| !vertex.no_cache) else { return Ok(None) };
         let (cache, lease, wanted) = (Arc::clone(&self.cache), Arc::clone(&self.lease), key.clone());
         let found = blocking::run("look into the build cache", move || cache.find(&lease, &wanted)).await?;
         if found.is_some() {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+            return Ok(found);
         }
-        Ok(found)
+        let brought = self.imports.find(&self.context, &self.sources, &self.lease, key).await;
+        if let Some(made) = &brought {
+            self.remember(&[key], made, &vertex.name).await?;
+        }
+        Ok(brought)
     }
 
     async fn remember(&self, keys: &[&Digest], made: &Made, description: &str) -> Result<(), Failed> {

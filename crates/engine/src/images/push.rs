@@ -9,7 +9,7 @@ use oci::{Digest, Platform, Reference};
 use registry::push::{Event, Pushed, Pusher, Recompress, Request, Step};
 use registry::{Credentials, Error as RegistryError};
 use serde_json::json;
-use storage::{Image, Packing};
+use storage::{Image, NewImage, Packing};
 use tokio::sync::mpsc;
 
 use super::pull::{LINES, Pulling};
@@ -51,6 +51,29 @@ impl Images {
             }
         });
         Ok(Pulling { lines: receiver, task })
+    }
+}
+
+impl Images {
+    /// Pushes an image that was made here, visible or not: its parts are kept by whoever has made it.
+    pub(crate) async fn push_made(
+        &self,
+        reference: &Reference,
+        image: &NewImage,
+        credentials: Credentials,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Pushed> {
+        let request = Request {
+            reference: reference.clone(),
+            image: image.clone(),
+            manifest: None,
+            credentials,
+            recompress: None,
+        };
+        let pushed = self.pusher.push(&request, tell).await?;
+        let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
+        self.shared.events.emit(Subject::Image, "push", &reference.familiar(), attributes);
+        Ok(pushed)
     }
 }
 

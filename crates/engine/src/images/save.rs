@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use oci::image::{Descriptor, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type};
 use oci::{Digest, Platform, Reference};
 use serde::Serialize;
 use serde_json::json;
 use storage::pack::{Compression, Compressor, Writer};
-use storage::{Image, Lease, PlatformManifest, Resource, Store};
+use storage::{Image, Lease, NewImage, PlatformManifest, Resource, Store};
 
 use super::{Images, assemble, find};
 use crate::blocking;
@@ -78,6 +79,48 @@ impl Images {
             let done = plan.write(&store, format, compression, outlet);
             drop(lease);
             done.map(|()| plan.tell(&events))
+        }))
+    }
+}
+
+impl Images {
+    /// An image that was made here and is not visible as an archive, under these names. The lease keeps what it is made of.
+    pub(crate) async fn archive(
+        &self,
+        image: &NewImage,
+        names: &[Reference],
+        remarks: BTreeMap<String, String>,
+        options: &SaveOptions,
+        lease: Arc<Lease>,
+    ) -> Result<Flow> {
+        let store = self.shared.store.clone();
+        let image = Image {
+            image: image.clone(),
+            names: Vec::new(),
+            created_ns: 0,
+            updated_ns: 0,
+            content_bytes: 0,
+            unpacked_bytes: 0,
+        };
+        let (format, compression) = (options.format, options.compression);
+        let named: Vec<Option<Reference>> =
+            if names.is_empty() { vec![None] } else { names.iter().cloned().map(Some).collect() };
+        let plan = blocking::run("look at an image that is to be sent", move || {
+            let mut plan = Plan::default();
+            for name in &named {
+                plan.add(&store, &image, name.as_ref(), image.id().as_str(), &[])?;
+            }
+            for root in &mut plan.index {
+                root.annotations.extend(remarks.clone());
+            }
+            Ok(plan)
+        })
+        .await?;
+        let store = self.shared.store.clone();
+        Ok(Flow::start(&self.tasks, "send an image", move |outlet| {
+            let done = plan.write(&store, format, compression, outlet);
+            drop(lease);
+            done
         }))
     }
 }

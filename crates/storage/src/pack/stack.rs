@@ -1,5 +1,6 @@
 //! Trees of what the store has: a container's own files on their layers, and some layers of an image on others.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci::Digest;
@@ -45,6 +46,25 @@ impl Store {
         };
         let tree = Tree { parts: parts(flatten)?, base: parts(keep)?, form: Form::Exact };
         self.pack_layer(lease, tree)
+    }
+
+    /// All that is seen of some layers, the lowest first. The lease keeps them: let it live for as long as the tree is read.
+    pub fn layers_tree(&self, lease: &Lease, diff_ids: &[Digest]) -> Result<Tree> {
+        let keep = |tx: &Tx<'_>| {
+            diff_ids.iter().try_for_each(|diff_id| tx.hold(lease, &Resource::Layer(diff_id.clone())))
+        };
+        self.transaction(keep)?;
+        let layers = self.layer_stack(diff_ids)?;
+        let parts = self.parts(layers.into_iter().rev().map(|layer| (layer.id, layer.implied)).collect())?;
+        Ok(Tree { parts, base: Vec::new(), form: Form::Plain })
+    }
+
+    /// The directory of an unpacked layer, which is only to be read. The lease keeps it.
+    pub fn layer_directory(&self, lease: &Lease, diff_id: &Digest) -> Result<OwnedFd> {
+        self.transaction(|tx| tx.hold(lease, &Resource::Layer(diff_id.clone())))?;
+        let layer = self.layer(diff_id)?.ok_or_else(|| crate::Error::not_found("layer", diff_id.as_str()))?;
+        let path = self.layer_path(layer.id);
+        fsx::open_dir(&path).at("open", &path)
     }
 
     fn parts(&self, layers: Vec<(i64, Vec<PathBuf>)>) -> Result<Vec<Part>> {

@@ -3,6 +3,8 @@
 mod call;
 mod classic;
 mod folder;
+mod layout;
+mod output;
 mod request;
 mod secret;
 mod solve;
@@ -36,23 +38,7 @@ const BUILDER: (&str, &str) = ("builder-version", "2");
 const CLASSIC: &str = "DOCKER_BUILDKIT";
 
 /// Flags of Docker's that are not here yet.
-const ABSENT: [&str; 15] = [
-    "annotation",
-    "attest",
-    "builder",
-    "cache-from",
-    "cache-to",
-    "debug",
-    "metadata-file",
-    "output",
-    "policy",
-    "provenance",
-    "push",
-    "sbom",
-    "security-opt",
-    "ssh",
-    "isolation",
-];
+const ABSENT: [&str; 6] = ["builder", "debug", "policy", "security-opt", "ssh", "isolation"];
 
 const fn absent(long: &'static str) -> Flag {
     list(long, "Not available yet").hidden()
@@ -109,6 +95,25 @@ pub const COMMAND: Command = Command {
                 list("secret", "A secret for the steps that ask for it (id=NAME[,src=FILE|,env=VARIABLE])"),
                 bytes("shm-size", "Size of /dev/shm of the steps"),
                 switch("squash", "Make one layer of what the Dockerfile adds"),
+                list("annotation", "Add a remark to the image's documents ([manifest|index…:]KEY=VALUE)"),
+                list("attest", "State something of the image (type=sbom|provenance[,KEY=VALUE])"),
+                list(
+                    "cache-from",
+                    "Where steps may have been made already (NAME, or type=registry,ref=NAME)",
+                ),
+                list(
+                    "cache-to",
+                    "Where others find what was made (type=inline, or type=registry,ref=NAME[,mode=max])",
+                ),
+                text("metadata-file", "Write what came of the build to a file, as JSON"),
+                list(
+                    "output",
+                    "Where the result goes (type=local|tar|oci|docker|image|registry[,dest=PATH])",
+                )
+                .short('o'),
+                text("provenance", "State how the image came to be (true, false, mode=min|max)"),
+                switch("push", "Push the image to the registries of its names"),
+                text("sbom", "State what packages are in the image (true, false)"),
                 list("tag", "Name of the image (name[:tag])").short('t'),
                 text("target", "The stage to build"),
                 list("ulimit", "Limits of the steps' processes (name=soft[:hard])").value("ulimit"),
@@ -121,18 +126,9 @@ pub const COMMAND: Command = Command {
         Group {
             title: "",
             flags: &[
-                absent("annotation"),
-                absent("attest"),
                 absent("builder"),
-                absent("cache-from"),
-                absent("cache-to"),
                 absent("debug"),
-                absent("metadata-file"),
-                absent("output").short('o'),
                 absent("policy"),
-                absent("provenance"),
-                absent("push"),
-                absent("sbom"),
                 absent("security-opt"),
                 absent("ssh"),
                 absent("isolation"),

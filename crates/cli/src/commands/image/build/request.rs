@@ -55,6 +55,9 @@ pub(super) fn read(parsed: &Parsed, input: Input) -> Result<Asked> {
         named(&mut asked, text)?;
     }
     let given = |name| parsed.text(name).filter(|value: &&str| !value.is_empty());
+    for (key, value) in super::output::attestations(parsed)? {
+        asked.say(key, value);
+    }
     asked.maybe("target", given("target"));
     asked.maybe("platform", given("platform"));
     asked.maybe("force-network-mode", given("network"));

@@ -1,15 +1,16 @@
 //! A build by BuildKit's API: the engine asks for what it needs of the context, and tells of each step while it goes on.
 
-use std::collections::HashMap;
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-use buildkit::client::api::{Exporter, SolveRequest};
+use buildkit::client::api::SolveRequest;
 use buildkit::client::{self as builder, Answers, Directory, Password, Passwords};
 use client::{Client, Endpoint, Method, Request};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use super::output::{self, Caches, Outputs};
 use super::{Input, request, secret};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
@@ -18,8 +19,6 @@ use crate::steps::{self, Mode};
 
 /// The frontend that reads Dockerfiles.
 const FRONTEND: &str = "dockerfile.v0";
-/// Where an image goes that is for the engine itself.
-const TO_ENGINE: &str = "moby";
 /// What registries of Docker are called where a password is asked for, and what they are called elsewhere.
 const HUB: (&str, &str) = ("registry-1.docker.io", "docker.io");
 /// The protocol that both connections go on in.
@@ -31,10 +30,14 @@ const TOLD_MAX: usize = 64;
 pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> Result<Option<String>> {
     let mode = Mode::of(parsed.text("progress"), parsed.on("quiet"))?;
     let asked = request::read(parsed, input)?;
+    let mut outputs = Outputs::read(parsed)?;
+    let mut caches = Caches::read(parsed)?;
     let answers = Answers {
         secrets: secret::read(parsed.list("secret"))?,
         passwords: passwords(session),
         directories: asked.directories,
+        stores: std::mem::take(&mut caches.stores),
+        takers: std::mem::take(&mut outputs.takers),
     };
     let shared_key = shared_key(&answers);
     let mut answering = builder::Session::new(&shared_key, answers);
@@ -42,18 +45,15 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     if matches!(engine.target().endpoint, Endpoint::Unix(_)) {
         answering.hand_over();
     }
-    let tags: Vec<&str> = parsed.list("tag").collect();
-    let exporter = Exporter {
-        r#type: TO_ENGINE.to_owned(),
-        attrs: HashMap::from([("name".to_owned(), tags.join(","))]),
-    };
+    let name = builder::name();
     let request = SolveRequest {
-        r#ref: builder::name(),
+        r#ref: name.clone(),
         session: answering.id().to_owned(),
         frontend: FRONTEND.to_owned(),
         frontend_attrs: asked.attributes,
         entitlements: parsed.list("allow").map(str::to_owned).collect(),
-        exporters: vec![exporter],
+        exporters: outputs.exporters.clone(),
+        cache: caches.options.take(),
         ..SolveRequest::default()
     };
     let own = open(engine, "/session", answering.headers()).await?;
@@ -66,6 +66,15 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     shown.summarize(mode, ended.as_ref().err().map(|status| &**status));
     let response =
         ended.map_err(|status| Error::Message(format!("failed to solve: {}", status.message())))?;
+    outputs.finish()?;
+    caches.finish(&response)?;
+    if let Some(path) = parsed.text("metadata-file") {
+        fs::write(path, output::metadata(&name, &response)).map_err(|source| Error::File {
+            verb: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
     let id =
         ["containerimage.digest", "containerimage.config.digest"].iter().find_map(|key| response.get(*key));
     if let (Mode::Quiet, Some(id)) = (mode, id) {

@@ -1,0 +1,80 @@
+//! Directories that blobs of a build are in: what their `index.json` leads to, and how it comes to lead to what was written.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::failed;
+use crate::error::{Error, Result};
+
+/// What an index calls a tag.
+const TAG: &str = "org.opencontainers.image.ref.name";
+const INDEX: &str = "index.json";
+/// Bytes of an index.
+const INDEX_BYTES_MAX: u64 = 4 << 20;
+
+fn read(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(INDEX);
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+        Ok(metadata) if metadata.len() > INDEX_BYTES_MAX => {
+            return Err(Error::Message(format!("{} is larger than {INDEX_BYTES_MAX} bytes", path.display())));
+        }
+        Ok(_) => {}
+    }
+    let bytes = fs::read(&path).map_err(failed("read", &path))?;
+    let index = serde_json::from_slice(&bytes);
+    index.map(Some).map_err(|error| Error::Message(format!("{} is no index: {error}", path.display())))
+}
+
+/// The digest that a tag leads to.
+pub(super) fn find(folder: &Path, tag: &str) -> Result<Option<String>> {
+    let Some(index) = read(folder)? else { return Ok(None) };
+    let entries = index["manifests"].as_array().cloned().unwrap_or_default();
+    let entry = entries.iter().find(|entry| entry["annotations"][TAG] == tag);
+    Ok(entry.and_then(|entry| entry["digest"].as_str()).map(str::to_owned))
+}
+
+/// Makes a tag lead to something.
+pub(super) fn tag(folder: &Path, descriptor: &Value, tag: &str) -> Result<()> {
+    let mut index = read(folder)?.unwrap_or_else(
+        || json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}),
+    );
+    let mut entries = index["manifests"].as_array().cloned().unwrap_or_default();
+    entries.retain(|entry| entry["annotations"][TAG] != tag);
+    let mut entry = descriptor.clone();
+    entry["annotations"][TAG] = tag.into();
+    entries.push(entry);
+    index["manifests"] = entries.into();
+    write(folder, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
+    write(folder, INDEX, &index)
+}
+
+/// Writes a document whole, or not at all.
+fn write(folder: &Path, name: &str, document: &Value) -> Result<()> {
+    let unfinished = folder.join(format!(".{name}.{}.part", std::process::id()));
+    fs::write(&unfinished, document.to_string()).map_err(failed("write", &unfinished))?;
+    let path = folder.join(name);
+    fs::rename(&unfinished, &path).map_err(failed("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_leads_to_what_was_written_last() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(find(folder.path(), "latest").unwrap(), None);
+        for digest in ["sha256:1", "sha256:2"] {
+            tag(folder.path(), &json!({"digest": digest, "size": 1}), "latest").unwrap();
+        }
+        tag(folder.path(), &json!({"digest": "sha256:3"}), "other").unwrap();
+        assert_eq!(find(folder.path(), "latest").unwrap().as_deref(), Some("sha256:2"));
+        assert_eq!(find(folder.path(), "other").unwrap().as_deref(), Some("sha256:3"));
+        fs::write(folder.path().join(INDEX), "{").unwrap();
+        assert!(find(folder.path(), "latest").is_err());
+    }
+}
