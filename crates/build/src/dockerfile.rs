@@ -88,6 +88,11 @@ pub fn parse(text: &str) -> Parsed {
             ..Parsed::default()
         };
     }
+    if let Some(at) = text.find('\0') {
+        // Nothing that is made of a text can hold one: no path, no argument, no variable.
+        let nul = Diagnostic::error(Span::new(at, at + 1), "a NUL byte").expecting("text");
+        return Parsed { diagnostics: vec![nul], ..Parsed::default() };
+    }
     let mut parser = Parser { lines: Lines::new(text), parsed: Parsed::default(), seen_from: false };
     parser.run();
     let mut parsed = parser.parsed;

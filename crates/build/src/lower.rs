@@ -300,8 +300,11 @@ impl<'a> Lowering<'a> {
             Command::Copy(copy) => self.copy(current, copy, original),
             Command::Add(add) => self.add(current, add, original),
             Command::Workdir(word) => self.workdir(current, &word.text),
-            other => configure::apply(&mut current.state, other, self.input.now)
-                .map_err(|message| self.error(current.instruction.span, current.instruction, message)),
+            other => configure::apply(&mut current.state, other, self.input.now).map_err(|message| {
+                let (word, expected) = configure::wrong(other);
+                let span = word.map_or(current.instruction.span, |word| word.span);
+                Diagnostic { expected, ..self.error(span, current.instruction, message) }
+            }),
         }
     }
 

@@ -283,8 +283,7 @@ impl Resolver<'_> {
             let message = format!("failed to parse stage name {name:?}: {error}");
             let within = self.file.instructions[at].span;
             let mut diagnostic = Diagnostic::error(from.image.span, message).within(within);
-            let lower = text.to_lowercase();
-            if Reference::parse_named(&lower).is_ok() {
+            if let Some(lower) = suggest::image_name(&text) {
                 diagnostic =
                     diagnostic.expecting(format!("{lower}: names of repositories are in small letters"));
             }

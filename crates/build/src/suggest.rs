@@ -33,6 +33,15 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>, cased
     best.map(|(_, option)| if cased { option } else { like(&option, word) })
 }
 
+/// An image's name with the name of its repository in small letters, if that is a name and another one: tags have capitals.
+pub fn image_name(name: &str) -> Option<String> {
+    let repository = name.split_once('@').map_or(name, |(name, _)| name);
+    let last = repository.rfind('/').map_or(0, |slash| slash + 1);
+    let end = repository[last..].find(':').map_or(repository.len(), |colon| last + colon);
+    let lower = format!("{}{}", name[..end].to_lowercase(), &name[end..]);
+    (lower != name && oci::Reference::parse_named(&lower).is_ok()).then_some(lower)
+}
+
 /// The suggestion as it is added to a message.
 pub fn hint(found: Option<String>) -> String {
     found.map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
@@ -65,6 +74,16 @@ fn distance(one: &[char], other: &[char]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repositories_are_in_small_letters_and_tags_are_not() {
+        let offered = |name| image_name(name);
+        assert_eq!(offered("myImage:1.01").as_deref(), Some("myimage:1.01"));
+        assert_eq!(offered("Host:5000/Team/App:RC1").as_deref(), Some("host:5000/team/app:RC1"));
+        assert_eq!(offered("host:5000/App").as_deref(), Some("host:5000/app"));
+        assert_eq!(offered("fine:RC1"), None);
+        assert_eq!(offered("No Name"), None);
+    }
 
     #[test]
     fn near_words_are_offered() {

@@ -82,9 +82,29 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Bytes that are to be text; where they are none, why not, as it is told: with the place of the first that is no letter.
+pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let before = error.utf8_error().valid_up_to();
+        let byte = bytes.get(before).copied().unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes);
+        let place = Source::new(&text).position(before);
+        format!("{name}:{place}: error: the byte 0x{byte:02x} is not UTF-8: save it as UTF-8 text")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_with_their_place() {
+        assert_eq!(decode("f", b"a\nb".to_vec()), Ok("a\nb".to_owned()));
+        let told = decode("Dockerfile", b"FROM x\nENV \xc3\xa4=\xff\n".to_vec());
+        let expected = "Dockerfile:2:7: error: the byte 0xff is not UTF-8: save it as UTF-8 text";
+        assert_eq!(told, Err(expected.to_owned()));
+    }
 
     #[test]
     fn places_are_found() {

@@ -337,8 +337,7 @@ async fn read(place: &Place, name: &str) -> Result<Option<Document>> {
     let Some(bytes) = reading.await.map_err(|_| Error::Gone("the build".to_owned()))?? else {
         return Ok(None);
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::Invalid(format!("{name} is not UTF-8: save it as UTF-8 text")))?;
+    let text = build::text::decode(name, bytes).map_err(Error::Invalid)?;
     Ok(Some(Document { name: name.to_owned(), text }))
 }
 

@@ -450,13 +450,10 @@ fn named(names: &[String]) -> Result<Vec<Reference>> {
     names
         .iter()
         .map(|tag| {
-            let lower = tag.to_lowercase();
             let parsed = Reference::parse_named(tag).map_err(|error| {
-                let hint = if lower != *tag && Reference::parse_named(&lower).is_ok() {
-                    format!(": names of repositories are in small letters: {lower}")
-                } else {
-                    String::new()
-                };
+                let lower = build::suggest::image_name(tag);
+                let hint = lower.map(|name| format!(": names of repositories are in small letters: {name}"));
+                let hint = hint.unwrap_or_default();
                 Error::invalid(format!("invalid tag {tag:?}: {error}{hint}"))
             })?;
             if parsed.digest().is_some() {
@@ -469,10 +466,14 @@ fn named(names: &[String]) -> Result<Vec<Reference>> {
 
 /// Why a text cannot be built, as it is told: one line, and the place with a caret below it.
 fn refused(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> Failed {
+    Error::invalid(told(request, diagnostic, parsing)).into()
+}
+
+fn told(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> String {
     let source = Source::new(&request.dockerfile.text);
     let line = if parsing { diagnostic.line(&source) } else { diagnostic.message.clone() };
     let shown = diagnostic.render(&source, &request.dockerfile.name);
-    Error::invalid(format!("{line}\n{}", shown.trim_end())).into()
+    format!("{line}\n{}", shown.trim_end())
 }
 
 /// Understands the text.
@@ -482,10 +483,11 @@ fn read(request: &Request) -> Result<Read, Failed> {
         && !parsed.dockerfile.directives.is_known_syntax()
     {
         let text = &syntax.text;
-        return Err(Error::not_implemented(format!(
+        let message = format!(
             "syntax={text}: this engine reads Dockerfiles itself, and no other language: use docker/dockerfile"
-        ))
-        .into());
+        );
+        let other = Diagnostic::error(syntax.span, message).expecting("docker/dockerfile, of any version");
+        return Err(Error::not_implemented(told(request, &other, false)).into());
     }
     if let Some(error) = parsed.error() {
         return Err(refused(request, error, true));

@@ -238,6 +238,10 @@ impl<'a> Applier<'a> {
         if entry.kind != Kind::Directory {
             return Err(Error::layer("the root is not a directory"));
         }
+        if self.plain {
+            // Where it is unpacked is somebody else's.
+            return Ok(());
+        }
         attributes::set_open(self.root, entry)?;
         self.implied.remove(&[][..]);
         self.directory_times.push((Vec::new(), entry.atime.unwrap_or(entry.mtime), entry.mtime));

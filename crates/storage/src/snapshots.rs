@@ -10,6 +10,7 @@
 //! 4. [`Tx::remove_snapshot`] takes it away: renamed at once, removed from the disk in the background. While somebody else
 //!    keeps it, who packs it, say, it stays, and garbage collection takes it after them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -207,11 +208,13 @@ impl Store {
         Ok(self.lower(&layers))
     }
 
-    /// `layers`: topmost first.
+    /// `layers`: topmost first. A layer that is in the stack twice counts where it is on top, where it says again all that it has
+    /// said below: overlay takes no directory twice.
     fn lower(&self, layers: &[i64]) -> Mounts {
+        let mut seen = HashSet::new();
         Mounts {
             lower_base: self.path("layers"),
-            lower: layers.iter().map(ToString::to_string).collect(),
+            lower: layers.iter().filter(|layer| seen.insert(**layer)).map(ToString::to_string).collect(),
             upper: None,
             work: None,
         }

@@ -12,6 +12,8 @@ use kit::fixtures::{Entry, Image, Layer, Packing, busybox};
 use kit::{Cmd, Host, binary, wait_for};
 use serde_json::json;
 
+#[path = "attack/build.rs"]
+mod build;
 #[path = "attack/copy.rs"]
 mod copy;
 #[path = "attack/networks.rs"]

@@ -18,7 +18,8 @@ mod compare;
 mod engine;
 
 use compare::Differences;
-use engine::{Dockerd, Engine};
+use engine::Engine;
+use kit::dockerd::{DOCKERD, Dockerd};
 
 /// Containers by their names, as they are asked for. `{folder}` is a directory of the host.
 fn requests(folder: &Path) -> Vec<(&'static str, Value)> {
@@ -324,7 +325,7 @@ fn events(engine: &Engine) -> BTreeMap<String, Value> {
 
 /// Our engine and dockerd, each with the image `busybox`; `None` where there is no dockerd.
 fn both(folder: &Path) -> Option<(Host, Dockerd)> {
-    if !Path::new(engine::DOCKERD).exists() {
+    if !Path::new(DOCKERD).exists() {
         kit::skip("dockerd", "Debian's docker.io is not there");
         return None;
     }
@@ -344,7 +345,7 @@ fn everything_is_said_as_docker_says_it() {
     let shared = folder.path().join("shared");
     std::fs::create_dir(&shared).expect("mkdir");
     let Some((host, dockerd)) = both(folder.path()) else { return };
-    let said = [dockerd.engine(), Engine::of_host(&host)].map(|engine| {
+    let said = [Engine::of_dockerd(&dockerd), Engine::of_host(&host)].map(|engine| {
         set_up(&engine, &shared);
         let names = names(&engine, &shared);
         let mut documents = documents(&engine, &shared);
@@ -376,7 +377,8 @@ fn the_document_lists_the_differences() {
 fn answers_are_dockers_to_the_word() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let Some((host, dockerd)) = both(folder.path()) else { return };
-    let [docker, corten] = [dockerd.engine(), Engine::of_host(&host)].map(|engine| answers::all(&engine));
+    let [docker, corten] =
+        [Engine::of_dockerd(&dockerd), Engine::of_host(&host)].map(|engine| answers::all(&engine));
     let mut wrong = Vec::new();
     let mut seen = Vec::new();
     for ((request, theirs), (_, ours)) in docker.iter().zip(&corten) {

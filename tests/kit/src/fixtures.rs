@@ -15,6 +15,17 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// Bytes as they were before gzip, if it was used on them.
+pub fn gunzipped(bytes: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return bytes.into();
+    }
+    let mut plain = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut plain)
+        .expect("gunzip in memory");
+    plain.into()
+}
+
 /// One entry of a layer.
 #[derive(Debug, Clone)]
 pub enum Entry {

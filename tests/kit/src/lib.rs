@@ -8,6 +8,7 @@ mod command;
 pub mod compose;
 pub mod depot;
 pub mod disk;
+pub mod dockerd;
 pub mod embedded;
 pub mod faulty;
 pub mod fixtures;

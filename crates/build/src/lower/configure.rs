@@ -122,6 +122,20 @@ pub fn configure(
     Ok(Some(told))
 }
 
+/// Which word of an instruction that cannot be applied is wrong, and what should be there.
+pub(super) fn wrong(command: &Command) -> (Option<&Word>, Option<String>) {
+    let (word, expected) = match command {
+        Command::Expose(words) => (
+            words.iter().find(|word| ports(&word.text).is_err()),
+            "port[-port][/tcp|udp|sctp], ports up to 65535",
+        ),
+        Command::StopSignal(word) => (Some(word), "a signal as SIGTERM or 15"),
+        Command::Volume(words) => (words.iter().find(|word| word.text.trim().is_empty()), "a path"),
+        _ => return (None, None),
+    };
+    (word, Some(expected.to_owned()))
+}
+
 fn texts(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.text.clone()).collect()
 }

@@ -82,9 +82,12 @@ fn look(
         let name = one.path.file_name().unwrap_or_default();
         keys.text(name.as_bytes());
         if one.is_directory {
-            let at = if one.path.as_os_str().is_empty() { Path::new(".") } else { &one.path };
-            let stat = root.stat(at).map_err(failed)?;
-            keys.head(b'd', Path::new(""), &stat);
+            // What is in it is copied, and nothing of itself.
+            keys.text(b"directory");
+            if let Some(memory) = &mut keys.memory {
+                let at = if one.path.as_os_str().is_empty() { Path::new(".") } else { &one.path };
+                memory.stamp(&root.stat(at).map_err(failed)?);
+            }
             walk(root, one, sieve, &mut keys)?;
             keys.leave().map_err(failed)?;
         } else {

@@ -151,10 +151,7 @@ fn missing(name: &str) -> Error {
 
 fn text(root: &Root, path: &str) -> Result<Option<String>> {
     match root.read_bounded(path, DOCUMENT_BYTES_MAX) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(Error::invalid(format!("{path} is not UTF-8 text"))),
-        },
+        Ok(bytes) => build::text::decode(path, bytes).map(Some).map_err(Error::invalid),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }

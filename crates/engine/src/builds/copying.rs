@@ -80,7 +80,13 @@ impl Copying {
         if !self.copy.context {
             return Ok(Sieve { exclude, ..Sieve::default() });
         }
-        Ok(Sieve { ignore: self.ignore.0.clone(), ignore_name: self.ignore.1.clone(), exclude })
+        let (ignore, ignore_name) = (self.ignore.0.clone(), self.ignore.1.clone());
+        Ok(Sieve { ignore, ignore_name, is_of_context: true, exclude })
+    }
+
+    /// Whether it comes from a client's directory, whose files belong to nobody in particular.
+    fn is_of_client(&self) -> bool {
+        self.copy.context || matches!(self.source, Source::Directory(_))
     }
 
     fn picked(&self, root: &Root, sieve: &Sieve) -> Result<Vec<Picked>> {
@@ -106,7 +112,7 @@ impl Copying {
     /// The digest of the files that are copied, where nobody changes them; blocks.
     pub fn key(&self) -> Result<Option<Digest>> {
         let sieve = self.sieve()?;
-        let owners = !self.copy.context;
+        let owners = !self.is_of_client();
         match &self.source {
             Source::Nowhere => Ok(None),
             Source::Directory(directory) => {
@@ -214,7 +220,7 @@ impl Copying {
     fn wishes(&self) -> Result<Wishes> {
         let owner = match &self.copy.owner {
             Some(owner) => Some(self.owner(owner)?),
-            None => (self.copy.context || self.foreign().is_some()).then_some((0, 0)),
+            None => self.is_of_client().then_some((0, 0)),
         };
         let mode = self.copy.mode.as_ref().map(|text| {
             let octal = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= MODE_MAX);

@@ -311,7 +311,11 @@ pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest
             Files::Directory(directory) => {
                 let root = copying::opened(directory)?;
                 let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
-                content::key(&root, &[picked], &one.sieve, false)?.to_string()
+                // Of a directory that is copied, its own permissions are no part; of one that is mounted they are.
+                let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
+                let mode = root.stat(at).map_err(|e| Error::io("look at", at, e))?.st_mode;
+                let key = content::key(&root, std::slice::from_ref(&picked), &one.sieve, false)?;
+                format!("{mode:o} {key}")
             }
         };
         hasher.update(part);

@@ -19,6 +19,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 const INLINE_MODE: u32 = 0o644;
 /// Files from elsewhere on the net.
 const FETCHED_MODE: u32 = 0o600;
+/// Links that are followed to a destination: as many as the kernel follows.
+const LINKS_FOLLOWED_MAX: usize = 40;
 /// Files with several names that are remembered: some hundred bytes each.
 const LINKS_MAX: usize = 1 << 20;
 
@@ -52,6 +54,11 @@ pub(super) struct Placing<'a> {
     pub wishes: Wishes,
 }
 
+fn relative_path(path: &Path) -> PathBuf {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() }
+}
+
 fn relative(path: &str) -> &Path {
     let path = path.trim_start_matches('/');
     Path::new(if path.is_empty() { "." } else { path })
@@ -77,29 +84,35 @@ impl Placing<'_> {
         }
     }
 
-    /// The directory, which is made with those above it where it is not there; and whether it was.
-    fn directory(&self, path: &Path) -> Result<(OwnedFd, bool)> {
+    /// The directory, which is made with those above it where it is not there.
+    fn directory(&self, path: &Path) -> Result<OwnedFd> {
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
-        let mut made = false;
         let mode = Mode::from_raw_mode(DIRECTORY_MODE);
-        let opened = self.root.mkdir_all_with(path, mode, |fd| {
-            made = true;
-            fsx::chown(fd, uid, gid)
-        });
-        Ok((opened.map_err(|error| self.failed(error))?, !made))
+        let opened = self.root.mkdir_all_with(path, mode, |fd| fsx::chown(fd, uid, gid));
+        opened.map_err(|error| self.failed(error))
     }
 
     /// The directory and the name that something that is no directory gets.
     fn spot(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
-        let path = relative(self.destination);
-        let into = self.destination.ends_with('/')
-            || self.root.stat(path).is_ok_and(|stat| fsx::kind(&stat) == FileType::Directory);
-        if into {
-            return Ok((self.directory(path)?.0, name.to_owned()));
+        let mut path = relative(self.destination).to_owned();
+        // What is at the end of links is replaced, not they.
+        for _ in 0..LINKS_FOLLOWED_MAX {
+            let into = self.destination.ends_with('/')
+                || self.root.stat(&path).is_ok_and(|stat| fsx::kind(&stat) == FileType::Directory);
+            let (true, Some(own)) = (!into, path.file_name()) else {
+                return Ok((self.directory(&path)?, name.to_owned()));
+            };
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let dir = self.directory(parent)?;
+            let is_link = fsx::stat_at(&dir, own).is_ok_and(|stat| fsx::kind(&stat) == FileType::Symlink);
+            if !is_link {
+                return Ok((dir, own.to_owned()));
+            }
+            let target = sys::path::read_link_at(dir.as_fd(), own).map_err(|error| self.failed(error))?;
+            path = relative_path(&parent.join(target));
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let own = path.file_name().unwrap_or(name);
-        Ok((self.directory(parent.unwrap_or(Path::new(".")))?.0, own.to_owned()))
+        Err(Error::invalid(format!("cannot copy to {}: too many links", self.destination)))
     }
 
     /// Copies what was picked: of a directory, what is in it.
@@ -109,23 +122,15 @@ impl Placing<'_> {
             let (dir, name) = self.spot(name)?;
             return self.file(from, picked, &dir, &name).map_err(|error| self.failed(error));
         }
-        let (dir, existed) = self.directory(relative(self.destination))?;
-        let top = dir.try_clone().map_err(|error| self.failed(error))?;
+        // What is made for it is as any directory on the way: BuildKit copies what is in a directory, and nothing of itself.
+        let dir = self.directory(relative(self.destination))?;
         let mut copier = Copier {
             wishes: self.wishes,
+            destination: Path::new(self.destination),
             stack: vec![Level { fd: Rc::new(dir), of: None }],
             links: HashMap::new(),
         };
-        walk(from, picked, sieve, &mut copier)?;
-        if !existed {
-            let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
-            let described = from.open_dir(at).and_then(|source| {
-                let stat = fsx::stat(&source)?;
-                describe_directory(&self.wishes, &source, &stat, &top)
-            });
-            described.map_err(|error| self.failed(error))?;
-        }
-        Ok(())
+        walk(from, picked, sieve, &mut copier)
     }
 
     fn file(&self, from: &Root, picked: &Picked, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
@@ -171,7 +176,7 @@ impl Placing<'_> {
 
     /// The destination as a root of its own, for an archive.
     pub fn unpacked(&self) -> Result<Root> {
-        Ok(Root::from_fd(self.directory(relative(self.destination))?.0))
+        Ok(Root::from_fd(self.directory(relative(self.destination))?))
     }
 
     /// The destination as a directory that is to be there.
@@ -261,28 +266,35 @@ struct Level {
     of: Option<(OwnedFd, Stat)>,
 }
 
-struct Copier {
+struct Copier<'a> {
     wishes: Wishes,
+    destination: &'a Path,
     stack: Vec<Level>,
     /// The first name that a file with several got.
     links: HashMap<(u64, u64), (Rc<OwnedFd>, OsString)>,
 }
 
-impl Copier {
+impl Copier<'_> {
     fn here(&self) -> io::Result<Rc<OwnedFd>> {
         let level = self.stack.last().ok_or_else(|| io::Error::other("a bug: no directory is open"))?;
         Ok(Rc::clone(&level.fd))
     }
 }
 
-impl Visitor for Copier {
+impl Visitor for Copier<'_> {
     fn enter(&mut self, item: &Item<'_>, fd: &OwnedFd) -> io::Result<()> {
         let here = self.here()?;
         match fsx::mkdir_at(&here, item.name, Mode::from_raw_mode(0o700)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
-        let made = fsx::open_dir_at(&here, item.name)?;
+        let made = fsx::open_dir_at(&here, item.name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => {
+                let path = self.destination.join(item.path);
+                io::Error::other(format!("cannot copy to non-directory: {}", path.display()))
+            }
+            _ => error,
+        })?;
         self.stack.push(Level { fd: Rc::new(made), of: Some((fd.try_clone()?, *item.stat)) });
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(super) struct Sieve {
     pub ignore: Ignore,
     /// The name of the file that it is from.
     pub ignore_name: String,
+    /// Whether what it sifts is the build's context.
+    pub is_of_context: bool,
     /// `--exclude`, which counts from what is copied.
     pub exclude: Ignore,
 }
@@ -53,7 +55,11 @@ pub(super) fn pick(root: &Root, pattern: &str, sieve: &Sieve) -> Result<Vec<Pick
     }
     let steps: Vec<&str> = path.split('/').collect();
     let mut found = Vec::new();
-    expand(root, Path::new(""), &steps, sieve, &mut found)?;
+    // Links before the first wildcard are followed, those that a walk meets are not.
+    let wild = steps.iter().position(|step| Glob::is_pattern(step)).unwrap_or(0);
+    let (fixed, steps) = steps.split_at(wild);
+    let above: PathBuf = fixed.iter().collect();
+    expand(root, &above, steps, sieve, &mut found)?;
     found.sort();
     Ok(found)
 }
@@ -66,20 +72,24 @@ pub(super) fn pick_one(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked>
 fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
     let missing =
         |why: &str| Error::invalid(format!("failed to compute cache key: \"/{path}\": not found{why}"));
+    let told = |rule: &Rule| format!("{} hides it (line {}: {})", sieve.ignore_name, rule.line, rule.text);
     let stat = match root.stat(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Err(missing(""));
+            // Who sends a context leaves out what is hidden.
+            let rule = hidden(path, Path::new(path), false, &sieve.ignore);
+            let why = match (rule, sieve.is_of_context) {
+                (Some(rule), _) => format!(" in the build context: if it is there, {}", told(rule)),
+                (None, true) => " in the build context".to_owned(),
+                (None, false) => String::new(),
+            };
+            return Err(missing(&why));
         }
         other => other.map_err(|error| failed("look at", Path::new(path), error))?,
     };
     let is_directory = fsx::kind(&stat) == FileType::Directory;
     let real = root.real(path).map_err(|error| failed("look at", Path::new(path), error))?;
     if let Some(rule) = hidden(path, &real, is_directory, &sieve.ignore) {
-        let name = &sieve.ignore_name;
-        return Err(missing(&format!(
-            ": it is in the context, and {name} hides it (line {}: {})",
-            rule.line, rule.text
-        )));
+        return Err(missing(&format!(": it is in the build context, and {}", told(rule))));
     }
     Ok(Picked { path: PathBuf::from(path), real, is_directory })
 }
@@ -110,6 +120,9 @@ fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut 
         }
         let path = above.join(&entry.name);
         if !rest.is_empty() {
+            if fsx::stat_at(&dir, &entry.name).is_ok_and(|stat| fsx::kind(&stat) == FileType::Symlink) {
+                continue;
+            }
             expand(root, &path, rest, sieve, found)?;
             continue;
         }

@@ -1,15 +1,10 @@
 //! Two engines that are asked the same: ours, and Debian's dockerd in a world of its own.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 
-use kit::{Cmd, Host, wait_for};
-use rustix::process::{Pid, Signal, kill_process};
+use kit::dockerd::Dockerd;
+use kit::{Cmd, Host};
 use serde_json::Value;
-
-/// Where Debian has it.
-pub const DOCKERD: &str = "/usr/sbin/dockerd";
 
 /// An engine by its socket.
 pub struct Engine {
@@ -22,6 +17,11 @@ impl Engine {
     /// Ours.
     pub fn of_host(host: &Host) -> Self {
         Self { name: "Corten", socket: host.socket() }
+    }
+
+    /// Debian's.
+    pub fn of_dockerd(dockerd: &Dockerd) -> Self {
+        Self { name: "Docker", socket: dockerd.socket() }
     }
 
     /// Sends a request in version 1.41 and reads the answer's status and JSON; what has none is null.
@@ -78,71 +78,5 @@ impl Engine {
         let socket = self.socket.display().to_string();
         let text = Cmd::new("curl").args(["-sS", "--max-time", "60", "--unix-socket", &socket, &url]).ok();
         text.lines().map(|line| serde_json::from_str(line).expect("a line of json")).collect()
-    }
-}
-
-/// Debian's dockerd, with roots, network, mounts and cgroups of its own.
-pub struct Dockerd {
-    child: Child,
-    root: PathBuf,
-    cgroup: String,
-}
-
-impl Dockerd {
-    /// Starts it below a folder.
-    pub fn start(root: &Path) -> Self {
-        let cgroup = format!("corten-peer-{}", std::process::id());
-        let path = |name: &str| root.join(name).display().to_string();
-        fs::write(root.join("daemon.json"), "{}").expect("write its settings");
-        let log = fs::File::create(root.join("log")).expect("its log");
-        let script = "ip link set lo up && exec \"$@\"";
-        let child = Command::new("unshare")
-            .args(["--net", "--mount", "sh", "-c", script, "sh", DOCKERD, "--debug"])
-            .args(["--storage-driver", "vfs", "--cgroup-parent", &format!("/{cgroup}")])
-            .args(["--config-file", &path("daemon.json"), "--pidfile", &path("pid")])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args(["--host", &format!("unix://{}", path("docker.sock"))])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("dup"))
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let dockerd = Self { child, root: root.to_owned(), cgroup };
-        wait_for("dockerd's socket", || {
-            std::os::unix::net::UnixStream::connect(dockerd.root.join("docker.sock")).ok()
-        });
-        dockerd
-    }
-
-    /// By its socket.
-    pub fn engine(&self) -> Engine {
-        Engine { name: "Docker", socket: self.root.join("docker.sock") }
-    }
-
-    /// Gives it images from an archive.
-    pub fn load(&self, archive: &Path) {
-        let socket = format!("unix://{}/docker.sock", self.root.display());
-        let archive = archive.display().to_string();
-        Cmd::new("docker").args(["--host", &socket, "load", "-i", &archive]).ok();
-    }
-}
-
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        let socket = self.root.join("docker.sock").display().to_string();
-        let docker = |args: &[&str]| {
-            let host = format!("unix://{socket}");
-            Cmd::new("docker").args(["--host", &host]).args(args).run().stdout
-        };
-        for id in docker(&["ps", "-aq"]).lines() {
-            let _ = docker(&["rm", "-f", "-v", id]);
-        }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        let _ = self.child.wait();
-        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(controller.path().join(&self.cgroup));
-        }
-        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.cgroup));
     }
 }

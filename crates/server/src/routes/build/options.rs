@@ -92,9 +92,12 @@ fn refuse(call: &Call) -> Result<(), Failure> {
     if !query.get("remote").is_empty() {
         return Err(Failure::absent("a remote build context (remote)"));
     }
-    for name in ["cachefrom", "securityopt"] {
-        let given: Vec<String> = json(call, name)?;
-        if !given.is_empty() {
+    // The one is a list in JSON, the other is given as often as there are options.
+    let caches: Vec<String> = json(call, "cachefrom")?;
+    for (name, given) in
+        [("cachefrom", !caches.is_empty()), ("securityopt", !query.get("securityopt").is_empty())]
+    {
+        if given {
             return Err(Failure::absent(&format!("the parameter {name} of builds")));
         }
     }

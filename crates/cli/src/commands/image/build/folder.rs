@@ -1,5 +1,6 @@
 //! A directory as a context: packed while it is sent, without what `.dockerignore` hides.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,6 +28,8 @@ struct Packer<W> {
     ignore: Ignore,
     /// Paths that are sent though they are hidden: the engine reads them.
     always: Vec<String>,
+    /// The first names of files that have several.
+    links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
@@ -58,7 +61,7 @@ pub(super) fn upload(directory: &Path, dockerfile: &str, outside: Option<String>
     let name = dockerfile.to_owned();
     let packing = move || {
         let out = Writer::new(io::BufWriter::with_capacity(BUFFER_BYTES, writer));
-        let mut packer = Packer { out, ignore, always, buffer: vec![0; BUFFER_BYTES] };
+        let mut packer = Packer { out, ignore, always, links: HashMap::new(), buffer: vec![0; BUFFER_BYTES] };
         let packed = packer.directory(&root, Path::new(""), &Above::default(), 0).and_then(|()| {
             if let Some(text) = &outside {
                 packer.out.file(&name, 0o644, text.as_bytes())?;
@@ -126,6 +129,15 @@ impl<W: Write> Packer<W> {
     fn node(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path, stat: &Stat) -> io::Result<()> {
         match fsx::kind(stat) {
             FileType::RegularFile => {
+                if stat.st_nlink > 1 {
+                    let own = path.as_os_str().as_bytes();
+                    let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| own.to_vec());
+                    if *first != own {
+                        let mut entry = described(path, stat, Kind::Hardlink);
+                        entry.link.clone_from(first);
+                        return self.out.entry(&entry);
+                    }
+                }
                 let file = fsx::open_regular_at(dir, name)?;
                 let mut entry = described(path, stat, Kind::File);
                 entry.size = file.metadata()?.len();
@@ -137,7 +149,8 @@ impl<W: Write> Packer<W> {
                 entry.link = sys::path::read_link_at(dir.as_fd(), name)?.into_os_string().into_vec();
                 self.out.entry(&entry)
             }
-            // Sockets, pipes and devices are nobody's source.
+            FileType::Fifo => self.out.entry(&described(path, stat, Kind::Fifo)),
+            // Sockets mean nothing without who listens on them, devices are the machine's.
             _ => Ok(()),
         }
     }
