@@ -85,7 +85,9 @@ impl Builder for Double {
             let context = context.map_err(|error| Failure { message: error.to_string(), place: None })?;
             if context.holds == Holds::Foreign {
                 say("handed over
-".to_owned()).await;
+"
+                .to_owned())
+                .await;
             }
             say(contents(context.fd)).await;
             for line in request.dockerfile.text.lines() {
