@@ -176,7 +176,7 @@ impl Image {
 
     /// The fields of its configuration that say something its base does not.
     pub fn configuration(&self, base: &Self) -> String {
-        let is_on = self.layers.first().is_some() && self.layers.first() == base.layers.first();
+        let is_on = !self.layers.is_empty() && self.layers.first() == base.layers.first();
         let mut lines = Vec::new();
         let mut tell = |name: &str, value: &Value, other: &Value| {
             let says_nothing = match value {
@@ -186,7 +186,7 @@ impl Image {
                 Value::Object(map) => map.is_empty(),
                 _ => false,
             };
-            if !says_nothing && !(is_on && value == other) {
+            if !(says_nothing || is_on && value == other) {
                 lines.push(format!("{name}: {value}\n"));
             } else if says_nothing && is_on && !other.is_null() && value != other {
                 lines.push(format!("{name}: none\n"));
