@@ -121,6 +121,8 @@ pub struct Copy {
     pub mode: Option<String>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
+    /// Whether the directories above what is copied are copied with it, from the root or from `/./` on.
+    pub parents: bool,
     /// Whether what is below is not looked at.
     pub link: bool,
     /// Whether archives are unpacked.

@@ -5,6 +5,7 @@
 //! - [`dockerfile`] reads a text into a tree and a list of diagnostics; it never fails and never panics.
 //! - [`expand`] puts the values of variables into words.
 //! - [`ignore`] tells what `.dockerignore` hides, and matches the wildcards of `COPY`.
+//! - [`mode`] is what `--chmod` makes of permissions.
 //! - [`stages`] finds out what is built on what, and which variables are known where.
 //! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
 //! - [`check`] finds what should be written otherwise; [`call`] answers what needs no build: `--check`, `--call`.
@@ -18,6 +19,7 @@ pub mod expand;
 pub mod graph;
 pub mod ignore;
 pub mod lower;
+pub mod mode;
 pub mod progress;
 pub mod request;
 pub mod stages;

@@ -155,6 +155,16 @@ pub trait Sources: Send + Sync + 'static {
     /// A secret; nothing if there is none of this name.
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>>;
 
+    /// Whether there is an agent for ssh keys of this name.
+    fn has_agent<'a>(&'a self, _id: &'a str) -> Task<'a, Result<bool, SourceError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Carries a connection to that agent, until one of them ends it.
+    fn agent<'a>(&'a self, id: &'a str, _connection: OwnedFd) -> Task<'a, Result<(), SourceError>> {
+        Box::pin(async move { Err(SourceError(format!("no SSH key {id:?} forwarded from the client"))) })
+    }
+
     /// Name and password for a registry; nothing if the client has none.
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>>;
 }

@@ -11,7 +11,7 @@
 //!    | Control.Status(ref) ----------------------------------->  what the job tells, until it ends
 //!    | LLBBridge.Ping, Solve("dockerfile.v0", options) ------->  the build; `buildkit-controlapi-buildid` names the job
 //!    |      <--------------------- FileSync.DiffCopy(dockerfile), then (context): only what has changed is sent
-//!    |      <--------------------- Secrets.GetSecret, Auth.Credentials, when a step wants them
+//!    |      <--------------------- Secrets.GetSecret, SSH.ForwardAgent, Auth.Credentials, when a step wants them
 //!    | <-- Ref
 //!    | LLBBridge.Return(Ref) --------------------------------->  the job has its result
 //!    | <-- Solve's answer: the image's digest
@@ -19,6 +19,7 @@
 //!
 //! How a build is done stands behind [`Builder`]. The client's side of the same is [`client`].
 
+mod agents;
 mod builder;
 mod caller;
 pub mod client;

@@ -4,6 +4,7 @@
 //! text ─ parse ─> stages ─ images looked up ─> graph (crate `build`) ─ solve, with the cache ─> layers ─ export ─> image
 //! ```
 
+mod agent;
 mod cache;
 mod command;
 mod content;

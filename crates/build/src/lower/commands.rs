@@ -3,7 +3,7 @@
 use super::{Current, Lowering};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{CommandLine, Network, Run, Security};
-use crate::dockerfile::mount::{self, Kind, Sharing};
+use crate::dockerfile::mount::{self, Kind};
 use crate::graph::{Directory, Exec, Mounted, Op};
 use crate::request;
 use crate::stages::PREDEFINED;
@@ -97,12 +97,6 @@ impl<'a> Lowering<'a> {
         for word in &run.mounts {
             let wrong = |message: String| Diagnostic::error(word.span, message).within(instruction.span);
             let mut mount = mount::parse(&word.text).map_err(wrong)?;
-            if mount.kind == Kind::Ssh {
-                return Err(wrong("RUN --mount=type=ssh is not available yet: leave it out".to_owned()));
-            }
-            if mount.sharing == Some(Sharing::Private) {
-                return Err(wrong("sharing=private is not available yet: use shared or locked".to_owned()));
-            }
             let needs = match mount.kind {
                 Kind::Bind => true,
                 Kind::Cache => !mount.from.is_empty(),

@@ -4,6 +4,7 @@ use super::{Current, Lowering, context};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{self, Files};
 use crate::graph::{Copy, Op};
+use crate::mode::Mode;
 use crate::request::{CONTEXT, NamedContext};
 use crate::stages::Origin;
 use crate::text::Span;
@@ -15,20 +16,21 @@ impl<'a> Lowering<'a> {
         copy: &instruction::Copy,
         original: &str,
     ) -> Result<(), Diagnostic> {
-        if copy.parents {
-            let span = current.instruction.span;
-            let message = "COPY --parents is not available yet: copy each directory by itself";
-            return Err(Diagnostic::error(span, message).within(span));
-        }
         let mut op = self.files(current, &copy.files, "COPY")?;
         op.context = copy.from.is_none();
+        op.parents = copy.parents;
         let mut inputs = Vec::new();
         if !op.sources.is_empty() {
             let (from, span) = match &copy.from {
                 Some(word) => (word.text.as_str(), word.span),
                 None => ("", current.instruction.span),
             };
-            inputs.push(self.origin(current, from, span, op.sources.clone())?);
+            let wanted: Vec<String> = if op.parents {
+                op.sources.iter().map(|source| wanted_with_parents(source)).collect()
+            } else {
+                op.sources.clone()
+            };
+            inputs.push(self.origin(current, from, span, wanted)?);
         }
         self.copied(current, op, inputs, "COPY", original)
     }
@@ -75,6 +77,9 @@ impl<'a> Lowering<'a> {
 
     fn files(&self, current: &Current<'a>, files: &Files, name: &str) -> Result<Copy, Diagnostic> {
         let span = current.instruction.span;
+        if let Some(word) = &files.chmod {
+            Mode::parse(&word.text).map_err(|message| Diagnostic::error(word.span, message).within(span))?;
+        }
         let written = &files.destination.text;
         if files.sources.len() + files.inline.len() > 1 && !written.ends_with('/') && written != "." {
             let message = format!(
@@ -109,6 +114,7 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), Diagnostic> {
         let options = [("chown", &op.owner), ("chmod", &op.mode)];
         let options = options.iter().filter_map(|(key, value)| Some(format!("--{key}={} ", value.as_ref()?)));
+        let options = op.parents.then(|| "--parents ".to_owned()).into_iter().chain(options);
         let inline = op.inline.iter().map(|(name, _)| name);
         let words: Vec<&str> = inline.chain(&op.urls).chain(&op.sources).map(String::as_str).collect();
         let told = format!(
@@ -167,6 +173,14 @@ impl<'a> Lowering<'a> {
         let name = format!("FROM {}", base.name);
         Ok(self.builder.add(op, Vec::new(), name, false))
     }
+}
+
+/// What of a context `--parents` has to look at: without `/./`, and, as `**` may be any directory, from before the first on all.
+fn wanted_with_parents(source: &str) -> String {
+    let path = crate::ignore::clean(&format!("/{source}"));
+    let steps = path.split('/').filter(|step| !step.is_empty());
+    let steps: Vec<&str> = steps.take_while(|step| !step.contains("**")).collect();
+    if steps.is_empty() { ".".to_owned() } else { steps.join("/") }
 }
 
 /// A path from the root, clean; what does not begin there is in `directory`.

@@ -25,6 +25,9 @@ pub(super) fn key(root: &Root, picked: &[Picked], sieve: &Sieve, owners: bool) -
         let failed = |error| Error::io("read", &one.path, error);
         let name = one.path.file_name().unwrap_or_default();
         keys.text(name.as_bytes());
+        if let Some(only) = &one.only {
+            keys.text(only.as_bytes());
+        }
         if one.is_directory {
             let at = if one.path.as_os_str().is_empty() { Path::new(".") } else { &one.path };
             let stat = root.stat(at).map_err(failed)?;

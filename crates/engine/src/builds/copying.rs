@@ -7,22 +7,20 @@ use std::sync::Arc;
 
 use build::graph::{Copy, Directory};
 use build::ignore::Ignore;
+use build::mode::Mode;
 use oci::Digest;
 use storage::{ImageLayer, Lease, Mounts};
 use sys::fsx::Time;
 use sys::path::Root;
 
 use super::place::{Placing, Wishes};
-use super::select::{Picked, Sieve, pick};
+use super::select::{Picked, Sieve, pick, pick_with_parents};
 use super::{content, view};
 use crate::containers::identity;
 use crate::containers::layered::Layered;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names;
-
-/// Modes are of twelve bits.
-const MODE_MAX: u32 = 0o7777;
 
 /// Where files come from.
 #[derive(Debug, Clone)]
@@ -75,7 +73,9 @@ impl Copying {
     }
 
     fn picked(&self, root: &Root, sieve: &Sieve) -> Result<Vec<Picked>> {
-        let lists = self.copy.sources.iter().map(|source| pick(root, source, sieve));
+        let lists = self.copy.sources.iter().map(|source| {
+            if self.copy.parents { pick_with_parents(root, source, sieve) } else { pick(root, source, sieve) }
+        });
         Ok(lists.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -194,14 +194,7 @@ impl Copying {
             Some(owner) => Some(self.owner(owner)?),
             None => self.copy.context.then_some((0, 0)),
         };
-        let mode = self.copy.mode.as_ref().map(|text| {
-            let octal = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= MODE_MAX);
-            octal.ok_or_else(|| {
-                Error::invalid(format!(
-                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-                ))
-            })
-        });
+        let mode = self.copy.mode.as_ref().map(|text| Mode::parse(text).map_err(Error::invalid));
         Ok(Wishes { owner, mode: mode.transpose()? })
     }
 

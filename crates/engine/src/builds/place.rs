@@ -23,12 +23,12 @@ const FETCHED_MODE: u32 = 0o600;
 const LINKS_MAX: usize = 1 << 20;
 
 /// What becomes of what is copied.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wishes {
     /// Whose it becomes; `None` for whose it was.
     pub owner: Option<(u32, u32)>,
-    /// Its permissions; `None` for those that it had.
-    pub mode: Option<u32>,
+    /// What becomes of its permissions; `None` for those that it had.
+    pub mode: Option<build::mode::Mode>,
 }
 
 impl Wishes {
@@ -37,8 +37,11 @@ impl Wishes {
     }
 
     fn mode_of(&self, stat: &Stat) -> Mode {
-        let own = stat.st_mode & 0o7777;
-        Mode::from_raw_mode(self.mode.unwrap_or(own))
+        self.changed(stat.st_mode & 0o7777, fsx::kind(stat) == FileType::Directory)
+    }
+
+    fn changed(&self, own: u32, is_directory: bool) -> Mode {
+        Mode::from_raw_mode(self.mode.as_ref().map_or(own, |mode| mode.apply(own, is_directory)))
     }
 }
 
@@ -112,7 +115,7 @@ impl Placing<'_> {
         let (dir, existed) = self.directory(relative(self.destination))?;
         let top = dir.try_clone().map_err(|error| self.failed(error))?;
         let mut copier = Copier {
-            wishes: self.wishes,
+            wishes: self.wishes.clone(),
             stack: vec![Level { fd: Rc::new(dir), of: None }],
             links: HashMap::new(),
         };
@@ -142,7 +145,7 @@ impl Placing<'_> {
     /// A file whose content is known.
     pub fn inline(&self, name: &str, content: &str, now: Time) -> Result<()> {
         let (dir, name) = self.spot(OsStr::new(name))?;
-        let mode = Mode::from_raw_mode(self.wishes.mode.unwrap_or(INLINE_MODE));
+        let mode = self.wishes.changed(INLINE_MODE, false);
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
         let write = || {
             let mut file = create(&dir, &name)?;
@@ -157,7 +160,7 @@ impl Placing<'_> {
     /// A file that was fetched.
     pub fn fetched(&self, name: &str, content: &std::fs::File, modified: Time) -> Result<()> {
         let (dir, name) = self.spot(OsStr::new(name))?;
-        let mode = Mode::from_raw_mode(self.wishes.mode.unwrap_or(FETCHED_MODE));
+        let mode = self.wishes.changed(FETCHED_MODE, false);
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
         let write = || {
             let file = create(&dir, &name)?;

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 const DEPTH_MAX: usize = 512;
 /// Files that one pattern may stand for: a copy of more names directories.
 const PICKED_MAX: usize = 1_000_000;
+/// Where the directories begin that `--parents` keeps.
+const PIVOT: &str = "/./";
 
 /// What hides files.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +38,50 @@ pub(super) struct Picked {
     pub path: PathBuf,
     /// Whether it is a directory, or a link to one.
     pub is_directory: bool,
+    /// Of a directory: the pattern of what is meant in it, with the directories above; everything if there is none.
+    pub only: Option<String>,
+}
+
+/// What is meant of a directory, where not everything is.
+#[derive(Debug)]
+struct Only {
+    /// What matches is meant, with all that is below it.
+    pattern: Ignore,
+    /// The steps of the pattern up to the first that may be any number of directories.
+    steps: Vec<Glob>,
+    /// Whether there is one such.
+    is_open: bool,
+}
+
+impl Only {
+    fn new(pattern: &str) -> Result<Self> {
+        let wrong = |error: build::ignore::Error| Error::invalid(error.to_string());
+        let steps: Vec<&str> = pattern.split('/').collect();
+        let closed = steps.iter().take_while(|step| !step.contains("**")).count();
+        Ok(Self {
+            pattern: Ignore::from_patterns([pattern]).map_err(wrong)?,
+            steps: steps
+                .iter()
+                .take(closed)
+                .map(|step| Glob::parse(step))
+                .collect::<Result<_, _>>()
+                .map_err(wrong)?,
+            is_open: closed < steps.len(),
+        })
+    }
+
+    /// Whether something below a directory may be meant.
+    fn may_be_below(&self, path: &Path) -> bool {
+        let mut steps = self.steps.iter();
+        for name in path {
+            match steps.next() {
+                Some(glob) if glob.matches(&name.to_string_lossy()) => {}
+                Some(_) => return false,
+                None => return self.is_open,
+            }
+        }
+        self.is_open || steps.next().is_some()
+    }
 }
 
 fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
@@ -54,6 +100,43 @@ pub(super) fn pick(root: &Root, pattern: &str, sieve: &Sieve) -> Result<Vec<Pick
     expand(root, Path::new(""), &steps, sieve, &mut found)?;
     found.sort();
     Ok(found)
+}
+
+/// What a pattern of `--parents` stands for: directories, and the pattern of what is meant in each.
+pub(super) fn pick_with_parents(root: &Root, source: &str, sieve: &Sieve) -> Result<Vec<Picked>> {
+    let (pivot, pattern) = source.split_once(PIVOT).unwrap_or(("", source));
+    let pattern = clean(&format!("/{pattern}"));
+    let pattern = pattern.trim_start_matches('/');
+    let pivots = pick(root, pivot, sieve)?;
+    if !Glob::is_pattern(pivot) && !Glob::is_pattern(pattern) {
+        let whole = clean(&format!("/{pivot}/{pattern}"));
+        let whole = whole.trim_start_matches('/');
+        named(root, whole, sieve)?;
+        no_links_above(root, Path::new(whole), clean(&format!("/{pivot}")).trim_start_matches('/'))?;
+    }
+    let directories = pivots.into_iter().filter(|picked| picked.is_directory);
+    let only = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
+    Ok(directories.map(|picked| Picked { only: only.clone(), ..picked }).collect())
+}
+
+/// Refuses a path that goes by way of a link: the directories above would be others than those that are named.
+fn no_links_above(root: &Root, path: &Path, pivot: &str) -> Result<()> {
+    for above in path
+        .ancestors()
+        .skip(1)
+        .take_while(|above| !above.as_os_str().is_empty() && *above != Path::new(pivot))
+    {
+        let parted = root.parent(above).and_then(|(dir, name)| fsx::stat_at(&dir, &name));
+        let stat = parted.map_err(|error| failed("look at", above, error))?;
+        if fsx::kind(&stat) == FileType::Symlink {
+            return Err(Error::invalid(format!(
+                "failed to compute cache key: \"/{}\": not found: {} is a link, which --parents does not follow: name where it leads",
+                path.display(),
+                above.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What is at a path.
@@ -81,7 +164,7 @@ fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
             rule.line, rule.text
         )));
     }
-    Ok(Picked { path: PathBuf::from(path), is_directory })
+    Ok(Picked { path: PathBuf::from(path), is_directory, only: None })
 }
 
 fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut Vec<Picked>) -> Result<()> {
@@ -112,7 +195,7 @@ fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut 
         if found.len() == PICKED_MAX {
             return Err(Error::invalid(format!("a pattern stands for more than {PICKED_MAX} files")));
         }
-        found.push(Picked { path, is_directory });
+        found.push(Picked { path, is_directory, only: None });
     }
     Ok(())
 }
@@ -149,6 +232,7 @@ struct Pending {
 
 struct Walker<'a, V> {
     sieve: &'a Sieve,
+    only: Option<Only>,
     visitor: &'a mut V,
     /// Directories that are hidden, while nothing in them was found that is not.
     pending: Vec<Pending>,
@@ -162,6 +246,7 @@ struct Place<'a> {
     path: &'a Path,
     ignored: &'a Above,
     excluded: &'a Above,
+    meant: &'a Above,
 }
 
 /// Tells of what is in a directory that was picked.
@@ -169,15 +254,47 @@ pub(super) fn walk<V: Visitor>(root: &Root, picked: &Picked, sieve: &Sieve, visi
     let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
     let fd = root.open_dir(at).map_err(|error| failed("open", at, error))?;
     let ignored = above(&sieve.ignore, &picked.path);
-    let mut walker = Walker { sieve, visitor, pending: Vec::new(), depth: 0 };
+    let only = picked.only.as_deref().map(Only::new).transpose()?;
+    let mut walker = Walker { sieve, only, visitor, pending: Vec::new(), depth: 0 };
     let place = Place {
         fd: &fd,
         whole: &picked.path,
         path: Path::new(""),
         ignored: &ignored,
         excluded: &Above::default(),
+        meant: &Above::default(),
     };
     walker.directory(&place).map_err(|error| failed("copy", at, error))
+}
+
+/// Whether something in a directory that was picked is hidden.
+pub(super) fn hides_any(root: &Root, picked: &Picked, sieve: &Sieve) -> Result<bool> {
+    if sieve.ignore.is_empty() && sieve.exclude.is_empty() && picked.only.is_none() {
+        return Ok(false);
+    }
+    let (mut shown, mut all) = (Count(0), Count(0));
+    walk(root, picked, sieve, &mut shown)?;
+    walk(root, &Picked { only: None, ..picked.clone() }, &Sieve::default(), &mut all)?;
+    Ok(shown.0 != all.0)
+}
+
+/// Counts entries.
+struct Count(u64);
+
+impl Visitor for Count {
+    fn enter(&mut self, _: &Item<'_>, _: &OwnedFd) -> io::Result<()> {
+        self.0 += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn node(&mut self, _: &Item<'_>) -> io::Result<()> {
+        self.0 += 1;
+        Ok(())
+    }
 }
 
 /// Which rules matched the directories above a path.
@@ -208,10 +325,21 @@ impl<V: Visitor> Walker<'_, V> {
         let (whole, path) = (place.whole.join(name), place.path.join(name));
         let (ignored_by, ignored) = self.sieve.ignore.hides_below(&whole.to_string_lossy(), place.ignored);
         let (excluded_by, excluded) = self.sieve.exclude.hides_below(&path.to_string_lossy(), place.excluded);
-        let hidden = ignored_by.is_some() || excluded_by.is_some();
-        if hidden && !self.sieve.ignore.has_exceptions() && !self.sieve.exclude.has_exceptions() {
+        // Nothing below brings it back.
+        let buried = ignored_by.is_some() && !self.sieve.ignore.has_exceptions()
+            || excluded_by.is_some() && !self.sieve.exclude.has_exceptions();
+        let (is_meant, meant) = match &self.only {
+            Some(only) => {
+                let (hit, meant) = only.pattern.hides_below(&path.to_string_lossy(), place.meant);
+                (hit.is_some(), meant)
+            }
+            None => (true, Above::default()),
+        };
+        let beside = !is_meant && self.only.as_ref().is_some_and(|only| !only.may_be_below(&path));
+        if buried || beside {
             return Ok(());
         }
+        let hidden = ignored_by.is_some() || excluded_by.is_some() || !is_meant;
         let stat = match fsx::stat_at(place.fd, name) {
             // Gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -237,7 +365,14 @@ impl<V: Visitor> Walker<'_, V> {
             self.show()?;
         }
         self.depth += 1;
-        let below = Place { fd: &fd, whole: &whole, path: &path, ignored: &ignored, excluded: &excluded };
+        let below = Place {
+            fd: &fd,
+            whole: &whole,
+            path: &path,
+            ignored: &ignored,
+            excluded: &excluded,
+            meant: &meant,
+        };
         self.directory(&below)?;
         self.depth -= 1;
         if self.pending.len() > entered {

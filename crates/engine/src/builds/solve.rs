@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use build::dockerfile::mount::Sharing;
+use build::dockerfile::mount::{Kind, Mount, Sharing};
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::{ImageLayer, Lease};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::cache::{Cache, Made, hold};
 use super::command::Command;
@@ -33,6 +33,11 @@ use crate::images::assemble;
 const STEPS_A_PROCESSOR: usize = 2;
 /// And at least so many.
 const STEPS_LEAST: usize = 4;
+
+/// Caches of one name that steps have for themselves at once: each is a directory that lasts.
+const INSTANCES_MAX: u32 = 256;
+/// The agent that is meant where no other is named.
+const DEFAULT_AGENT: &str = "default";
 
 /// What a step has made.
 #[derive(Debug, Clone)]
@@ -218,7 +223,7 @@ impl Solver {
         let vertex = &self.graph.vertices[at];
         let below = inputs.first().map(|input| input.layers().to_vec()).unwrap_or_default();
         let own = graph::of(&vertex.op);
-        let work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
+        let mut work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
         let base = match &vertex.op {
             // What is linked does not depend on what is below, but for the numbers of names.
             Op::Copy(copy) if copy.link && copy.owner.is_none() => key(&[]),
@@ -236,7 +241,7 @@ impl Solver {
         if let Some(made) = self.cached(vertex.no_cache, first.as_ref()).await? {
             return Ok((stacked(below, made), true));
         }
-        let content = work.content_key().await?;
+        let content = work.content_key(&self.ignore).await?;
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
         if let Some(made) = self.cached(vertex.no_cache, second.as_ref()).await? {
@@ -245,11 +250,7 @@ impl Solver {
             }
             return Ok((stacked(below, made), true));
         }
-        let gates = work.locks(&self.cache);
-        let mut locked = Vec::with_capacity(gates.len());
-        for gate in &gates {
-            locked.push(gate.lock().await);
-        }
+        let locked = work.occupy(&self.cache).await?;
         let slot = self.slots.acquire().await;
         let layer = work.run(self, voice).await?;
         drop((slot, locked));
@@ -292,9 +293,9 @@ impl Solver {
                     let files = match input {
                         Some(Output::Directory(fd)) => Files::Directory(Arc::clone(fd)),
                         Some(Output::Layers { layers, .. }) => Files::Layers(layers.clone()),
-                        None => self.secret(&mounted.mount).await?,
+                        None => self.given(&mounted.mount).await?,
                     };
-                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files });
+                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, instance: 0 });
                 }
                 Ok(Work::Exec { exec: exec.clone(), mounts: wanted, layers: below.to_vec() })
             }
@@ -334,10 +335,31 @@ impl Solver {
         }
     }
 
-    async fn secret(&self, mount: &build::dockerfile::mount::Mount) -> Result<Files, Failed> {
-        if mount.kind != build::dockerfile::mount::Kind::Secret {
-            return Ok(Files::Nothing);
+    /// What the client gives for a mount.
+    async fn given(&self, mount: &Mount) -> Result<Files, Failed> {
+        match mount.kind {
+            Kind::Secret => self.secret(mount).await,
+            Kind::Ssh => self.agent(mount).await,
+            _ => Ok(Files::Nothing),
         }
+    }
+
+    async fn agent(&self, mount: &Mount) -> Result<Files, Failed> {
+        let id = if mount.id.is_empty() { DEFAULT_AGENT } else { &mount.id };
+        let found = self.sources.has_agent(id).await;
+        let found =
+            found.map_err(|error| Error::invalid(format!("cannot ask for ssh agent {id}: {error}")))?;
+        if found {
+            return Ok(Files::Agent(id.to_owned()));
+        }
+        if mount.required {
+            let message = format!("no SSH key {id:?} forwarded from the client (give it with --ssh {id})");
+            return Err(Error::invalid(message).into());
+        }
+        Ok(Files::Nothing)
+    }
+
+    async fn secret(&self, mount: &Mount) -> Result<Files, Failed> {
         let id = mounts::secret_id(mount);
         let found = self.sources.secret(&id).await;
         let found = found.map_err(|error| Error::invalid(format!("cannot read secret {id}: {error}")))?;
@@ -376,7 +398,7 @@ impl Work {
                         Files::Layers(layers) => parts.push(identity(layers).to_string()),
                         Files::Directory(_) => return None,
                         // Secrets do not decide what comes of a step.
-                        Files::Nothing | Files::Secret(_) => {}
+                        Files::Nothing | Files::Secret(_) | Files::Agent(_) => {}
                     }
                 }
             }
@@ -393,7 +415,7 @@ impl Work {
     }
 
     /// What the cache knows it by once its files were looked at.
-    async fn content_key(&self) -> Result<Option<Digest>, Failed> {
+    async fn content_key(&self, ignore: &Arc<(Ignore, String)>) -> Result<Option<Digest>, Failed> {
         let digest = match self {
             Self::Directory { .. } => None,
             Self::Copy(copying) => {
@@ -411,19 +433,37 @@ impl Work {
                 if !all.iter().any(|mount| matches!(mount.files, Files::Directory(_))) {
                     return Ok(None);
                 }
-                blocking::run_long("look at the files of a step", move || mounts::key(&all)).await?
+                let ignore = Arc::clone(ignore);
+                blocking::run_long("look at the files of a step", move || mounts::key(&all, &ignore)).await?
             }
         };
         Ok(digest)
     }
 
-    /// Who uses the caches alone that are not shared; in one order, so that no two wait for each other.
-    fn locks(&self, cache: &Cache) -> Vec<Arc<tokio::sync::Mutex<()>>> {
-        let Self::Exec { mounts, .. } = self else { return Vec::new() };
+    /// Takes the caches for itself that are not shared; in one order, so that no two wait for each other.
+    async fn occupy(&mut self, cache: &Cache) -> Result<Vec<OwnedMutexGuard<()>>, Failed> {
+        let Self::Exec { mounts, .. } = self else { return Ok(Vec::new()) };
+        let mut taken = Vec::new();
+        for wanted in mounts.iter_mut().filter(|wanted| wanted.mount.sharing == Some(Sharing::Private)) {
+            let name = mounts::cache_name(&wanted.mount);
+            // The first that nobody has.
+            let free = (0..INSTANCES_MAX).find_map(|instance| {
+                let gate = cache.gate(&key(&["private cache mount", &name, &instance.to_string()]));
+                Some((instance, gate.try_lock_owned().ok()?))
+            });
+            let (instance, guard) = free.ok_or_else(|| {
+                Error::system(format!("the cache {name} is used by {INSTANCES_MAX} steps at once"))
+            })?;
+            wanted.instance = instance;
+            taken.push(guard);
+        }
         let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
         let keys: BTreeSet<Digest> =
             locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
-        keys.iter().map(|key| cache.gate(key)).collect()
+        for key in &keys {
+            taken.push(cache.gate(key).lock_owned().await);
+        }
+        Ok(taken)
     }
 
     async fn run(self, solver: &Solver, voice: &Voice) -> Result<ImageLayer, Failed> {
@@ -436,6 +476,8 @@ impl Work {
                     layers: &layers,
                     lease: &solver.lease,
                     mounts,
+                    sources: &solver.sources,
+                    ignore: &solver.ignore,
                     voice,
                 };
                 command.run().await
