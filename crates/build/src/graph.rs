@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dockerfile::mount::Mount;
 use crate::progress::Line;
+use crate::remote::Git;
 use crate::request::Network;
 use crate::text::Span;
 
@@ -111,6 +112,8 @@ pub struct Copy {
     pub sources: Vec<String>,
     /// Addresses, for `ADD`.
     pub urls: Vec<String>,
+    /// Repositories, for `ADD`.
+    pub repositories: Vec<Repository>,
     /// Files of the Dockerfile: name and content.
     pub inline: Vec<(String, String)>,
     /// Where to, from the root; with a slash at its end where it is a directory in any case.
@@ -131,6 +134,15 @@ pub struct Copy {
     pub checksum: Option<String>,
     /// Whether they come from the context, whose files belong to nobody in particular.
     pub context: bool,
+}
+
+/// A repository whose files are copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Repository {
+    /// Where it is, and what of it is meant.
+    pub git: Git,
+    /// Whether `.git` is copied.
+    pub keep_git_dir: bool,
 }
 
 /// A directory that is to be there.

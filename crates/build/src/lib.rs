@@ -6,6 +6,7 @@
 //! - [`expand`] puts the values of variables into words.
 //! - [`ignore`] tells what `.dockerignore` hides, and matches the wildcards of `COPY`.
 //! - [`mode`] is what `--chmod` makes of permissions.
+//! - [`remote`] tells what addresses of repositories and files mean.
 //! - [`stages`] finds out what is built on what, and which variables are known where.
 //! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
 //! - [`check`] finds what should be written otherwise; [`call`] answers what needs no build: `--check`, `--call`.
@@ -21,6 +22,7 @@ pub mod ignore;
 pub mod lower;
 pub mod mode;
 pub mod progress;
+pub mod remote;
 pub mod request;
 pub mod stages;
 pub mod suggest;

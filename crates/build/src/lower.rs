@@ -13,7 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::Command;
 use crate::dockerfile::{Dockerfile, Instruction};
 use crate::expand::Environment;
-use crate::graph::{Builder, Graph, Op};
+use crate::graph::{Builder, Copy, Graph, Op};
 use crate::progress::Line;
 use crate::request::{CONTEXT, NamedContext, NoCache, Request};
 use crate::stages::{self, DEFAULT_PATH, Origin, Scope, Stages};
@@ -213,16 +213,7 @@ impl<'a> Lowering<'a> {
                 Ok(state)
             }
             Origin::Scratch => {
-                let files = self.builder.add(Op::Scratch, Vec::new(), called("scratch"), false);
-                let platform = stage.platform.as_ref().unwrap_or(&self.input.asked.target_platform);
-                let mut config = ImageConfig {
-                    architecture: platform.architecture.clone(),
-                    os: platform.os.clone(),
-                    variant: platform.variant.clone(),
-                    ..ImageConfig::default()
-                };
-                config.config.working_dir = "/".to_owned();
-                config.config.env = vec![DEFAULT_PATH.to_owned()];
+                let (files, config) = self.on_nothing(stage.platform.as_ref());
                 Ok(State::new(files, config, None))
             }
             Origin::Image(name) => self.on_image(from, name, stage.platform.clone(), called),
@@ -230,13 +221,41 @@ impl<'a> Lowering<'a> {
                 Some(NamedContext::Image(image)) => {
                     self.on_image(from, &image.clone(), stage.platform.clone(), called)
                 }
-                _ => Err(self.error(
-                    from.span,
-                    from,
-                    format!("a stage cannot be replaced by a directory yet (--build-context {name}): give an image, or copy from it"),
-                )),
+                Some(NamedContext::Local(name)) => {
+                    let (scratch, config) = self.on_nothing(stage.platform.as_ref());
+                    let source = self.local(&name.clone(), [".".to_owned()]);
+                    let copy = Copy {
+                        sources: vec![".".to_owned()],
+                        destination: "/".to_owned(),
+                        context: true,
+                        ..Copy::default()
+                    };
+                    let inputs = vec![scratch, source];
+                    let files = self.builder.add(Op::Copy(Box::new(copy)), inputs, called(name), false);
+                    let mut state = State::new(files, config, None);
+                    state.note(format!("FROM {name} # buildkit"), self.input.now, Some(files));
+                    Ok(state)
+                }
+                _ => {
+                    Err(self.error(from.span, from, format!("a bug: nobody has fetched the context {name}")))
+                }
             },
         }
+    }
+
+    /// No files, and the configuration of an image of which nothing is said.
+    fn on_nothing(&mut self, platform: Option<&Platform>) -> (usize, ImageConfig) {
+        let files = self.builder.add(Op::Scratch, Vec::new(), "FROM scratch".to_owned(), false);
+        let platform = platform.unwrap_or(&self.input.asked.target_platform);
+        let mut config = ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..ImageConfig::default()
+        };
+        config.config.working_dir = "/".to_owned();
+        config.config.env = vec![DEFAULT_PATH.to_owned()];
+        (files, config)
     }
 
     fn on_image(

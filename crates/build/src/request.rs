@@ -10,6 +10,7 @@ use std::sync::Arc;
 use oci::{Digest, Platform};
 
 use crate::expand::Environment;
+use crate::remote::Remote;
 
 /// The name of the context that is not named: what `COPY` copies from without `--from`.
 pub const CONTEXT: &str = "context";
@@ -67,6 +68,17 @@ pub enum NamedContext {
     Local(String),
     /// An image.
     Image(String),
+    /// A repository, or an archive on the net.
+    Remote(Remote),
+}
+
+/// A build's own context, where it is not the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteContext {
+    /// Where it is.
+    pub address: Remote,
+    /// Whether the Dockerfile of the request's name, and what hides files, are there; they are in the request if not.
+    pub has_dockerfile: bool,
 }
 
 /// Limits of steps, as `docker build` of old has them; 0 and nothing are no limit.
@@ -121,6 +133,8 @@ pub struct Request {
     pub ulimits: Vec<Ulimit>,
     /// Limits of steps.
     pub limits: Limits,
+    /// The context, where it is elsewhere.
+    pub remote: Option<RemoteContext>,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--tag`: names of the image.

@@ -10,8 +10,10 @@ mod command;
 mod content;
 pub mod context;
 mod copying;
+mod elsewhere;
 mod export;
 mod fetch;
+mod git;
 mod mounts;
 mod place;
 mod select;
@@ -142,6 +144,7 @@ impl Builds {
         teller: Teller,
     ) -> Result<Outcome, Failed> {
         let names = names(&request)?;
+        let (request, sources) = elsewhere::place(&self.context, request, sources, &teller).await?;
         let read = read(&request)?;
         warn(&request, &read, &teller).await?;
         // Before the lease: it goes after it.

@@ -53,8 +53,11 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what an earlier daemon left.
+/// Removes what an earlier daemon left, and ends what it left at work there.
 pub(super) fn clear(data_root: &Path) {
+    for entry in std::fs::read_dir(data_root.join(PLACE)).into_iter().flatten().flatten() {
+        super::git::end(&entry.path());
+    }
     if let Err(error) = remove(&data_root.join(PLACE)) {
         tracing::warn!(error = error.chain(), "contexts of an earlier daemon are left behind");
     }
@@ -86,6 +89,35 @@ impl Builds {
 }
 
 impl Archived {
+    /// A directory that is there, with nothing in it yet.
+    pub(super) fn new(path: PathBuf, tasks: TaskTracker) -> Result<Self> {
+        let root = Root::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        Ok(Self { path, root, tasks, credentials: BTreeMap::new() })
+    }
+
+    /// Where its files are.
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(super) fn open(&self) -> Result<OwnedFd> {
+        self.root.as_fd().try_clone_to_owned().map_err(|e| Error::io("open", &self.path, e))
+    }
+
+    /// A context without files, for a build whose files are elsewhere.
+    pub async fn empty(builds: &Builds, credentials: BTreeMap<String, (String, String)>) -> Result<Self> {
+        let path = builds.context.config.data_root.join(PLACE).join(names::new_id()?);
+        let tasks = builds.context.tasks.clone();
+        blocking::run("make a context", move || {
+            let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            make.map_err(|e| Error::io("create", &path, e))?;
+            let mut empty = Self::new(path, tasks)?;
+            empty.credentials = credentials;
+            Ok(empty)
+        })
+        .await
+    }
+
     /// The Dockerfile of this name, and what hides files: `<name>.dockerignore`, or else `.dockerignore`.
     pub async fn documents(&self, name: &str) -> Result<(Document, Option<Document>)> {
         let name = if name.is_empty() { "Dockerfile" } else { name }.to_owned();
@@ -95,7 +127,7 @@ impl Archived {
 }
 
 /// Reads them from a directory.
-fn documents(root: &Root, name: &str) -> Result<(Document, Option<Document>)> {
+pub(super) fn documents(root: &Root, name: &str) -> Result<(Document, Option<Document>)> {
     let path = build::ignore::clean(&format!("/{name}"));
     let path = path.trim_start_matches('/');
     let dockerfile = match text(root, path)? {

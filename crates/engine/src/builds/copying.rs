@@ -2,7 +2,7 @@
 
 use std::io::{Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use build::graph::{Copy, Directory};
@@ -13,6 +13,7 @@ use storage::{ImageLayer, Lease, Mounts};
 use sys::fsx::Time;
 use sys::path::Root;
 
+use super::git::{Commit, Tree};
 use super::place::{Placing, Wishes};
 use super::select::{Picked, Sieve, pick, pick_with_parents};
 use super::{content, view};
@@ -52,6 +53,8 @@ pub(super) struct Copying {
     pub layers: Vec<ImageLayer>,
     pub source: Source,
     pub fetched: Vec<Fetched>,
+    /// What the repositories are at, in their order.
+    pub commits: Vec<Commit>,
     /// What `.dockerignore` hides, and the name of that file.
     pub ignore: Arc<(Ignore, String)>,
     /// When the files of the Dockerfile were changed, in seconds since 1970.
@@ -104,7 +107,7 @@ impl Copying {
     }
 
     /// Copies; the layer that comes of it. Blocks.
-    pub fn run(&self) -> Result<ImageLayer> {
+    pub fn run(&self, trees: &[Tree]) -> Result<ImageLayer> {
         let (context, lease) = (&self.context, &self.lease);
         let store = &context.store;
         let wishes = self.wishes()?;
@@ -113,7 +116,7 @@ impl Copying {
         // What is linked does not look at what is below.
         let below = if self.copy.link { Vec::new() } else { diff_ids(&self.layers) };
         store.create_snapshot(&id, &below, lease)?;
-        let copied = store.mounts(&id).map_err(Error::from).and_then(|into| self.put(&into, wishes));
+        let copied = store.mounts(&id).map_err(Error::from).and_then(|into| self.put(&into, wishes, trees));
         if let Err(error) = copied {
             super::forget(context, lease, &id)?;
             return Err(error);
@@ -121,7 +124,7 @@ impl Copying {
         Ok(store.adopt_snapshot(lease, &id)?)
     }
 
-    fn put(&self, into: &Mounts, wishes: Wishes) -> Result<()> {
+    fn put(&self, into: &Mounts, wishes: Wishes, trees: &[Tree]) -> Result<()> {
         let exec_root = &self.context.config.exec_root;
         let sieve = self.sieve()?;
         match &self.source {
@@ -129,7 +132,7 @@ impl Copying {
                 let from = self.context.store.view(&self.lease, &diff_ids(layers))?;
                 let from = Some(&from).filter(|mounts| !mounts.lower.is_empty());
                 view::written(into, from, exec_root, |root, from| match from {
-                    Some(from) => self.fill(root, Some(from), &sieve, wishes),
+                    Some(from) => self.fill(root, Some(from), &sieve, wishes, trees),
                     None => Err(Error::invalid(format!(
                         "failed to compute cache key: {:?}: not found: there is nothing to copy from",
                         self.copy.sources
@@ -139,15 +142,24 @@ impl Copying {
             Source::Directory(fd) => {
                 let from = fd.try_clone().map(Root::from_fd);
                 let from = from.map_err(|e| Error::system("cannot open the context").with_source(e))?;
-                view::written(into, None, exec_root, |root, _| self.fill(root, Some(&from), &sieve, wishes))
+                view::written(into, None, exec_root, |root, _| {
+                    self.fill(root, Some(&from), &sieve, wishes, trees)
+                })
             }
             Source::Nowhere => {
-                view::written(into, None, exec_root, |root, _| self.fill(root, None, &sieve, wishes))
+                view::written(into, None, exec_root, |root, _| self.fill(root, None, &sieve, wishes, trees))
             }
         }
     }
 
-    fn fill(&self, root: &Root, from: Option<&Root>, sieve: &Sieve, wishes: Wishes) -> Result<()> {
+    fn fill(
+        &self,
+        root: &Root,
+        from: Option<&Root>,
+        sieve: &Sieve,
+        wishes: Wishes,
+        trees: &[Tree],
+    ) -> Result<()> {
         let placing = Placing { root, destination: &self.copy.destination, wishes };
         if let Some(from) = from {
             for picked in self.picked(from, sieve)? {
@@ -160,6 +172,14 @@ impl Copying {
                 }
                 placing.copy(from, &picked, sieve)?;
             }
+        }
+        // `.dockerignore` is for the context.
+        let sieve = Sieve { exclude: sieve.exclude.clone(), ..Sieve::default() };
+        for tree in trees {
+            let from = tree.fd.try_clone().map(Root::from_fd);
+            let from = from.map_err(|e| Error::system("cannot open a repository").with_source(e))?;
+            let whole = Picked { path: PathBuf::new(), is_directory: true, only: None };
+            placing.copy(&from, &whole, &sieve)?;
         }
         let now = Time { seconds: self.now, nanoseconds: 0 };
         for (name, text) in &self.copy.inline {
@@ -226,7 +246,8 @@ fn archive(root: &Root, path: &Path, limits: &storage::Limits) -> Result<Option<
     Ok(is_archive(&file, limits)?.then_some(file))
 }
 
-fn is_archive(file: &std::fs::File, limits: &storage::Limits) -> Result<bool> {
+/// Whether a file is an archive; it is read from its beginning again then.
+pub(super) fn is_archive(file: &std::fs::File, limits: &storage::Limits) -> Result<bool> {
     let failed = |e| Error::system("cannot read a file").with_source(e);
     let mut source = file.try_clone().map_err(failed)?;
     source.seek(SeekFrom::Start(0)).map_err(failed)?;

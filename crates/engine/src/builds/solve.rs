@@ -21,6 +21,7 @@ use super::cache::{Cache, Made, hold};
 use super::command::Command;
 use super::copying::{self, Copying, Source};
 use super::fetch;
+use super::git::Commit;
 use super::mounts::{self, Files};
 use super::tell::Voice;
 use super::{Failed, Resolved};
@@ -301,12 +302,13 @@ impl Solver {
             }
             Op::Copy(copy) => {
                 let fetched = fetch::all(&self.context, copy).await?;
+                let commits = fetch::commits(&self.context, copy, &self.sources).await?;
                 let source = match inputs.first() {
                     None => Source::Nowhere,
                     Some(Output::Directory(fd)) => Source::Directory(Arc::clone(fd)),
                     Some(Output::Layers { layers, .. }) => Source::Layers(layers.clone()),
                 };
-                Ok(Work::Copy(Arc::new(self.copying(copy, below, source, fetched))))
+                Ok(Work::Copy(Arc::new(self.copying(copy, below, source, (fetched, commits)))))
             }
             Op::Directory(directory) => {
                 Ok(Work::Directory { directory: directory.clone(), layers: below.to_vec() })
@@ -320,7 +322,7 @@ impl Solver {
         copy: &Copy,
         below: &[ImageLayer],
         source: Source,
-        fetched: Vec<copying::Fetched>,
+        (fetched, commits): (Vec<copying::Fetched>, Vec<Commit>),
     ) -> Copying {
         let epoch = self.request.arguments.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
         Copying {
@@ -330,6 +332,7 @@ impl Solver {
             layers: below.to_vec(),
             source,
             fetched,
+            commits,
             ignore: Arc::clone(&self.ignore),
             now: epoch.unwrap_or_else(|| Timestamp::now().as_second()),
         }
@@ -402,12 +405,11 @@ impl Work {
                     }
                 }
             }
+            Self::Copy(copying) if !copying.fetched.is_empty() || !copying.commits.is_empty() => return None,
             Self::Copy(copying) => match &copying.source {
-                Source::Nowhere if copying.fetched.is_empty() => {}
-                Source::Layers(layers) if copying.fetched.is_empty() => {
-                    parts.push(identity(layers).to_string());
-                }
-                _ => return None,
+                Source::Nowhere => {}
+                Source::Layers(layers) => parts.push(identity(layers).to_string()),
+                Source::Directory(_) => return None,
             },
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -422,7 +424,7 @@ impl Work {
                 let copying = Arc::clone(copying);
                 blocking::run_long("look at the files of a step", move || {
                     let files = copying.key()?;
-                    let fetched = fetch::key(&copying.fetched);
+                    let fetched = fetch::key(&copying.fetched, &copying.commits);
                     let both: Vec<&str> = files.iter().chain(&fetched).map(Digest::as_str).collect();
                     Ok(if both.is_empty() { None } else { Some(key(&both)) })
                 })
@@ -482,7 +484,11 @@ impl Work {
                 };
                 command.run().await
             }
-            Self::Copy(copying) => Ok(blocking::run_long("copy files", move || copying.run()).await?),
+            Self::Copy(copying) => {
+                let Copying { copy, commits, .. } = copying.as_ref();
+                let trees = fetch::trees(&solver.context, copy, commits, &solver.sources).await?;
+                Ok(blocking::run_long("copy files", move || copying.run(&trees)).await?)
+            }
             Self::Directory { directory, layers } => {
                 let (context, lease) = (Arc::clone(&solver.context), Arc::clone(&solver.lease));
                 let made = blocking::run("make a directory", move || {
