@@ -83,6 +83,8 @@ pub struct Exec {
     /// Its network.
     #[serde(serialize_with = "network")]
     pub network: Network,
+    /// Whether it may do what containers may not.
+    pub insecure: bool,
     /// What is mounted; each with the number of its input.
     pub mounts: Vec<Mounted>,
 }

@@ -66,6 +66,38 @@ pub fn images(file: &Dockerfile, stages: &Stages, request: &Request) -> Vec<Want
     wanted
 }
 
+/// The images that instructions of base images copy from, beside those of [`images`]: they are known when the bases are.
+pub fn images_of_triggers(stages: &Stages, request: &Request, bases: &BTreeMap<Wanted, Base>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    let triggers = bases.values().flat_map(|base| &base.config.config.on_build);
+    for trigger in triggers {
+        // What is wrong with one is told when it is lowered.
+        let parsed = crate::parse(&format!("FROM scratch\n{trigger}\n"));
+        for instruction in parsed.dockerfile.instructions.iter().skip(1) {
+            let names: Vec<String> = match &instruction.command {
+                Command::Copy(copy) => copy.from.iter().map(|word| word.text.clone()).collect(),
+                Command::Run(run) => {
+                    run.mounts.iter().filter_map(|word| crate::dockerfile::mount::from(&word.text)).collect()
+                }
+                _ => continue,
+            };
+            for name in names.into_iter().filter(|name| !name.is_empty() && name != "scratch") {
+                let image = match context(request, &name) {
+                    Some(NamedContext::Image(image)) => image.clone(),
+                    Some(_) => continue,
+                    None if stages.find(&name).is_some() => continue,
+                    None => name,
+                };
+                let one = (image, None);
+                if !bases.contains_key(&one) && !wanted.contains(&one) {
+                    wanted.push(one);
+                }
+            }
+        }
+    }
+    wanted
+}
+
 fn context<'a>(request: &'a Request, name: &str) -> Option<&'a NamedContext> {
     request.contexts.get(name).or_else(|| {
         let familiar = oci::Reference::parse_familiar(name).ok()?.familiar();
@@ -118,6 +150,8 @@ struct Current<'a> {
     total: usize,
     next: usize,
     no_cache: bool,
+    /// Whether it is an instruction of the base image that is lowered.
+    in_trigger: bool,
     state: State,
     instruction: &'a Instruction,
 }
@@ -177,6 +211,7 @@ impl<'a> Lowering<'a> {
             total,
             next: 1,
             no_cache,
+            in_trigger: false,
             state: self.begin(at, from, total)?,
             instruction: from,
         };
@@ -295,9 +330,11 @@ impl<'a> Lowering<'a> {
                 let message = format!("failed to parse ONBUILD trigger {trigger:?}: {}", error.message);
                 return Err(self.error(from.span, from, message));
             }
+            current.in_trigger = true;
             for instruction in parsed.dockerfile.instructions.iter().skip(1) {
                 self.instruction(current, &instruction.command, &instruction.original)?;
             }
+            current.in_trigger = false;
         }
         Ok(())
     }

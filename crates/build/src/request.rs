@@ -125,6 +125,8 @@ pub struct Request {
     pub network: Network,
     /// `--allow network.host`: whether steps may have the host's network though the build as a whole has another.
     pub may_use_host_network: bool,
+    /// `--allow security.insecure`: whether steps may do what containers may not, where they ask for it.
+    pub may_be_insecure: bool,
     /// `--add-host`: names and addresses.
     pub hosts: Vec<(String, String)>,
     /// `--shm-size`, in bytes.

@@ -15,11 +15,15 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sources::in_time;
 
-const CHECK_METHOD: &str = "/moby.sshforward.v1.SSH/CheckAgent";
+pub(crate) const CHECK_METHOD: &str = "/moby.sshforward.v1.SSH/CheckAgent";
+/// What carries a connection.
+pub(crate) const CARRY_METHOD: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
+/// The agent that is meant where no other is named.
+pub(crate) const DEFAULT: &str = "default";
 /// What says which agent is meant.
-const ID_KEY: &str = "buildkit.ssh.id";
+pub(crate) const ID_KEY: &str = "buildkit.ssh.id";
 /// Bytes that are carried at once: messages of agents are a few kilobytes.
-const CHUNK_BYTES: usize = 32 << 10;
+pub(crate) const CHUNK_BYTES: usize = 32 << 10;
 
 /// Whether the client has an agent of this name.
 pub(crate) async fn is_there(session: &Session, id: &str) -> Result<bool> {

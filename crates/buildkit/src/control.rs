@@ -18,8 +18,9 @@ use crate::jobs::Beginning;
 use crate::service::{Service, Solved, version};
 use crate::session::Introduction;
 
-/// The permission to use the host's network; there is no other that is given.
+/// The permission to use the host's network, and that to do what containers may not.
 const NETWORK_HOST: &str = "network.host";
+const SECURITY_INSECURE: &str = "security.insecure";
 /// Bytes of a session that travels inside a call, on their way.
 const TUNNEL_BYTES: usize = 64 << 10;
 
@@ -63,7 +64,8 @@ fn check(request: &SolveRequest) -> Result<(), Error> {
             return Err(Error::Absent(format!("the cache import {kind}")));
         }
     }
-    if let Some(other) = request.entitlements.iter().find(|one| *one != NETWORK_HOST) {
+    let known = [NETWORK_HOST, SECURITY_INSECURE];
+    if let Some(other) = request.entitlements.iter().find(|one| !known.contains(&one.as_str())) {
         return Err(Error::Absent(format!("the entitlement {other}")));
     }
     Ok(())
@@ -80,6 +82,7 @@ impl control_server::Control for Control {
             session: request.session.clone(),
             names: names.as_ref().map(Clone::clone).unwrap_or_default(),
             may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
+            may_be_insecure: request.entitlements.iter().any(|one| one == SECURITY_INSECURE),
         };
         let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
         names?;

@@ -36,6 +36,8 @@ pub(crate) struct Job {
     pub(crate) names: Vec<String>,
     /// Whether steps may use the host's network.
     pub(crate) may_use_host_network: bool,
+    /// Whether steps may do what containers may not.
+    pub(crate) may_be_insecure: bool,
     /// What it tells.
     pub(crate) backlog: Arc<Backlog>,
     /// Ends with it.
@@ -78,6 +80,7 @@ pub(crate) struct Beginning {
     pub(crate) session: String,
     pub(crate) names: Vec<String>,
     pub(crate) may_use_host_network: bool,
+    pub(crate) may_be_insecure: bool,
 }
 
 /// The builds that there are.
@@ -118,6 +121,7 @@ impl Jobs {
             session: beginning.session,
             names: beginning.names,
             may_use_host_network: beginning.may_use_host_network,
+            may_be_insecure: beginning.may_be_insecure,
             backlog: Arc::default(),
             ends: CancellationToken::new(),
             results: Mutex::default(),

@@ -105,6 +105,7 @@ impl Service {
             ));
         }
         options.request.may_use_host_network = job.may_use_host_network;
+        options.request.may_be_insecure = job.may_be_insecure;
         options.request.tags.clone_from(&job.names);
         let session = self.sessions.get(&job.session).await?;
         let (teller, listener) = progress::channel();

@@ -108,6 +108,19 @@ fn agents_of_the_client_answer_steps() {
         ),
         "2\n0"
     );
+    // By our own client.
+    let other = format!("other={}", second.socket.display());
+    let args =
+        ["build", "--network", "none", "--no-cache", "--ssh", "default", "--ssh", &other, "-t", "ours", "."];
+    host.corten(args).env("SSH_AUTH_SOCK", &first.socket).current_dir(project.folder()).ok();
+    assert_eq!(
+        show(&host, "ours", "cd /; grep -c first default other; grep -c second other"),
+        "default:1\nother:0\n1"
+    );
+    host.corten(["build", "--ssh", "default", "."])
+        .env_remove("SSH_AUTH_SOCK")
+        .current_dir(project.folder())
+        .fails(1, "SSH_AUTH_SOCK is not set");
     let asked = "FROM busybox\nRUN --mount=type=ssh,id=absent,required true\n";
     fs::write(project.folder().join("Dockerfile"), asked).expect("write a file");
     let failed = build(&project);

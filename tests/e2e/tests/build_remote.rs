@@ -82,7 +82,8 @@ fn folder(host: &Host, dockerfile: &str) -> PathBuf {
 }
 
 fn build(host: &Host, folder: &Path, tag: &str) -> Cmd {
-    host.corten(["build", "--network", "none", "-t", tag, "."]).current_dir(folder)
+    let build = host.corten(["build", "--network", "none", "-t", tag, "."]).current_dir(folder);
+    build.env("DOCKER_BUILDKIT", "0")
 }
 
 fn run(host: &Host, image: &str, script: &str) -> String {
@@ -206,6 +207,16 @@ fn contexts_are_repositories() {
         let said = post(&host, &address, "");
         assert!(said.contains(words), "{address}: {said}");
     }
+    // By our own client, which sends nothing; and with a Dockerfile of its own.
+    host.corten(["build", "--network", "none", "-t", "ours", &address]).ok();
+    assert_eq!(run(&host, "ours", "ls -A /all"), wanted);
+    host.corten(["build", "--network", "none", "-t", "named", "-f", "other.Dockerfile", &address]).ok();
+    assert_eq!(run(&host, "named", "cat /other"), "other");
+    let empty = folder(&host, "FROM busybox\nCOPY --from=far a /\nFROM far\n");
+    let far = format!("far={address}");
+    let args = ["build", "--network", "none", "-t", "far", "--build-context", &far, "."];
+    host.corten(args).current_dir(&empty).ok();
+    host.corten(["image", "inspect", "far"]).ok();
     if !compose::install(&host) {
         return;
     }

@@ -172,7 +172,11 @@ fn what_is_not_there_is_refused_by_name() {
     for (name, option, words) in [
         ("cachefrom", "cache_from: [busybox]", "the cache import registry is not implemented"),
         ("cacheto", "cache_to: ['type=inline']", "the cache export inline is not implemented"),
-        ("privileged", "privileged: true", "security.insecure is not implemented"),
+        (
+            "privileged",
+            "privileged: true",
+            "granting entitlement security.insecure is not allowed by build daemon configuration",
+        ),
     ] {
         let text = format!("services:\n  it:\n    build:\n      context: .\n      {option}\n");
         let project = compose::Project::new(&host, name, &text);

@@ -24,8 +24,10 @@ impl<'a> Lowering<'a> {
             let message = format!("{what} is not available yet: leave it out");
             Err(Diagnostic::error(current.instruction.span, message).within(current.instruction.span))
         };
-        if run.security == Some(Security::Insecure) {
-            return refuse("RUN --security=insecure");
+        let insecure = run.security == Some(Security::Insecure);
+        if insecure && !self.input.request.may_be_insecure {
+            let message = "security.insecure is not allowed: build with --allow security.insecure";
+            return Err(Diagnostic::error(current.instruction.span, message).within(current.instruction.span));
         }
         if !run.devices.is_empty() {
             return refuse("RUN --device");
@@ -76,6 +78,7 @@ impl<'a> Lowering<'a> {
             },
             user: config.user.clone(),
             network,
+            insecure,
             mounts,
         };
         self.step(current, Op::Exec(Box::new(exec)), inputs, original);

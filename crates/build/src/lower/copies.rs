@@ -159,10 +159,12 @@ impl<'a> Lowering<'a> {
             return Ok(self.local(CONTEXT, wanted));
         }
         let wrong = |message: String| Diagnostic::error(span, message).within(current.instruction.span);
-        // Triggers of images have needs that nobody has looked for.
+        // Triggers of images have needs that nobody has looked for, at places of their own.
         let stage = &self.input.stages.list[current.at];
-        let found = stage.needs.iter().find(|need| need.span == span).map(|need| need.origin.clone());
+        let needs = stage.needs.iter().filter(|need| !current.in_trigger && need.span == span);
+        let found = needs.map(|need| need.origin.clone()).next();
         let origin = found.unwrap_or_else(|| match self.input.stages.find(from) {
+            _ if from == "scratch" => Origin::Scratch,
             Some(stage) => Origin::Stage(stage),
             None if self.input.request.contexts.contains_key(from) => Origin::Context(from.to_owned()),
             None => Origin::Image(from.to_owned()),
@@ -223,7 +225,7 @@ fn repository(mut git: Git, add: &instruction::Add, op: &Copy) -> Result<Reposit
 }
 
 /// A path from the root, clean; what does not begin there is in `directory`.
-pub(super) fn absolute(directory: &str, path: &str) -> String {
+pub(crate) fn absolute(directory: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{directory}/{path}") };
     crate::ignore::clean(&joined)
 }

@@ -332,6 +332,7 @@ impl Command<'_> {
             extra_hosts: request.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
             ..HostConfig::default()
         };
+        host.privileged = self.exec.insecure;
         host.restart_policy.name = "no".to_owned();
         let shm = request.shm_size.and_then(|bytes| i64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         host.shm_size = shm.or(self.context.config.default_shm_size_bytes).unwrap_or(create::SHM_BYTES);

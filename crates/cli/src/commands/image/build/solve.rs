@@ -10,7 +10,7 @@ use client::{Client, Method, Request};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Input, request, secret};
+use super::{Input, request, secret, ssh};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
 use crate::session::Session;
@@ -33,6 +33,7 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     let asked = request::read(parsed, input)?;
     let answers = Answers {
         secrets: secret::read(parsed.list("secret"))?,
+        agents: ssh::read(parsed.list("ssh"))?,
         passwords: passwords(session),
         directories: asked.directories,
     };
