@@ -9,10 +9,12 @@
 //! - [`remote`] tells what addresses of repositories and files mean.
 //! - [`stages`] finds out what is built on what, and which variables are known where.
 //! - [`lower`] makes the [`graph`] of it: the steps, and the configuration of the image.
+//! - [`changes`] applies instructions to a configuration alone: `--change`.
 //! - [`check`] finds what should be written otherwise; [`call`] answers what needs no build: `--check`, `--call`.
 //! - [`request`] is what a build is asked for, and where it gets what it needs; [`progress`] is what it tells meanwhile.
 
 pub mod call;
+pub mod changes;
 pub mod check;
 pub mod diagnostic;
 pub mod dockerfile;

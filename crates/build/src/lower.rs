@@ -20,6 +20,7 @@ use crate::stages::{self, DEFAULT_PATH, Origin, Scope, Stages};
 use crate::text::Span;
 
 pub use configure::configure;
+pub(crate) use copies::absolute;
 
 /// The remark in the history of what was built here; tools tell by it that a layer is of a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
