@@ -2,6 +2,7 @@
 //!
 //! It prints and never asserts: times on shared machines drift, ratios in one run hardly do.
 
+mod builds;
 mod images;
 mod life;
 mod measure;
@@ -97,6 +98,9 @@ pub fn bench_with(names: &[String]) -> Result {
     }
     if wanted("restart") {
         print(&bench_restart()?);
+    }
+    if wanted("build") {
+        builds::bench(directory.path())?;
     }
     if wanted("images") {
         let of: Vec<String> =

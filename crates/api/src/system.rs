@@ -1,6 +1,6 @@
 //! The engine itself.
 
-use crate::container::{self, Unit};
+use crate::container;
 use crate::{image, volume};
 use std::collections::BTreeMap;
 
@@ -380,7 +380,7 @@ record! {
         pub volume_usage: Option<Usage<volume::Volume>>,
         /// Of the build cache.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub build_cache_usage: Option<Usage<Unit>>,
+        pub build_cache_usage: Option<Usage<CacheRecord>>,
     }
 }
 
@@ -399,4 +399,30 @@ pub struct Usage<T> {
     /// Each, where asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<T>,
+}
+
+/// An entry of the build cache.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CacheRecord {
+    /// Its name.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// `regular`: what a step has made; `source.local`: files of a client; `exec.cachemount`: a cache of commands.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// What made it.
+    pub description: String,
+    /// Whether it is being used.
+    pub in_use: bool,
+    /// Whether somebody else has what it occupies as well.
+    pub shared: bool,
+    /// Bytes.
+    pub size: i64,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// When it was last used, RFC 3339.
+    pub last_used_at: Option<String>,
+    /// How often.
+    pub usage_count: i64,
 }

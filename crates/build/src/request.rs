@@ -154,6 +154,26 @@ pub struct Wanted {
     pub hidden: Vec<String>,
 }
 
+/// What a directory holds that a source gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// What is wanted, and nothing that is hidden.
+    Wanted,
+    /// Everything: also what is hidden.
+    Everything,
+    /// Everything, and it is its owner's, who may change it meanwhile. Nothing may be written to it.
+    Foreign,
+}
+
+/// A directory with files of a context.
+#[derive(Debug)]
+pub struct Directory {
+    /// The directory.
+    pub fd: OwnedFd,
+    /// What it holds.
+    pub holds: Holds,
+}
+
 /// Why something could not be had; one line for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -165,8 +185,8 @@ pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Where a build gets what is not in the request. Ours, the classic tar and a BuildKit session are three of them.
 pub trait Sources: Send + Sync + 'static {
     /// A directory that holds at least the files that are wanted of a context; [`CONTEXT`] is the one without a name.
-    /// What it holds does not change while the build lasts, as far as that is in the source's power.
-    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<OwnedFd, SourceError>>;
+    /// Unless it is [`Holds::Foreign`], what it holds does not change while the build lasts.
+    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>>;
 
     /// A secret; nothing if there is none of this name.
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>>;

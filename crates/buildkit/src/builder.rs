@@ -1,6 +1,7 @@
 //! What is behind the API: who builds.
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use build::Span;
 use build::progress::Teller;
@@ -30,6 +31,38 @@ pub struct Worker {
     pub host_gateway: Option<IpAddr>,
 }
 
+/// What earlier builds have left, one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cached {
+    /// Its name.
+    pub id: String,
+    /// What made it.
+    pub description: String,
+    /// What it occupies.
+    pub bytes: u64,
+    /// Whether an image has it as well.
+    pub shared: bool,
+    /// When it was made.
+    pub created: Option<SystemTime>,
+    /// When it was last used.
+    pub used: Option<SystemTime>,
+    /// How often.
+    pub uses: u64,
+}
+
+/// What is to be removed of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prune {
+    /// Also what images have.
+    pub all: bool,
+    /// Bytes that may stay; 0 for none.
+    pub keep_bytes: u64,
+    /// What was used within this time stays.
+    pub keep_for: Duration,
+    /// What has these names, or begins so, if any are said.
+    pub ids: Vec<String>,
+}
+
 /// Who builds. A future that is dropped ends its build.
 pub trait Builder: Send + Sync + 'static {
     /// Builds an image, puts it into the store and names it as the request says.
@@ -39,6 +72,12 @@ pub trait Builder: Send + Sync + 'static {
         sources: SharedSources,
         teller: Teller,
     ) -> Task<'_, Result<Outcome, Failure>>;
+
+    /// What earlier builds have left.
+    fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>>;
+
+    /// Removes of it; what is gone.
+    fn prune(&self, prune: Prune) -> Task<'_, Result<Vec<Cached>, Failure>>;
 
     /// Who builds.
     fn worker(&self) -> Task<'_, Result<Worker, Failure>>;

@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::cached;
 use crate::error::Error;
 use crate::exporter;
 use crate::jobs::Beginning;
@@ -187,15 +188,22 @@ impl control_server::Control for Control {
 
     async fn disk_usage(
         &self,
-        _request: Request<DiskUsageRequest>,
+        request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        Err(Error::Absent("the build cache's usage by BuildKit's API".to_owned()).into())
+        let DiskUsageRequest { filter, age_limit } = request.into_inner();
+        let all = self.service.cached().await?;
+        Ok(Response::new(DiskUsageResponse { record: cached::chosen(all, &filter, age_limit)? }))
     }
 
     type PruneStream = BoxStream<'static, Result<UsageRecord, Status>>;
 
-    async fn prune(&self, _request: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        Err(Error::Absent("pruning the build cache by BuildKit's API".to_owned()).into())
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
+        let gone = match cached::prune(&request.into_inner())? {
+            Some(prune) => self.service.prune(prune).await?,
+            None => Vec::new(),
+        };
+        let gone = gone.into_iter().map(|entry| Ok(cached::record(entry)));
+        Ok(Response::new(Box::pin(stream::iter(gone))))
     }
 
     type ListenBuildHistoryStream = BoxStream<'static, Result<BuildHistoryEvent, Status>>;

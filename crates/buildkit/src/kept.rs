@@ -2,7 +2,7 @@
 //!
 //! A directory is used by one build at a time. Who comes for one that is in use gets an empty one, which goes when the build does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 
 /// Directories that are kept; the one that was not used for longest goes first.
 const KEPT_MAX: usize = 32;
+/// Bytes that they may have together where the disk is large, and of any disk one part in so many.
+const BYTES_MAX: u64 = 10 << 30;
+const PART_OF_DISK: u64 = 20;
 /// What the names of directories begin with that go with their build.
 const ONCE: &str = "once-";
 /// The file that tells in which run of the machine the directories were written: what was in memory when the power went is not in
@@ -34,6 +37,20 @@ pub struct Kept {
     dir: OwnedFd,
     used: Mutex<HashSet<String>>,
     next: AtomicU64,
+    /// What each occupies, as far as it was measured.
+    sizes: Mutex<HashMap<String, u64>>,
+    bytes_max: u64,
+}
+
+/// A directory that is kept, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDirectory {
+    /// Its name.
+    pub name: String,
+    /// What it occupies.
+    pub bytes: u64,
+    /// When it was last used, in seconds since 1970.
+    pub used_s: i64,
 }
 
 impl Kept {
@@ -54,7 +71,14 @@ impl Kept {
             }
         }
         fsx::write_atomic(&dir, BOOT, &boot, Mode::from_raw_mode(0o600)).map_err(fail("mark the place"))?;
-        Ok(Arc::new(Self { dir, used: Mutex::default(), next: AtomicU64::new(0) }))
+        let (_, disk) = fsx::space(&dir).map_err(fail("measure the place"))?;
+        Ok(Arc::new(Self {
+            dir,
+            used: Mutex::default(),
+            next: AtomicU64::new(0),
+            sizes: Mutex::default(),
+            bytes_max: (disk / PART_OF_DISK).min(BYTES_MAX),
+        }))
     }
 
     /// Gives a directory: what was kept under the key if nobody uses it, else an empty one. Blocks.
@@ -70,35 +94,71 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_kept => {}
             made => made.map_err(Error::io("make a place for", "/"))?,
         }
-        if is_kept {
-            self.make_room(&lease.name);
-        }
         Ok(lease)
     }
 
-    /// Removes the directories that were not used for longest, until no more are left than may be.
-    fn make_room(&self, but: &str) {
-        let mut old: Vec<_> = fsx::list(&self.dir)
+    /// What is kept, that first which was not used for longest. Blocks.
+    pub fn list(&self) -> Vec<KeptDirectory> {
+        let mut all: Vec<_> = fsx::list(&self.dir)
             .unwrap_or_default()
             .into_iter()
             .filter_map(|entry| {
                 let name = entry.name.into_string().ok()?;
-                let is_kept = name != BOOT && !name.starts_with(ONCE) && name != but;
+                let is_kept = name != BOOT && !name.starts_with(ONCE);
                 let used = is_kept.then(|| fsx::stat_at(&self.dir, &name).ok()).flatten()?;
-                Some((used.st_ctime, used.st_ctime_nsec, name))
+                Some(((used.st_ctime, used.st_ctime_nsec), name))
             })
             .collect();
-        old.sort_unstable();
-        let surplus = (old.len() + 1).saturating_sub(KEPT_MAX);
-        for (.., name) in old.into_iter().take(surplus) {
-            if !self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-                continue;
-            }
-            if let Err(error) = fsx::remove_tree(&self.dir, &name) {
-                tracing::warn!(%error, name, "cannot remove a build context that was kept");
-            }
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        all.sort_unstable();
+        all.into_iter()
+            .map(|((used_s, _), name)| KeptDirectory { bytes: self.size(&name), name, used_s })
+            .collect()
+    }
+
+    /// What a directory occupies, measured where that is not known.
+    fn size(&self, name: &str) -> u64 {
+        let known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        known.unwrap_or_else(|| self.measure(name))
+    }
+
+    fn measure(&self, name: &str) -> u64 {
+        let bytes = fsx::open_dir_at(&self.dir, name).and_then(fsx::usage).map_or(0, |usage| usage.bytes);
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes);
+        bytes
+    }
+
+    /// Removes a directory, unless a build uses it. Blocks.
+    fn remove(&self, name: &str) -> bool {
+        if !self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()) {
+            return false;
         }
+        let removed = fsx::remove_tree(&self.dir, name);
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let Err(error) = &removed {
+            tracing::warn!(%error, name, "cannot remove a build context that was kept");
+        }
+        removed.is_ok()
+    }
+
+    /// Removes the directories that were not used for longest, until no more are left than may be. Blocks.
+    fn make_room(&self) {
+        let all = self.list();
+        let (mut count, mut bytes) = (all.len(), all.iter().map(|one| one.bytes).sum::<u64>());
+        for one in all {
+            if count <= KEPT_MAX && bytes <= self.bytes_max {
+                return;
+            }
+            if self.remove(&one.name) {
+                count -= 1;
+                bytes = bytes.saturating_sub(one.bytes);
+            }
+        }
+    }
+
+    /// Removes those that no build uses, and none has used since `before`, in seconds since 1970; what is gone. Blocks.
+    pub fn prune(&self, before: i64) -> Vec<KeptDirectory> {
+        self.list().into_iter().filter(|one| one.used_s <= before && self.remove(&one.name)).collect()
     }
 }
 
@@ -120,18 +180,22 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let (kept, name, is_kept) = (Arc::clone(&self.kept), std::mem::take(&mut self.name), self.is_kept);
+        if is_kept {
+            // Its change tells when it was last used. Who comes next finds it free.
+            let _ = fsx::open_dir_at(&kept.dir, &name).and_then(|dir| fsx::chmod(dir.as_fd(), PRIVATE));
+            kept.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        }
         let end = move || {
             if is_kept {
-                // Its change tells when it was last used.
-                let _ = fsx::open_dir_at(&kept.dir, &name).and_then(|dir| fsx::chmod(dir.as_fd(), PRIVATE));
-                kept.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+                kept.measure(&name);
+                kept.make_room();
             } else if let Err(error) = fsx::remove_tree(&kept.dir, &name) {
                 tracing::warn!(%error, name, "cannot remove a build context");
             }
         };
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if !is_kept => drop(runtime.spawn_blocking(end)),
-            _ => end(),
+            Ok(runtime) => drop(runtime.spawn_blocking(end)),
+            Err(_) => end(),
         }
     }
 }
@@ -182,6 +246,28 @@ mod tests {
         fs::write(dir.path().join(BOOT), "another").unwrap();
         drop(Kept::open(dir.path()).unwrap());
         assert_eq!(names(dir.path()).len(), 0);
+    }
+
+    #[test]
+    fn only_so_many_bytes_are_kept_and_the_rest_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(dir.path()).unwrap();
+        Arc::get_mut(&mut kept).unwrap().bytes_max = 100 << 10;
+        for number in 0..5 {
+            let lease = kept.lease(Some(&number.to_string())).unwrap();
+            let directory = sys::path::Root::from_fd(lease.open().unwrap());
+            let mut file = directory.create_file("a", PRIVATE).unwrap();
+            std::io::Write::write_all(&mut file, &[1; 40 << 10]).unwrap();
+        }
+        let left = kept.list();
+        assert_eq!(left.len(), 2);
+        assert!(left.iter().all(|one| one.bytes >= 40 << 10));
+        let used = kept.lease(Some("4")).unwrap();
+        assert_eq!(kept.prune(0), []);
+        assert_eq!(kept.prune(i64::MAX).len(), 1);
+        assert_eq!(kept.list().len(), 1);
+        drop(used);
+        assert_eq!(kept.prune(i64::MAX).len(), 1);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 mod agents;
 mod builder;
+mod cached;
 mod caller;
 pub mod client;
 mod control;
@@ -39,8 +40,8 @@ mod session;
 mod sources;
 mod status;
 
-pub use builder::{Builder, Failure, Worker};
+pub use builder::{Builder, Cached, Failure, Prune, Worker};
 pub use error::{Error, Result};
-pub use kept::Kept;
+pub use kept::{Kept, KeptDirectory};
 pub use service::{Service, serve};
-pub use session::{Introduction, Sessions};
+pub use session::{Introduction, Sessions, handover};

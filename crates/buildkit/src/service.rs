@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
-use crate::builder::{Builder, Failure};
+use crate::builder::{Builder, Cached, Failure, Prune};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -159,6 +159,21 @@ impl Service {
             [name] => job.result(name).map(Some),
             _ => Err(Error::Absent("an image for several platforms".to_owned())),
         }
+    }
+
+    /// The directories that clients have sent and that are kept for their next build.
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
+    }
+
+    /// What earlier builds have left.
+    pub(crate) async fn cached(&self) -> Result<Vec<Cached>> {
+        self.builder.cached().await.map_err(|failure| Error::Build(failure.message))
+    }
+
+    /// Removes of it.
+    pub(crate) async fn prune(&self, prune: Prune) -> Result<Vec<Cached>> {
+        self.builder.prune(prune).await.map_err(|failure| Error::Build(failure.message))
     }
 
     /// Who builds, as clients are told.

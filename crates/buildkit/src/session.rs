@@ -3,10 +3,12 @@
 //! The client says at the beginning which methods it answers: files of its directories, secrets, passwords. Nothing else is asked of
 //! it, and nothing of it by a build of another session.
 
+pub mod handover;
 pub(crate) mod introduction;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +47,11 @@ impl Session {
     /// Whether the client answers a method: `/moby.filesync.v1.FileSync/DiffCopy`.
     pub(crate) fn answers(&self, method: &str) -> bool {
         self.introduction.methods.iter().any(|one| one.eq_ignore_ascii_case(method))
+    }
+
+    /// A directory that the client has handed over.
+    pub(crate) fn directory(&self, name: &str) -> Option<Arc<OwnedFd>> {
+        self.introduction.directories.get(name).cloned()
     }
 
     /// What calls the client.

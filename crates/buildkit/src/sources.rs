@@ -9,7 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_client::Secrets
 use bollard_buildkit_proto::moby::filesync::v1::CredentialsRequest;
 use bollard_buildkit_proto::moby::filesync::v1::auth_client::AuthClient;
 use build::progress::{End, Event, Status as Part, Teller, Vertex};
-use build::request::{Document, SourceError, Sources, Task, Wanted};
+use build::request::{Directory, Document, Holds, SourceError, Sources, Task, Wanted};
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
@@ -103,22 +103,28 @@ impl SessionSources {
         result
     }
 
+    /// Tells how much of the client's files has come.
+    async fn tell(&self, vertex: &Digest, what: &str, current: u64, started: SystemTime, is_done: bool) {
+        let part = Part {
+            vertex: vertex.clone(),
+            id: format!("transferring {what}:"),
+            name: format!("transferring {what}:"),
+            current,
+            total: 0,
+            started,
+            completed: is_done.then(SystemTime::now),
+        };
+        // A client that does not hear it goes on without.
+        let _ = self.teller.send(Event::Status(part)).await;
+    }
+
     /// Fills a directory from the client's, and tells how far it is.
     async fn fill(&self, vertex: &Digest, what: &str, ask: &Ask, lease: &Arc<Lease>) -> Result<()> {
         let started = SystemTime::now();
         let (told, bytes) = watch::channel(0);
-        let tell = |completed| {
+        let tell = |is_done| {
             let current = *bytes.borrow();
-            let part = Part {
-                vertex: vertex.clone(),
-                id: format!("transferring {what}:"),
-                name: format!("transferring {what}:"),
-                current,
-                total: 0,
-                started,
-                completed,
-            };
-            self.teller.send(Event::Status(part))
+            self.tell(vertex, what, current, started, is_done)
         };
         let receiving = filesync::receive(&self.session, ask, lease.open()?, Arc::clone(lease), &told);
         let mut receiving = std::pin::pin!(receiving);
@@ -126,11 +132,11 @@ impl SessionSources {
         let received = loop {
             tokio::select! {
                 received = &mut receiving => break received,
-                _ = ticks.tick() => { let _ = tell(None).await; }
+                _ = ticks.tick() => tell(false).await,
                 () = self.session.closed() => break Err(Error::Gone("the client's session has ended".to_owned())),
             }
         };
-        let _ = tell(Some(SystemTime::now())).await;
+        tell(true).await;
         received
     }
 
@@ -161,28 +167,45 @@ impl SessionSources {
         follow.extend(lower.clone());
         let ask = Ask { name: options.dockerfile_dir.clone(), follow, exclude: Vec::new() };
         let vertex = self.vertex(&loading_dockerfile(options));
-        let lease = self.lease(None).await?;
-        self.fill(&vertex, "dockerfile", &ask, &lease).await?;
-        let mut found = read(&lease, name).await?;
+        let place = self.place(&vertex, "dockerfile", &ask).await?;
+        let mut found = read(&place, name).await?;
         if let (None, Some(lower)) = (&found, &lower) {
-            found = read(&lease, lower).await?;
+            found = read(&place, lower).await?;
         }
         let found = found.ok_or_else(|| {
             Error::Invalid(format!("failed to read dockerfile: open {name}: no such file or directory"))
         })?;
-        Ok((found, read(&lease, &ignore).await?))
+        Ok((found, read(&place, &ignore).await?))
     }
 
     async fn load_ignore(&self) -> Result<Option<Document>> {
         let name = ".dockerignore";
         let ask = Ask { name: self.context_dir.clone(), follow: vec![name.to_owned()], exclude: Vec::new() };
-        let lease = self.lease(None).await?;
-        self.fill(&self.vertex("[internal] load .dockerignore"), "context", &ask, &lease).await?;
-        read(&lease, name).await
+        let place = self.place(&self.vertex("[internal] load .dockerignore"), "context", &ask).await?;
+        read(&place, name).await
     }
 
-    async fn load_context(&self, name: &str, wanted: &Wanted) -> Result<OwnedFd> {
+    /// Where some files of a directory of the client can be read: the directory itself, if it was handed over.
+    async fn place(&self, vertex: &Digest, what: &str, ask: &Ask) -> Result<Place> {
+        if let Some(directory) = self.session.directory(&ask.name) {
+            return Ok(Place::Handed(directory));
+        }
+        let lease = self.lease(None).await?;
+        self.fill(vertex, what, ask, &lease).await?;
+        Ok(Place::Sent(lease))
+    }
+
+    async fn load_context(&self, name: &str, wanted: &Wanted) -> Result<Directory> {
         let dir = if name == build::request::CONTEXT { &self.context_dir } else { name };
+        if let Some(directory) = self.session.directory(dir) {
+            let fd = directory.try_clone().map_err(Error::io("open", "/"))?;
+            self.tell(&self.vertex(&loading(name)), "context", 0, SystemTime::now(), true).await;
+            return Ok(Directory { fd, holds: Holds::Foreign });
+        }
+        Ok(Directory { fd: self.load_sent(name, dir, wanted).await?, holds: Holds::Wanted })
+    }
+
+    async fn load_sent(&self, name: &str, dir: &str, wanted: &Wanted) -> Result<OwnedFd> {
         let (known, count) = {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let known = held.iter().find(|held| held.name == dir && held.wanted == *wanted);
@@ -194,10 +217,6 @@ impl SessionSources {
         if count >= CONTEXTS_MAX {
             return Err(Error::Full { what: "directories of the client in this build", count });
         }
-        let shown = match name {
-            build::request::CONTEXT => "[internal] load build context".to_owned(),
-            name => format!("[context {name}] load from client"),
-        };
         let shared = self.session.shared_key();
         let key = (!shared.is_empty()).then(|| format!("{shared}\n{dir}"));
         let ask = Ask {
@@ -207,7 +226,7 @@ impl SessionSources {
         };
         let lease = self.lease(key).await?;
         // The vertex is the builder's; what is told of it finds it by its name.
-        self.fill(&self.vertex(&shown), "context", &ask, &lease).await?;
+        self.fill(&self.vertex(&loading(name)), "context", &ask, &lease).await?;
         let opened = lease.open()?;
         let held = Held { name: dir.to_owned(), wanted: wanted.clone(), lease };
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
@@ -256,6 +275,14 @@ impl SessionSources {
     }
 }
 
+/// What the vertex is called that reads a context.
+fn loading(name: &str) -> String {
+    match name {
+        build::request::CONTEXT => "[internal] load build context".to_owned(),
+        name => format!("[context {name}] load from client"),
+    }
+}
+
 /// The vertex of something that is done for a build, by its name.
 pub(crate) fn own_vertex(build: &str, name: &str) -> Digest {
     Digest::from_sha256(Sha256::digest(format!("{build}\n{name}")).into())
@@ -272,9 +299,26 @@ pub(crate) fn loading_dockerfile(options: &Options) -> String {
     format!("[internal] load build definition from {}", options.filename)
 }
 
+/// A directory with files of the client.
+enum Place {
+    /// The client's own.
+    Handed(Arc<OwnedFd>),
+    /// One that it has sent files to.
+    Sent(Arc<Lease>),
+}
+
+impl Place {
+    fn open(&self) -> Result<OwnedFd> {
+        match self {
+            Self::Handed(directory) => directory.try_clone().map_err(Error::io("open", "/")),
+            Self::Sent(lease) => lease.open(),
+        }
+    }
+}
+
 /// A text of a directory; nothing if there is none of the name.
-async fn read(lease: &Arc<Lease>, name: &str) -> Result<Option<Document>> {
-    let (dir, path) = (lease.open()?, name.to_owned());
+async fn read(place: &Place, name: &str) -> Result<Option<Document>> {
+    let (dir, path) = (place.open()?, name.to_owned());
     let reading = tokio::task::spawn_blocking(move || {
         match Root::from_fd(dir).read_bounded(&path, DOCUMENT_BYTES_MAX) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -295,7 +339,7 @@ impl Sources for SessionSources {
         &'a self,
         name: &'a str,
         wanted: &'a Wanted,
-    ) -> Task<'a, std::result::Result<OwnedFd, SourceError>> {
+    ) -> Task<'a, std::result::Result<Directory, SourceError>> {
         Box::pin(async move { self.load_context(name, wanted).await.map_err(|e| SourceError(e.chain())) })
     }
 

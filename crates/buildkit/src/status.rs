@@ -256,7 +256,7 @@ pub(crate) async fn pump(mut events: Listener, mut translator: Translator, backl
 }
 
 /// A time in protobuf's form.
-fn timestamp(at: SystemTime) -> Timestamp {
+pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),

@@ -10,6 +10,7 @@ mod command;
 mod content;
 pub mod context;
 mod copying;
+mod digests;
 mod elsewhere;
 mod export;
 mod fetch;
@@ -121,8 +122,23 @@ impl Drop for Remains {
     }
 }
 
+/// Makes a layer of a snapshot, which is given up in any case.
+fn adopt(context: &Context, lease: &Lease, id: &str) -> Result<storage::ImageLayer> {
+    match context.store.adopt_snapshot(lease, id) {
+        Ok(layer) => Ok(layer),
+        Err(error) => {
+            // What went wrong first is what is told.
+            if let Err(left) = forget(context, lease, id) {
+                tracing::warn!(error = left.chain(), id, "something is left of a step of a build");
+            }
+            Err(error.into())
+        }
+    }
+}
+
 /// Gives up a snapshot.
 fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
+    context.store.empty_snapshot(id)?;
     Ok(context.store.transaction(|tx| {
         tx.let_go(lease, &Resource::Snapshot(id.to_owned()))?;
         tx.remove_snapshot(id)
@@ -132,7 +148,7 @@ fn forget(context: &Context, lease: &Lease, id: &str) -> Result<()> {
 impl Builds {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         context::clear(&context.config.data_root);
-        let cache = Arc::new(Cache::new(context.store.clone()));
+        let cache = Arc::new(Cache::new(context.store.clone(), &context.config.data_root));
         Self { context, cache }
     }
 
@@ -147,6 +163,12 @@ impl Builds {
         let names = names(&request)?;
         let (request, sources) = elsewhere::place(&self.context, request, sources, &teller).await?;
         let read = read(&request)?;
+        let digests = Arc::clone(&self.cache.digests);
+        blocking::run("read what is known of files", move || {
+            digests.begin();
+            Ok(())
+        })
+        .await?;
         warn(&request, &read, &teller).await?;
         // Before the lease: it goes after it.
         let mut remains = Remains { context: Arc::clone(&self.context), whole: false };
@@ -198,11 +220,16 @@ impl Builds {
     /// Keeps the cache within its bounds, in the background.
     fn bound(&self) {
         let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
+        let digests = Arc::clone(&self.cache.digests);
         self.context.tasks.spawn(async move {
             let bounded =
                 blocking::run_long("bound the build cache", move || cache.shrink(cache::bytes_max(&root)?));
             if let Err(error) = bounded.await {
                 tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
+            }
+            let saved = blocking::run("keep what is known of files", move || digests.save());
+            if let Err(error) = saved.await {
+                tracing::warn!(error = error.chain(), "files of contexts will be read again");
             }
         });
         self.context.flush_later();

@@ -2,11 +2,13 @@
 
 use build::progress::Teller;
 use build::request::{Outcome, Request, SharedSources, Task};
-use buildkit::{Builder, Failure, Kept, Service, Worker};
+use buildkit::{Builder, Cached, Failure, Kept, Prune, Service, Worker};
+use engine::builds::{CacheEntry, PruneOptions};
 use engine::{Engine, Error};
 use oci::Platform;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 /// Where the contexts are that clients have sent, in the engine's root.
@@ -49,6 +51,32 @@ impl Builder for EngineBuilder {
         })
     }
 
+    fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        Box::pin(async move {
+            let entries = self.engine.builds().cache().await;
+            let entries = entries.map_err(|error| Failure { message: error.chain(), place: None })?;
+            Ok(entries.into_iter().map(cached).collect())
+        })
+    }
+
+    fn prune(&self, prune: Prune) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        Box::pin(async move {
+            let mut before = self.cached().await?;
+            let unused_s = i64::try_from(prune.keep_for.as_secs()).ok().filter(|seconds| *seconds > 0);
+            let options = PruneOptions {
+                all: prune.all,
+                keep_bytes: prune.keep_bytes,
+                unused_s,
+                ids: prune.ids,
+                ..PruneOptions::default()
+            };
+            let pruned = self.engine.builds().prune(options).await;
+            let (gone, _) = pruned.map_err(|error| Failure { message: error.chain(), place: None })?;
+            before.retain(|entry| gone.contains(&entry.id));
+            Ok(before)
+        })
+    }
+
     fn worker(&self) -> Task<'_, Result<Worker, Failure>> {
         Box::pin(async move {
             let info = self.engine.system().info().await;
@@ -60,5 +88,18 @@ impl Builder for EngineBuilder {
                 host_gateway: self.engine.networks().host_gateways().first().copied(),
             })
         })
+    }
+}
+
+/// An entry of the build cache, as BuildKit's clients are told of it.
+fn cached(entry: CacheEntry) -> Cached {
+    Cached {
+        created: entry.created.parse::<jiff::Timestamp>().ok().map(SystemTime::from),
+        used: jiff::Timestamp::from_second(entry.used_s).ok().map(SystemTime::from),
+        id: entry.id,
+        description: entry.description,
+        bytes: entry.bytes,
+        shared: entry.shared,
+        uses: entry.uses,
     }
 }

@@ -24,7 +24,7 @@ use rustix::net::sockopt;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +57,14 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         false
     }
 
+    /// The process that has made the connection, which was there at `begun`, since boot: known where it is on this machine.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn process(&self, _begun: Duration) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes the socket fit for its use.
     ///
     /// # Errors
@@ -73,6 +81,10 @@ impl Transport for tokio::net::UnixStream {
 
     fn tells_of_reads(&self) -> bool {
         true
+    }
+
+    fn process(&self, begun: Duration) -> io::Result<OwnedFd> {
+        sys::socket::peer_process(self, begun)
     }
 }
 
@@ -109,6 +121,7 @@ impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
 /// Serves one client until it leaves or, after `shutdown`, until its call is answered. Returns when all work begun
 /// for it has ended too.
 pub async fn serve<T: Transport>(stream: T, served: Served, shutdown: CancellationToken) {
+    let begun = sys::timer::since_boot();
     if let Err(error) = stream.prepare() {
         tracing::debug!(%error, "the client's socket keeps its defaults");
     }
@@ -155,7 +168,7 @@ pub async fn serve<T: Transport>(stream: T, served: Served, shutdown: Cancellati
         None => drop(connection),
         Some(job) => {
             if let Some(parts) = connection.into_parts() {
-                job.run(Client::new(parts.io.into_inner(), parts.read_buf)).await;
+                job.run(Client::new(parts.io.into_inner(), parts.read_buf, begun)).await;
             }
         }
     }

@@ -241,6 +241,20 @@ impl Store {
         })
     }
 
+    /// Removes the files of a snapshot that is about to be given up, at once: where the disk is full, no record can be written before
+    /// there is room.
+    pub fn empty_snapshot(&self, id: &str) -> Result<()> {
+        check_id(id)?;
+        let path = self.snapshot_path(id);
+        let directory = match fsx::open_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.at("open", &path)?,
+        };
+        fsx::remove_tree(&directory, UPPER)
+            .and_then(|()| fsx::remove_tree(&directory, WORK))
+            .at("empty", &path)
+    }
+
     /// Removes a snapshot that nobody keeps, see [`Tx::remove_snapshot`].
     pub fn remove_snapshot(&self, id: &str) -> Result<()> {
         self.transaction(|tx| tx.remove_snapshot(id))

@@ -119,6 +119,43 @@ impl Root {
         read_link_at(dir.as_fd(), &name)
     }
 
+    /// The path of what `rel` leads to, without links and dots, from the root. It tells what names mean; to open something, give the
+    /// path that was meant, since what lies between may change.
+    pub fn real(&self, rel: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let mut todo: VecDeque<OsString> = VecDeque::new();
+        let prepend = |todo: &mut VecDeque<OsString>, path: &Path| {
+            for component in steps(path).rev() {
+                todo.push_front(component);
+            }
+            if todo.len() > COMPONENTS_MAX { Err(io::Error::from(Errno::NAMETOOLONG)) } else { Ok(()) }
+        };
+        prepend(&mut todo, rel.as_ref())?;
+        let (mut real, mut links) = (PathBuf::new(), 0);
+        while let Some(name) = todo.pop_front() {
+            if name == ".." {
+                real.pop();
+                continue;
+            }
+            real.push(name);
+            let handle = self.open_at(&real, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) != FileType::Symlink {
+                continue;
+            }
+            links += 1;
+            if links > SYMLINKS_MAX {
+                return Err(Errno::LOOP.into());
+            }
+            let target = read_link_at(handle.as_fd(), OsStr::new(""))?;
+            if target.is_absolute() {
+                real.clear();
+            } else {
+                real.pop();
+            }
+            prepend(&mut todo, &target)?;
+        }
+        Ok(real)
+    }
+
     /// The descriptor of the directory that `rel` is in, and the last component. The directory must exist;
     /// what stands at the last component is neither looked at nor followed.
     pub fn parent(&self, rel: impl AsRef<Path>) -> io::Result<(OwnedFd, OsString)> {
@@ -237,13 +274,7 @@ impl Walk {
     }
 
     fn prepend(&mut self, path: &Path) -> io::Result<()> {
-        for component in path.components().rev() {
-            match component {
-                Component::Normal(name) => self.todo.push_front(name.to_owned()),
-                Component::ParentDir => self.todo.push_front("..".into()),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            }
-        }
+        steps(path).rev().for_each(|step| self.todo.push_front(step));
         if self.todo.len() > COMPONENTS_MAX { Err(Errno::NAMETOOLONG.into()) } else { Ok(()) }
     }
 
@@ -325,6 +356,15 @@ pub fn read_link_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
 }
 
+/// The steps of a path that lead somewhere: names, and `..`.
+fn steps(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
 /// The path without `.`, doubled slashes and `..`, relative to the root: what a path means that a configuration
 /// gives for the inside of a container. `..` at the root stays there.
 pub fn normalize(path: &Path) -> PathBuf {
@@ -372,6 +412,27 @@ mod tests {
         for path in ["rel", "abs", "../outside"] {
             assert_eq!(root.read_bounded(path, 100).unwrap(), b"inside", "{path}");
         }
+    }
+
+    #[test]
+    fn what_links_lead_to_has_one_path() {
+        let (dir, root) = tree();
+        fs::create_dir_all(dir.path().join("root/a/b")).unwrap();
+        fs::write(dir.path().join("root/a/b/c"), "").unwrap();
+        symlink("/a/../../a/b", dir.path().join("root/up")).unwrap();
+        symlink("../up/c", dir.path().join("root/a/file")).unwrap();
+        for (path, real) in [
+            ("", ""),
+            (".", ""),
+            ("a//b/./c", "a/b/c"),
+            ("up", "a/b"),
+            ("a/file", "a/b/c"),
+            ("../up/..", "a"),
+        ] {
+            assert_eq!(root.real(path).unwrap(), Path::new(real), "{path}");
+        }
+        symlink("loop", dir.path().join("root/loop")).unwrap();
+        assert!(root.real("loop").is_err() && root.real("none").is_err());
     }
 
     #[test]

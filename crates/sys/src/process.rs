@@ -219,6 +219,25 @@ pub fn descriptor_of(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
     Ok(result?)
 }
 
+/// The process that made the other end of a unix socket (`SO_PEERPIDFD`, unix(7)): `ENOPROTOOPT` where the kernel does not have it.
+pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut fd: RawFd = -1;
+    let mut length = size_of::<RawFd>() as libc::socklen_t;
+    // SAFETY: `fd` is a live integer of the length that is told; the kernel writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut length,
+        )
+    };
+    check(result.into())?;
+    // SAFETY: the kernel has just opened this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Sends a signal by number to a process by number: only right where the number cannot have been given to another.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: passes integers only.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -11,6 +12,9 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+
+/// What `/proc` counts times in: hundredths of a second, on all machines that we know (`USER_HZ`).
+const TICK_NANOSECONDS: u128 = 10_000_000;
 
 /// How many descriptors one message carries; the kernel's own limit is 253.
 pub const FDS_PER_MESSAGE: usize = 250;
@@ -74,6 +78,24 @@ pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 /// The user id of the process that made the other end.
 pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
+/// The process that made the other end, as a descriptor. It may have given its end away since, or have ended.
+///
+/// Where the kernel has no descriptor of it (before 6.5), its number is looked up; `begun` is when the connection was there, since
+/// boot: a process that was started later has got the number of one that has ended.
+pub fn peer_process(socket: impl AsFd, begun: Duration) -> io::Result<OwnedFd> {
+    match crate::process::peer_pidfd(&socket) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOPROTOOPT.raw_os_error()) => {}
+        other => return other,
+    }
+    let pid = rustix::net::sockopt::socket_peercred(socket)?.pid.as_raw_pid();
+    let pidfd = crate::process::pidfd(pid)?;
+    let started = crate::proc::Proc::open()?.start_time(pid)?;
+    if u128::from(started) > begun.as_nanos() / TICK_NANOSECONDS {
+        return Err(Errno::SRCH.into());
+    }
+    Ok(pidfd)
 }
 
 /// Sends `bytes` with up to [`FDS_PER_MESSAGE`] descriptors, and returns how many bytes were taken (with them, all
@@ -147,5 +169,17 @@ mod tests {
         assert_eq!(send(&client, b"hey").expect("send"), 3);
         drop(listener);
         drop(listen(&long, "s").expect("listen again"));
+    }
+
+    #[test]
+    fn the_other_end_is_known_and_gives_its_descriptors() {
+        let (near, far) = stream_pair().unwrap();
+        let peer = peer_process(&near, crate::timer::since_boot()).unwrap();
+        let given = crate::process::descriptor_of(&peer, far.as_raw_fd()).unwrap();
+        let inode = |fd: &OwnedFd| crate::fsx::stat(fd).unwrap().st_ino;
+        assert_eq!(inode(&given), inode(&far));
+        crate::process::descriptor_of(&peer, 1 << 20).unwrap_err();
+        let (listener, _) = (rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap(), ());
+        peer_process(&listener, crate::timer::since_boot()).unwrap_err();
     }
 }

@@ -1,4 +1,6 @@
-//! The two clocks.
+//! The clocks.
+
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -12,6 +14,19 @@ pub fn realtime_ns() -> i64 {
 pub fn monotonic_ms() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec * 1000 + now.tv_nsec / 1_000_000).unwrap_or(0)
+}
+
+/// How long the machine has been running, with the time that it was suspended.
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let part = |number| u64::try_from(number).unwrap_or(0);
+    Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec))
+}
+
+/// The time that the kernel stamps files with, which goes on in steps of a few milliseconds.
+pub fn file_time() -> crate::fsx::Time {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    crate::fsx::Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
 #[cfg(test)]

@@ -165,13 +165,16 @@ fn secrets_and_directories_by_name() {
 }
 
 #[test]
-fn a_context_that_cannot_be_read_is_no_context() {
-    let host = Host::with_busybox();
+fn a_context_that_cannot_be_sent_is_no_context() {
+    // What is not on the same machine is sent.
+    let address = format!("tcp://127.0.0.1:{}", kit::registry::free_port());
+    let host = Host::with_flags(&["-H", &address]);
+    host.pull_busybox();
     let folder =
         Folder::new(&host, "unreadable", &[("Dockerfile", "FROM busybox\nCOPY . /\n"), ("good", "x")]);
     let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"bad\xff");
     fs::write(folder.path.join(name), "x").expect("a file");
-    let refused = folder.build(&host, &["-t", "unreadable", "."]).run();
+    let refused = folder.build(&host, &["-t", "unreadable", "."]).env("DOCKER_HOST", &address).run();
     assert!(refused.code == 1 && refused.stderr.contains("is not UTF-8"), "{refused}");
     host.corten(["image", "inspect", "unreadable"]).fails(1, "No such image");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
@@ -11,6 +12,7 @@ use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use sys::fsx;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::service::Routes;
 
@@ -21,7 +23,7 @@ use super::secrets::{self, Secrets};
 use super::{files, name};
 use crate::caller::gone;
 use crate::error::Result;
-use crate::session::introduction;
+use crate::session::{handover, introduction};
 
 /// How much may be on its way to us.
 const WINDOW_BYTES: u32 = 1 << 20;
@@ -51,12 +53,27 @@ pub struct Session {
     id: String,
     shared_key: String,
     answers: Answers,
+    /// What is handed over to an engine on this machine: the header, and the directory, which is to be open when it is read.
+    handed: Vec<(String, OwnedFd)>,
 }
 
 impl Session {
     /// One that answers so. `shared_key` sorts the directories that the engine keeps of this client from build to build.
     pub fn new(shared_key: &str, answers: Answers) -> Self {
-        Self { id: name(), shared_key: shared_key.to_owned(), answers }
+        Self { id: name(), shared_key: shared_key.to_owned(), answers, handed: Vec::new() }
+    }
+
+    /// Offers directories on the disk to an engine on this machine, which need not be sent then. It takes them if it can.
+    pub fn hand_over(&mut self) {
+        for (name, directory) in &self.answers.directories {
+            let Directory::Disk(path) = directory else { continue };
+            // What cannot be opened is told when it is sent.
+            let offered =
+                fsx::open_dir(path).and_then(|opened| Ok((handover::header(name, &opened)?, opened)));
+            if let Ok(offered) = offered {
+                self.handed.push(offered);
+            }
+        }
     }
 
     /// What builds call it.
@@ -78,6 +95,7 @@ impl Session {
             (introduction::NAME, "corten".to_owned()),
             (introduction::SHARED_KEY, self.shared_key.clone()),
         ];
+        headers.extend(self.handed.iter().map(|(offer, _)| (handover::HEADER, offer.clone())));
         headers.extend(methods.into_iter().map(|method| (introduction::METHOD, method.to_owned())));
         headers
     }

@@ -1,7 +1,12 @@
 //! What a client says of itself when it opens a session: in the headers of `POST /session`, or of `Control.Session`.
 
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
 use hyper::HeaderMap;
 
+use super::handover::{self, Offer};
 use crate::error::{Error, Result};
 
 pub(crate) const ID: &str = "x-docker-expose-session-uuid";
@@ -14,17 +19,21 @@ const VALUE_BYTES_MAX: usize = 1024;
 /// Methods that a client may answer; those of BuildKit's clients are fewer than twenty.
 const METHODS_MAX: usize = 64;
 
+/// Directories that a client may hand over.
+const DIRECTORIES_MAX: usize = 64;
+
 /// What a client says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Introduction {
     /// What builds call the session.
     pub(crate) id: String,
-    /// What people call it.
-    pub(crate) name: String,
     /// What sorts the directories that are kept of this client.
     pub(crate) shared_key: String,
     /// What the client answers.
     pub(crate) methods: Vec<String>,
+    /// The directories that it hands over, by what builds call them.
+    pub(crate) directories: HashMap<String, Arc<OwnedFd>>,
+    offers: Vec<Offer>,
 }
 
 impl Introduction {
@@ -46,7 +55,27 @@ impl Introduction {
         }
         let methods =
             methods.into_iter().map(|value| text(METHOD, value.as_bytes())).collect::<Result<_>>()?;
-        Ok(Self { id, name: one(NAME)?, shared_key: one(SHARED_KEY)?, methods })
+        let offers: Vec<_> = headers.get_all(handover::HEADER).iter().take(DIRECTORIES_MAX + 1).collect();
+        if offers.len() > DIRECTORIES_MAX {
+            return Err(Error::Invalid(format!(
+                "a session hands over {DIRECTORIES_MAX} directories at most"
+            )));
+        }
+        let offers = offers
+            .into_iter()
+            .map(|value| Offer::read(&text(handover::HEADER, value.as_bytes())?))
+            .collect::<Result<_>>()?;
+        Ok(Self { id, shared_key: one(SHARED_KEY)?, methods, offers, directories: HashMap::new() })
+    }
+
+    /// Whether the client offers directories.
+    pub fn offers_directories(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// Takes the directories that the client offers, of the process that is at the other end of its connection.
+    pub fn take_directories(&mut self, peer: impl AsFd) {
+        self.directories = handover::take(&self.offers, peer);
     }
 
     /// What the session is called.
@@ -90,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_id_is_needed_and_all_is_bounded() {
-        assert!(Introduction::read(&headers(&[(NAME, "x")])).is_err());
+        assert!(Introduction::read(&headers(&[(SHARED_KEY, "x")])).is_err());
         assert!(Introduction::read(&headers(&[(ID, &"x".repeat(VALUE_BYTES_MAX + 1))])).is_err());
         let many = vec![(METHOD, "/a/b"); METHODS_MAX + 1];
         let all: Vec<_> = [(ID, "x")].into_iter().chain(many).collect();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use build::progress::{Event, Stream, Teller, Vertex};
-use build::request::{CONTEXT, Outcome, Request, SharedSources, Task, Wanted};
-use buildkit::{Builder, Failure, Worker};
+use build::request::{CONTEXT, Holds, Outcome, Request, SharedSources, Task, Wanted};
+use buildkit::{Builder, Cached, Failure, Prune, Worker};
 use oci::{Digest, Platform};
 use tokio::sync::Semaphore;
 
@@ -83,7 +83,13 @@ impl Builder for Double {
             let wanted = Wanted { paths: vec![], hidden: hidden.unwrap_or_default() };
             let context = sources.context(CONTEXT, &wanted).await;
             let context = context.map_err(|error| Failure { message: error.to_string(), place: None })?;
-            say(contents(context)).await;
+            if context.holds == Holds::Foreign {
+                say("handed over
+"
+                .to_owned())
+                .await;
+            }
+            say(contents(context.fd)).await;
             for line in request.dockerfile.text.lines() {
                 match line.split_once(' ').unwrap_or((line, "")) {
                     ("FAIL", _) => return Err(Failure { message: "this one fails".to_owned(), place: None }),
@@ -108,6 +114,18 @@ impl Builder for Double {
                 say(format!("{}\n", all.join(" "))).await;
             }
             Ok(Outcome { image: digest.clone(), config: digest.clone(), names: request.tags })
+        })
+    }
+
+    fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        let entry = |id: &str| Cached { id: id.to_owned(), bytes: 9, uses: 3, ..Cached::default() };
+        Box::pin(async move { Ok(vec![entry("one"), entry("two")]) })
+    }
+
+    fn prune(&self, prune: Prune) -> Task<'_, Result<Vec<Cached>, Failure>> {
+        Box::pin(async move {
+            let all = self.cached().await?;
+            Ok(all.into_iter().filter(|entry| prune.ids.contains(&entry.id)).collect())
         })
     }
 

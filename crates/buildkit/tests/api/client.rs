@@ -59,9 +59,19 @@ impl World {
 
     /// A client with a session of its own connection.
     pub(crate) async fn client(&self, key: &str) -> Client {
+        self.client_that_offers(key, &[]).await
+    }
+
+    /// A client that offers directories, by the headers for them.
+    pub(crate) async fn client_that_offers(&self, key: &str, offers: &[String]) -> Client {
         let client = self.without_session().await;
         let (near, far) = tokio::io::duplex(BYTES);
-        let introduction = Introduction::read(&client.headers(key)).expect("the client works");
+        let mut headers = client.headers(key);
+        for offer in offers {
+            headers.append(buildkit::handover::HEADER, offer.parse().expect("the client works"));
+        }
+        let mut introduction = Introduction::read(&headers).expect("the client works");
+        introduction.take_directories(sys::process::pidfd(sys::process::id()).expect("the client works"));
         let service = Arc::clone(&self.service);
         tokio::spawn(async move {
             let _ = service.sessions().serve(far, introduction, &CancellationToken::new()).await;

@@ -10,9 +10,11 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
     PingRequest, Ref, Result as Solved, ReturnRequest, SolveRequest as GatewaySolve, result,
 };
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    CacheOptions, CacheOptionsEntry, Exporter, InfoRequest, ListWorkersRequest, SolveRequest, StatusRequest,
+    CacheOptions, CacheOptionsEntry, DiskUsageRequest, Exporter, InfoRequest, ListWorkersRequest,
+    PruneRequest, SolveRequest, StatusRequest,
 };
 use bollard_buildkit_proto::{google::rpc, pb};
+use buildkit::handover;
 use client::{Client, World};
 use tonic::{Code, Request};
 
@@ -117,6 +119,57 @@ async fn the_second_build_is_sent_what_changed() {
         sent.push(client.sent());
     }
     assert!(sent[0] > 200_000 && sent[1] < 1000, "{sent:?}");
+}
+
+#[tokio::test]
+async fn directories_are_handed_over_or_else_sent() {
+    let world = dockerfile("FROM scratch\n");
+    fs::write(world.context().join("file"), "content").unwrap();
+    fs::write(world.context().join(".dockerignore"), "nothing\n").unwrap();
+    let directory = sys::fsx::open_dir(world.context()).unwrap();
+    let offer = |name| handover::header(name, &directory).unwrap();
+    // A relay would have another directory, or none, by that number.
+    let another = tempfile::tempdir().unwrap();
+    let another = sys::fsx::stat(sys::fsx::open_dir(another.path()).unwrap()).unwrap().st_ino;
+    let own = sys::fsx::stat(&directory).unwrap().st_ino;
+    let wrong = offer("context").replace(&format!(" {own} "), &format!(" {another} "));
+    for (number, (offers, is_handed)) in
+        [(vec![offer("context"), offer("dockerfile")], true), (vec![wrong], false)].into_iter().enumerate()
+    {
+        let client = world.client_that_offers("", &offers).await;
+        let name = format!("build {number}");
+        let (mut control, request) = (client.control(), solve(&client));
+        let request = SolveRequest { frontend: "dockerfile.v0".to_owned(), r#ref: name.clone(), ..request };
+        let solving = tokio::spawn(async move { control.solve(request).await });
+        let mut told = client.control().status(StatusRequest { r#ref: name }).await.unwrap().into_inner();
+        let mut output = String::new();
+        while let Some(message) = told.message().await.unwrap() {
+            output.extend(message.logs.iter().map(|log| String::from_utf8_lossy(&log.msg).into_owned()));
+        }
+        solving.await.unwrap().unwrap();
+        assert!(output.ends_with("Dockerfile=FROM scratch\n\nfile=content\n"), "{output}");
+        assert_eq!(
+            (output.starts_with("handed over\n"), client.sent() == 0),
+            (is_handed, is_handed),
+            "{offers:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_builds_have_left_is_told_and_removed() {
+    let world = World::new();
+    let client = world.client("key").await;
+    let used = client.control().disk_usage(DiskUsageRequest::default()).await.unwrap().into_inner().record;
+    let told: Vec<_> = used.iter().map(|one| (one.id.as_str(), one.size, one.usage_count)).collect();
+    assert_eq!(told, [("one", 9, 3), ("two", 9, 3)]);
+    let request = PruneRequest { filter: vec!["id==two".to_owned()], ..PruneRequest::default() };
+    let mut gone = client.control().prune(request).await.unwrap().into_inner();
+    assert_eq!(gone.message().await.unwrap().unwrap().id, "two");
+    assert!(gone.message().await.unwrap().is_none());
+    let request = DiskUsageRequest { filter: vec!["label=x".to_owned()], ..DiskUsageRequest::default() };
+    let refused = client.control().disk_usage(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test]

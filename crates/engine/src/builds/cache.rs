@@ -8,6 +8,7 @@ use oci::Digest;
 use serde::{Deserialize, Serialize};
 use storage::{ImageLayer, Lease, NewRecord, Resource, Store, Tx};
 
+use super::digests::Digests;
 use crate::error::{Error, Result};
 
 /// The kind of the entries' records.
@@ -79,6 +80,8 @@ type Gate = tokio::sync::Mutex<()>;
 #[derive(Debug)]
 pub(super) struct Cache {
     store: Store,
+    /// What files of contexts hold.
+    pub digests: Arc<Digests>,
     /// Steps that are being made, by their keys.
     gates: Mutex<HashMap<Digest, Weak<Gate>>>,
 }
@@ -88,8 +91,9 @@ fn now_s() -> i64 {
 }
 
 impl Cache {
-    pub fn new(store: Store) -> Self {
-        Self { store, gates: Mutex::default() }
+    pub fn new(store: Store, data_root: &std::path::Path) -> Self {
+        let digests = Arc::new(Digests::new(data_root));
+        Self { store, digests, gates: Mutex::default() }
     }
 
     /// Who makes a step of this key alone: of builds that go on at once, one makes it, and the others find it made.
@@ -175,12 +179,20 @@ impl Cache {
         Ok(records.into_iter().filter_map(read).collect())
     }
 
-    /// All entries.
+    /// All entries. A layer that several have counts with the first.
     pub fn list(&self) -> Result<Vec<CacheEntry>> {
         Ok(self.store.transaction(|tx| {
             let kept = layers_of_images(tx)?;
             let entries = Self::entries(tx)?;
-            Ok(entries.into_iter().map(|(id, entry)| shown(id, entry, &kept)).collect())
+            let mut seen = std::collections::HashSet::new();
+            let shown = |(id, mut entry): (String, Entry)| {
+                let layer = entry.made.layer.as_ref().map(|layer| layer.diff_id.clone());
+                if layer.is_some_and(|layer| !seen.insert(layer)) {
+                    entry.bytes = 0;
+                }
+                shown(id, entry, &kept)
+            };
+            Ok(entries.into_iter().map(shown).collect())
         })?)
     }
 
@@ -297,7 +309,7 @@ mod tests {
     fn neither_bytes_nor_entries_grow_beyond_their_bounds() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("data")).unwrap();
-        let cache = Cache::new(store.clone());
+        let cache = Cache::new(store.clone(), dir.path());
         let digest = |number: u8| Digest::from_sha256([number; 32]);
         let layer = |number| ImageLayer {
             digest: digest(number),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use api::container::{Config, HostConfig, LogConfig, MountPoint};
 use build::graph::Exec;
-use build::ignore::Ignore;
 use build::progress::{LOG_BYTES_MAX, Stream};
 use build::request::{Network, Request, SharedSources};
 use jiff::Timestamp;
@@ -49,7 +48,6 @@ pub(super) struct Command<'a> {
     pub lease: &'a Arc<Lease>,
     pub mounts: Vec<mounts::Wanted>,
     pub sources: &'a SharedSources,
-    pub ignore: &'a Arc<(Ignore, String)>,
     pub voice: &'a Voice,
 }
 
@@ -84,6 +82,7 @@ impl Drop for Sandbox {
             let id = record.id.clone();
             let cleared = blocking::run("end a step", move || {
                 clear(&context, &record)?;
+                context.store.empty_snapshot(&record.id)?;
                 Ok(context.store.remove_snapshot(&record.id)?)
             });
             if let Err(error) = cleared.await {
@@ -117,7 +116,6 @@ struct Start {
     wanted: Vec<mounts::Wanted>,
     script: Option<String>,
     sources: SharedSources,
-    ignore: Arc<(Ignore, String)>,
     output: UnixStream,
 }
 
@@ -130,14 +128,14 @@ struct Started {
 
 impl Start {
     async fn run(self) -> Result<Started, Failed> {
-        let Self { context, lease, layers, mut record, wanted, script, sources, ignore, output } = self;
+        let Self { context, lease, layers, mut record, wanted, script, sources, output } = self;
         let (shared, paths) = (Arc::clone(&context), context.paths(&record.id));
         let (prepared, mut mounts, record) = blocking::run("prepare a step", move || {
             let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
             shared.store.restore_layers(&layers)?;
             shared.store.create_snapshot(&record.id, &diff_ids, &lease)?;
             let script = script.as_deref();
-            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script, &ignore)?;
+            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script)?;
             let prepared = start::prepare(&shared, &record, &paths)?;
             Ok((prepared, mounts, record))
         })
@@ -186,7 +184,6 @@ impl Command<'_> {
             wanted: std::mem::take(&mut self.mounts),
             script: self.exec.script.clone(),
             sources: Arc::clone(self.sources),
-            ignore: Arc::clone(self.ignore),
             output: theirs,
         };
         let started = self.context.tasks.spawn(async move {
@@ -215,7 +212,7 @@ impl Command<'_> {
         let (context, lease) = (Arc::clone(self.context), Arc::clone(self.lease));
         let adopt = blocking::run_long("keep what a step made", move || {
             mounts.clear(&context, &id)?;
-            Ok((context.store.adopt_snapshot(&lease, &id)?, mounts))
+            Ok((super::adopt(&context, &lease, &id)?, mounts))
         });
         let (adopted, left) = tokio::join!(adopt, leave);
         left?;

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use build::request::{CONTEXT, Document, SourceError, Sources, Task, Wanted};
+use build::request::{CONTEXT, Directory, Document, Holds, SourceError, Sources, Task, Wanted};
 use sys::path::Root;
 use tokio_util::task::TaskTracker;
 
 use super::Builds;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::pipe::Inlet;
 use crate::{blocking, names};
@@ -24,17 +26,36 @@ const OUTSIDE: &str = ".dockerfile.";
 /// What hides files of a context.
 const IGNORE: &str = ".dockerignore";
 
+/// A directory of the engine that goes when nobody has it any more.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    path: PathBuf,
+    /// It.
+    pub root: Root,
+    tasks: TaskTracker,
+}
+
+impl Scratch {
+    /// Makes one; blocks.
+    pub fn new(context: &Context) -> Result<Self> {
+        let path = context.config.data_root.join(PLACE).join(names::new_id()?);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        let root = Root::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        Ok(Self { path, root, tasks: context.tasks.clone() })
+    }
+}
+
 /// A context that was sent.
 #[derive(Debug)]
 pub struct Archived {
-    path: PathBuf,
-    root: Root,
-    tasks: TaskTracker,
+    scratch: Scratch,
     /// Names and passwords, by registry.
     credentials: BTreeMap<String, (String, String)>,
 }
 
-impl Drop for Archived {
+impl Drop for Scratch {
     fn drop(&mut self) {
         let path = self.path.clone();
         self.tasks.spawn(async move {
@@ -70,17 +91,12 @@ impl Builds {
         archive: Inlet,
         credentials: BTreeMap<String, (String, String)>,
     ) -> Result<Archived> {
-        let place = self.context.config.data_root.join(PLACE);
-        let path = place.join(names::new_id()?);
-        let (store, tasks) = (self.context.store.clone(), self.context.tasks.clone());
+        let context = Arc::clone(&self.context);
         blocking::run_paced("unpack a context", move || {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(&path).map_err(|e| Error::io("create", &path, e))?;
-            let root = Root::open(&path).map_err(|e| Error::io("open", &path, e))?;
-            let archived = Archived { path, root, tasks, credentials };
-            let unpacked = storage::archive::open(archive, store.limits())
-                .and_then(|archive| storage::apply::unpack(archive, &archived.root, store.limits()));
+            let limits = context.store.limits();
+            let archived = Archived { scratch: Scratch::new(&context)?, credentials };
+            let unpacked = storage::archive::open(archive, limits)
+                .and_then(|archive| storage::apply::unpack(archive, &archived.scratch.root, limits));
             unpacked.map_err(|e| Error::invalid("cannot unpack the build context").with_source(e))?;
             Ok(archived)
         })
@@ -89,39 +105,18 @@ impl Builds {
 }
 
 impl Archived {
-    /// A directory that is there, with nothing in it yet.
-    pub(super) fn new(path: PathBuf, tasks: TaskTracker) -> Result<Self> {
-        let root = Root::open(&path).map_err(|e| Error::io("open", &path, e))?;
-        Ok(Self { path, root, tasks, credentials: BTreeMap::new() })
-    }
-
-    /// Where its files are.
-    pub(super) fn root(&self) -> &Root {
-        &self.root
-    }
-
-    pub(super) fn open(&self) -> Result<OwnedFd> {
-        self.root.as_fd().try_clone_to_owned().map_err(|e| Error::io("open", &self.path, e))
-    }
-
     /// A context without files, for a build whose files are elsewhere.
     pub async fn empty(builds: &Builds, credentials: BTreeMap<String, (String, String)>) -> Result<Self> {
-        let path = builds.context.config.data_root.join(PLACE).join(names::new_id()?);
-        let tasks = builds.context.tasks.clone();
-        blocking::run("make a context", move || {
-            let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            make.map_err(|e| Error::io("create", &path, e))?;
-            let mut empty = Self::new(path, tasks)?;
-            empty.credentials = credentials;
-            Ok(empty)
-        })
-        .await
+        let context = Arc::clone(&builds.context);
+        blocking::run("make a context", move || Ok(Self { scratch: Scratch::new(&context)?, credentials }))
+            .await
     }
 
     /// The Dockerfile of this name, and what hides files: `<name>.dockerignore`, or else `.dockerignore`.
     pub async fn documents(&self, name: &str) -> Result<(Document, Option<Document>)> {
         let name = if name.is_empty() { "Dockerfile" } else { name }.to_owned();
-        let root = self.root.try_clone().map_err(|e| Error::io("open", &self.path, e))?;
+        let scratch = &self.scratch;
+        let root = scratch.root.try_clone().map_err(|e| Error::io("open", &scratch.path, e))?;
         blocking::run("read a Dockerfile", move || documents(&root, &name)).await
     }
 }
@@ -178,13 +173,14 @@ fn text(root: &Root, path: &str) -> Result<Option<String>> {
 }
 
 impl Sources for Archived {
-    fn context<'a>(&'a self, name: &'a str, _: &'a Wanted) -> Task<'a, Result<OwnedFd, SourceError>> {
+    fn context<'a>(&'a self, name: &'a str, _: &'a Wanted) -> Task<'a, Result<Directory, SourceError>> {
         Box::pin(async move {
             if name != CONTEXT {
                 return Err(SourceError(format!("no context named {name:?} was sent")));
             }
-            let fd = self.root.as_fd().try_clone_to_owned();
-            fd.map_err(|error| SourceError(format!("cannot open it: {error}")))
+            let fd = self.scratch.root.as_fd().try_clone_to_owned();
+            let fd = fd.map_err(|error| SourceError(format!("cannot open it: {error}")))?;
+            Ok(Directory { fd, holds: Holds::Everything })
         })
     }
 

@@ -1,22 +1,24 @@
 //! `COPY`, `ADD` and `WORKDIR`: files are put on top of the layers so far, and become the next one.
 
 use std::io::{Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use build::graph::{Copy, Directory};
 use build::ignore::Ignore;
 use build::mode::Mode;
+use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease, Mounts};
 use sys::fsx::Time;
 use sys::path::Root;
 
+use super::content::{self, Survey};
+use super::digests::Digests;
 use super::git::{Commit, Tree};
 use super::place::{Placing, Wishes};
 use super::select::{Picked, Sieve, pick, pick_with_parents};
-use super::{content, view};
+use super::view;
 use crate::containers::identity;
 use crate::containers::layered::Layered;
 use crate::context::Context;
@@ -29,7 +31,7 @@ pub(super) enum Source {
     /// From the Dockerfile alone.
     Nowhere,
     /// A directory.
-    Directory(Arc<OwnedFd>),
+    Directory(Arc<request::Directory>),
     /// These layers, the lowest first.
     Layers(Vec<ImageLayer>),
 }
@@ -55,10 +57,17 @@ pub(super) struct Copying {
     pub fetched: Vec<Fetched>,
     /// What the repositories are at, in their order.
     pub commits: Vec<Commit>,
+    pub digests: Arc<Digests>,
     /// What `.dockerignore` hides, and the name of that file.
     pub ignore: Arc<(Ignore, String)>,
     /// When the files of the Dockerfile were changed, in seconds since 1970.
     pub now: i64,
+}
+
+/// A directory as a root.
+pub(super) fn opened(directory: &request::Directory) -> Result<Root> {
+    let root = directory.fd.try_clone().map(Root::from_fd);
+    root.map_err(|e| Error::system("cannot open the context").with_source(e))
 }
 
 fn diff_ids(layers: &[ImageLayer]) -> Vec<Digest> {
@@ -82,15 +91,29 @@ impl Copying {
         Ok(lists.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// The digest of the files that are copied; blocks.
+    /// A directory, if somebody may change it meanwhile.
+    fn foreign(&self) -> Option<&request::Directory> {
+        match &self.source {
+            Source::Directory(directory) if directory.holds == Holds::Foreign => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// Looks at files that somebody may change meanwhile; blocks.
+    pub fn survey(&self) -> Result<Option<Survey>> {
+        let Some(directory) = self.foreign() else { return Ok(None) };
+        let (root, sieve) = (opened(directory)?, self.sieve()?);
+        content::survey(&root, &self.picked(&root, &sieve)?, &sieve, &self.digests).map(Some)
+    }
+
+    /// The digest of the files that are copied, where nobody changes them; blocks.
     pub fn key(&self) -> Result<Option<Digest>> {
         let sieve = self.sieve()?;
         let owners = !self.copy.context;
         match &self.source {
             Source::Nowhere => Ok(None),
-            Source::Directory(fd) => {
-                let root = fd.try_clone().map(Root::from_fd);
-                let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
+            Source::Directory(directory) => {
+                let root = opened(directory)?;
                 let picked = self.picked(&root, &sieve)?;
                 content::key(&root, &picked, &sieve, owners).map(Some)
             }
@@ -121,7 +144,7 @@ impl Copying {
             super::forget(context, lease, &id)?;
             return Err(error);
         }
-        Ok(store.adopt_snapshot(lease, &id)?)
+        super::adopt(context, lease, &id)
     }
 
     fn put(&self, into: &Mounts, wishes: Wishes, trees: &[Tree]) -> Result<()> {
@@ -139,9 +162,8 @@ impl Copying {
                     ))),
                 })
             }
-            Source::Directory(fd) => {
-                let from = fd.try_clone().map(Root::from_fd);
-                let from = from.map_err(|e| Error::system("cannot open the context").with_source(e))?;
+            Source::Directory(directory) => {
+                let from = opened(directory)?;
                 view::written(into, None, exec_root, |root, _| {
                     self.fill(root, Some(&from), &sieve, wishes, trees)
                 })
@@ -178,7 +200,7 @@ impl Copying {
         for tree in trees {
             let from = tree.fd.try_clone().map(Root::from_fd);
             let from = from.map_err(|e| Error::system("cannot open a repository").with_source(e))?;
-            let whole = Picked { path: PathBuf::new(), is_directory: true, only: None };
+            let whole = Picked { path: PathBuf::new(), real: PathBuf::new(), is_directory: true, only: None };
             placing.copy(&from, &whole, &sieve)?;
         }
         let now = Time { seconds: self.now, nanoseconds: 0 };
@@ -212,7 +234,7 @@ impl Copying {
     fn wishes(&self) -> Result<Wishes> {
         let owner = match &self.copy.owner {
             Some(owner) => Some(self.owner(owner)?),
-            None => self.copy.context.then_some((0, 0)),
+            None => (self.copy.context || self.foreign().is_some()).then_some((0, 0)),
         };
         let mode = self.copy.mode.as_ref().map(|text| Mode::parse(text).map_err(Error::invalid));
         Ok(Wishes { owner, mode: mode.transpose()? })
@@ -286,5 +308,5 @@ pub(super) fn directory(
         super::forget(context, lease, &id)?;
         return Err(error);
     }
-    Ok(store.adopt_snapshot(lease, &id)?)
+    super::adopt(context, lease, &id)
 }

@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use build::progress::{End, Event, Teller, Vertex};
 use build::remote::{Git, Remote, shown};
 use build::request::{
-    CONTEXT, Document, NamedContext, Request, SharedSources, SourceError, Sources, Task, Wanted,
+    CONTEXT, Directory, Document, Holds, NamedContext, Request, SharedSources, SourceError, Sources, Task,
+    Wanted,
 };
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
 use tokio::sync::OnceCell;
 
-use super::context::{self, PLACE};
+use super::context::{self, Scratch};
 use super::git::{Caller, Tree};
 use super::tell::Voice;
 use super::{Failed, copying, fetch};
+use crate::blocking;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::{blocking, names};
 
 /// What makes `.git` stay in a build's context, as in BuildKit.
 const KEEP: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -41,7 +41,7 @@ struct Brought {
 #[expect(dead_code, reason = "what it holds goes with it")]
 enum Kept {
     Repository(Tree),
-    Archive(context::Archived),
+    Archive(Scratch),
 }
 
 /// A context that is fetched when it is asked for, once.
@@ -147,23 +147,19 @@ impl Spread {
 
     async fn file(&self, url: &str) -> Result<Brought> {
         let fetched = fetch::one(&self.context, url).await?;
-        let (place, store) = (self.context.config.data_root.join(PLACE), self.context.store.clone());
-        let (told, tasks) = (shown(url), self.context.tasks.clone());
+        let (context, told) = (Arc::clone(&self.context), shown(url));
         blocking::run_long("unpack a context", move || {
-            let path = place.join(names::new_id()?);
-            let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            make.map_err(|e| Error::io("create", &path, e))?;
-            let archived = context::Archived::new(path, tasks)?;
+            let (store, scratch) = (&context.store, Scratch::new(&context)?);
+            let open = || {
+                let root = scratch.root.try_clone();
+                root.map(OwnedFd::from).map_err(|e| Error::system("cannot open the context").with_source(e))
+            };
             let mut file = fetched.file;
             if copying::is_archive(&file, store.limits())? {
                 let unpacked = storage::archive::open(&file, store.limits())
-                    .and_then(|archive| storage::apply::unpack(archive, archived.root(), store.limits()));
+                    .and_then(|archive| storage::apply::unpack(archive, &scratch.root, store.limits()));
                 unpacked.map_err(|e| Error::invalid(format!("cannot unpack {told}")).with_source(e))?;
-                return Ok(Brought {
-                    fd: archived.open()?,
-                    dockerfile: None,
-                    _kept: Kept::Archive(archived),
-                });
+                return Ok(Brought { fd: open()?, dockerfile: None, _kept: Kept::Archive(scratch) });
             }
             let most = build::dockerfile::TEXT_BYTES_MAX as u64;
             let mut text = Vec::new();
@@ -176,20 +172,22 @@ impl Spread {
                     "{told} is neither an archive nor a Dockerfile of at most {most} bytes"
                 ))
             })?;
-            Ok(Brought { fd: archived.open()?, dockerfile: Some(text), _kept: Kept::Archive(archived) })
+            Ok(Brought { fd: open()?, dockerfile: Some(text), _kept: Kept::Archive(scratch) })
         })
         .await
     }
 }
 
 impl Sources for Spread {
-    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<OwnedFd, SourceError>> {
+    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>> {
         Box::pin(async move {
             let Some(elsewhere) = self.contexts.get(name) else {
                 return self.inner.context(name, wanted).await;
             };
             let brought = self.bring(elsewhere).await.map_err(|error| SourceError(error.chain()))?;
-            brought.fd.try_clone().map_err(|error| SourceError(format!("cannot open it: {error}")))
+            let fd =
+                brought.fd.try_clone().map_err(|error| SourceError(format!("cannot open it: {error}")))?;
+            Ok(Directory { fd, holds: Holds::Everything })
         })
     }
 

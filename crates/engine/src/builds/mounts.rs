@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use build::dockerfile::mount::{Kind, Mount};
-use build::ignore::Ignore;
+use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease};
 use sys::fsx::{self, FileType};
@@ -17,12 +17,18 @@ use sys::path::Root;
 
 use super::agent::{self, Socket};
 use super::command::point;
+use super::content::{self, Survey};
+use super::context::Scratch;
+use super::copying;
+use super::digests::Digests;
 use super::place::{Placing, Wishes};
-use super::select::{Sieve, hides_any, pick_one};
+use super::select::{Sieve, pick_one};
 use crate::containers::record::{MountKind, MountRecord, Paths, Record};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
+/// Where files are in a directory that they were gathered in.
+const GATHERED: &str = "/files";
 /// Where secrets are seen where nobody says.
 const SECRETS: &str = "/run/secrets/";
 /// The mode of a secret, and of the directory of a cache, where nobody says.
@@ -44,7 +50,7 @@ pub(super) enum Files {
     /// From nowhere else.
     Nothing,
     /// A directory.
-    Directory(Arc<OwnedFd>),
+    Directory(Arc<request::Directory>),
     /// These layers, the lowest first.
     Layers(Vec<ImageLayer>),
     /// A secret's content.
@@ -58,8 +64,39 @@ pub(super) enum Files {
 pub(super) struct Wanted {
     pub mount: Mount,
     pub files: Files,
+    /// What is hidden in a directory that holds everything.
+    pub sieve: Sieve,
     /// Which of the caches of this name: each of those who want one for themselves has another.
     pub instance: u32,
+}
+
+impl Wanted {
+    /// Whether the directory cannot be shown as it is: somebody may change it, or something in it is hidden.
+    fn has_to_be_gathered(&self) -> bool {
+        let Files::Directory(directory) = &self.files else { return false };
+        match directory.holds {
+            Holds::Wanted => false,
+            Holds::Everything => !self.sieve.ignore.is_empty(),
+            Holds::Foreign => true,
+        }
+    }
+
+    /// Copies the files that are mounted to a directory of the engine, which goes with what is returned; blocks.
+    pub fn gather(&mut self, context: &Context) -> Result<Option<Scratch>> {
+        let Files::Directory(directory) = &self.files else { return Ok(None) };
+        if !self.has_to_be_gathered() {
+            return Ok(None);
+        }
+        let (from, scratch) = (copying::opened(directory)?, Scratch::new(context)?);
+        let picked = pick_one(&from, &self.mount.source, &self.sieve)?;
+        let wishes = Wishes { owner: Some((0, 0)), mode: None };
+        Placing { root: &scratch.root, destination: GATHERED, wishes }.copy(&from, &picked, &self.sieve)?;
+        let fd =
+            scratch.root.try_clone().map_err(|e| Error::system("cannot open the context").with_source(e))?;
+        self.mount.source = GATHERED.to_owned();
+        self.files = Files::Directory(Arc::new(request::Directory { fd: fd.into(), holds: Holds::Wanted }));
+        Ok(Some(scratch))
+    }
 }
 
 /// What was mounted: kept until the step has ended.
@@ -79,7 +116,6 @@ struct Preparation<'a> {
     lease: &'a Lease,
     record: &'a mut Record,
     paths: &'a Paths,
-    ignore: &'a (Ignore, String),
     prepared: Prepared,
 }
 
@@ -91,10 +127,8 @@ pub(super) fn prepare(
     paths: &Paths,
     wanted: Vec<Wanted>,
     script: Option<&str>,
-    ignore: &(Ignore, String),
 ) -> Result<Prepared> {
-    let mut preparation =
-        Preparation { context, lease, record, paths, ignore, prepared: Prepared::default() };
+    let mut preparation = Preparation { context, lease, record, paths, prepared: Prepared::default() };
     crate::containers::files::make_state_dir(paths)?;
     for (number, wanted) in wanted.into_iter().enumerate() {
         preparation.one(number, wanted)?;
@@ -110,7 +144,7 @@ pub(super) fn prepare(
 
 impl Preparation<'_> {
     fn one(&mut self, number: usize, wanted: Wanted) -> Result<()> {
-        let Wanted { mount, files, instance } = wanted;
+        let Wanted { mount, files, sieve, instance } = wanted;
         match mount.kind {
             Kind::Tmpfs => {
                 let size = if mount.size > 0 { format!("size={}", mount.size) } else { String::new() };
@@ -120,7 +154,7 @@ impl Preparation<'_> {
             }
             Kind::Secret => self.secret(number, &mount, files),
             Kind::Cache => {
-                let directory = self.cache(&mount, &files, instance)?;
+                let directory = self.cache(&mount, &files, &sieve, instance)?;
                 self.bind(directory, &mount.target, !mount.read_only);
                 Ok(())
             }
@@ -131,7 +165,7 @@ impl Preparation<'_> {
 
     fn files(&mut self, number: usize, mount: &Mount, files: Files) -> Result<()> {
         match files {
-            Files::Directory(fd) => self.directory(number, mount, &fd),
+            Files::Directory(directory) => self.directory(number, mount, &directory),
             Files::Layers(layers) => {
                 let snapshot = self.snapshot(number, &layers)?;
                 let mut point = point("image", PathBuf::new(), &mount.target, !mount.read_only);
@@ -154,13 +188,13 @@ impl Preparation<'_> {
         Ok(snapshot)
     }
 
-    /// Files of a context: themselves where they are only read and nothing in them is hidden, or else a copy that goes with the step.
-    fn directory(&mut self, number: usize, mount: &Mount, fd: &OwnedFd) -> Result<()> {
-        let root = fd.try_clone().map(Root::from_fd);
-        let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
-        let sieve = sieve(mount, self.ignore);
+    /// Files of a context: themselves where they are only read, or else a copy that goes with the step.
+    fn directory(&mut self, number: usize, mount: &Mount, directory: &request::Directory) -> Result<()> {
+        let root = copying::opened(directory)?;
+        // What is hidden is hidden already.
+        let sieve = Sieve::default();
         let picked = pick_one(&root, &mount.source, &sieve)?;
-        if mount.read_only && !(picked.is_directory && hides_any(&root, &picked, &sieve)?) {
+        if mount.read_only {
             let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
             let opened = root.open_path(at).map_err(|error| Error::io("mount", at, error))?;
             self.bind_opened(opened, &mount.target, false);
@@ -174,7 +208,7 @@ impl Preparation<'_> {
         Placing { root: &into, destination: COPIED, wishes }.copy(&root, &picked, &sieve)?;
         let opened = into.open_path(COPIED.trim_start_matches('/'));
         let opened = opened.map_err(|error| Error::io("mount", &upper, error))?;
-        self.bind_opened(opened, &mount.target, !mount.read_only);
+        self.bind_opened(opened, &mount.target, true);
         Ok(())
     }
 
@@ -201,7 +235,7 @@ impl Preparation<'_> {
     }
 
     /// The directory of a cache, which lasts; a new one begins with the files that it is to begin with.
-    fn cache(&self, mount: &Mount, files: &Files, instance: u32) -> Result<PathBuf> {
+    fn cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, instance: u32) -> Result<PathBuf> {
         let base = match files {
             Files::Nothing if source(mount).is_empty() => String::new(),
             Files::Nothing => {
@@ -211,7 +245,11 @@ impl Preparation<'_> {
                 )));
             }
             Files::Layers(layers) => layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
-            Files::Directory(fd) => of_directory(mount, fd, self.ignore)?.to_string(),
+            Files::Directory(directory) => {
+                let root = copying::opened(directory)?;
+                let picked = pick_one(&root, &mount.source, sieve)?;
+                content::key(&root, &[picked], sieve, false)?.to_string()
+            }
             Files::Secret(_) | Files::Agent(_) => return Err(Error::system("a bug: a cache is a secret")),
         };
         let begun = if base.is_empty() { base } else { format!("{base}/{}", source(mount)) };
@@ -228,8 +266,9 @@ impl Preparation<'_> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(failed)?;
         let new = place.join(crate::names::new_id()?);
         std::fs::DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
-        let filled =
-            self.fill_cache(mount, files, &new).and_then(|()| std::fs::rename(&new, &path).map_err(failed));
+        let filled = self
+            .fill_cache(mount, files, sieve, &new)
+            .and_then(|()| std::fs::rename(&new, &path).map_err(failed));
         if let Err(error) = filled {
             let _ = std::fs::remove_dir_all(&new);
             // Somebody else was faster.
@@ -238,7 +277,7 @@ impl Preparation<'_> {
         Ok(path)
     }
 
-    fn fill_cache(&self, mount: &Mount, files: &Files, new: &Path) -> Result<()> {
+    fn fill_cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, new: &Path) -> Result<()> {
         let failed = |e| Error::io("make the cache", new, e);
         let into = Root::open(new).map_err(failed)?;
         let copy = |from: &Root, sieve: &Sieve| {
@@ -266,8 +305,7 @@ impl Preparation<'_> {
                 }
             }
             Files::Directory(fd) => {
-                let root = fd.try_clone().map(Root::from_fd).map_err(failed)?;
-                copy(&root, &sieve(mount, self.ignore))?;
+                copy(&copying::opened(fd)?, sieve)?;
             }
             _ => {}
         }
@@ -367,17 +405,40 @@ fn root_of(target: &str) -> &'static str {
     if target.starts_with('/') { "" } else { "/" }
 }
 
-/// The digest of what the mounts of a step have of files.
-pub(super) fn key(wanted: &[Wanted], ignore: &(Ignore, String)) -> Result<Option<Digest>> {
+/// Looks at the files of mounts that somebody may change meanwhile.
+pub(super) fn surveys(wanted: &[Wanted], digests: &Digests) -> Result<Vec<Survey>> {
+    let foreign = wanted.iter().filter_map(|one| match &one.files {
+        Files::Directory(directory) if directory.holds == Holds::Foreign => Some((one, directory)),
+        _ => None,
+    });
+    foreign
+        .map(|(one, directory)| {
+            let root = copying::opened(directory)?;
+            let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
+            content::survey(&root, &[picked], &one.sieve, digests)
+        })
+        .collect()
+}
+
+/// The digest of what the mounts of a step have of files; of those that somebody may change as they were seen.
+pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest>> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();
+    let mut surveys = surveys.iter();
     for one in wanted {
         let part = match &one.files {
             Files::Nothing | Files::Secret(_) | Files::Agent(_) => continue,
             Files::Layers(layers) => {
                 layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>().join(",")
             }
-            Files::Directory(fd) => of_directory(&one.mount, fd, ignore)?.to_string(),
+            Files::Directory(directory) if directory.holds == Holds::Foreign => {
+                surveys.next().map(|survey| survey.key.to_string()).unwrap_or_default()
+            }
+            Files::Directory(directory) => {
+                let root = copying::opened(directory)?;
+                let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
+                content::key(&root, &[picked], &one.sieve, false)?.to_string()
+            }
         };
         hasher.update(part);
         hasher.update(b";");
@@ -392,23 +453,6 @@ pub(super) fn secret_id(mount: &Mount) -> String {
     }
     let named = if mount.source.is_empty() { &mount.target } else { &mount.source };
     Path::new(named).file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The digest of what a mount has of a directory.
-fn of_directory(mount: &Mount, fd: &OwnedFd, ignore: &(Ignore, String)) -> Result<Digest> {
-    let root = fd.try_clone().map(Root::from_fd);
-    let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
-    let sieve = sieve(mount, ignore);
-    let picked = pick_one(&root, &mount.source, &sieve)?;
-    super::content::key(&root, &[picked], &sieve, false)
-}
-
-/// What hides files from a mount: those of the build's own context alone.
-fn sieve(mount: &Mount, ignore: &(Ignore, String)) -> Sieve {
-    if mount.from.is_empty() {
-        return Sieve { ignore: ignore.0.clone(), ignore_name: ignore.1.clone(), ..Sieve::default() };
-    }
-    Sieve::default()
 }
 
 /// The path that a mount shows, without a slash at its beginning.

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use build::ignore::{Above, Glob, Ignore, clean};
+use build::ignore::{Above, Glob, Ignore, Rule, clean};
 use sys::fsx::{self, FileType, Stat};
 use sys::path::Root;
 
@@ -36,6 +36,8 @@ pub(super) struct Sieve {
 pub(super) struct Picked {
     /// From the root, clean, without a slash at its beginning; empty for the root itself.
     pub path: PathBuf,
+    /// The same with all links followed: what `.dockerignore` hides is hidden by whatever name.
+    pub real: PathBuf,
     /// Whether it is a directory, or a link to one.
     pub is_directory: bool,
     /// Of a directory: the pattern of what is meant in it, with the directories above; everything if there is none.
@@ -154,17 +156,24 @@ fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
         other => other.map_err(|error| failed("look at", Path::new(path), error))?,
     };
     let is_directory = fsx::kind(&stat) == FileType::Directory;
-    if !path.is_empty()
-        && let Some(rule) = sieve.ignore.hides(path)
-        && !(is_directory && sieve.ignore.has_exceptions())
-    {
+    let real = root.real(path).map_err(|error| failed("look at", Path::new(path), error))?;
+    if let Some(rule) = hidden(path, &real, is_directory, &sieve.ignore) {
         let name = &sieve.ignore_name;
         return Err(missing(&format!(
             ": it is in the context, and {name} hides it (line {}: {})",
             rule.line, rule.text
         )));
     }
-    Ok(Picked { path: PathBuf::from(path), is_directory, only: None })
+    Ok(Picked { path: PathBuf::from(path), real, is_directory, only: None })
+}
+
+/// The rule that hides what was found, by its name or by what the name leads to. In a directory something may be brought back.
+fn hidden<'a>(path: &str, real: &Path, is_directory: bool, ignore: &'a Ignore) -> Option<&'a Rule> {
+    if ignore.is_empty() || (is_directory && ignore.has_exceptions()) {
+        return None;
+    }
+    let hides = |path: &str| if path.is_empty() { None } else { ignore.hides(path) };
+    hides(path).or_else(|| hides(&real.to_string_lossy()))
 }
 
 fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut Vec<Picked>) -> Result<()> {
@@ -176,6 +185,7 @@ fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut 
         }
         other => other.map_err(|error| failed("open", above, error))?,
     };
+    let real_above = root.real(above).map_err(|error| failed("look at", above, error))?;
     for entry in fsx::list(&dir).map_err(|error| failed("list", above, error))? {
         let name = entry.name.to_string_lossy();
         if !glob.matches(&name) {
@@ -188,14 +198,20 @@ fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut 
         }
         let Ok(stat) = root.stat(&path) else { continue };
         let is_directory = fsx::kind(&stat) == FileType::Directory;
-        let hidden = sieve.ignore.hides(&path.to_string_lossy()).is_some();
-        if hidden && !(is_directory && sieve.ignore.has_exceptions()) {
+        let real = match entry.kind {
+            FileType::Symlink | FileType::Unknown => match root.real(&path) {
+                Ok(real) => real,
+                Err(_) => continue,
+            },
+            _ => real_above.join(&entry.name),
+        };
+        if hidden(&path.to_string_lossy(), &real, is_directory, &sieve.ignore).is_some() {
             continue;
         }
         if found.len() == PICKED_MAX {
             return Err(Error::invalid(format!("a pattern stands for more than {PICKED_MAX} files")));
         }
-        found.push(Picked { path, is_directory, only: None });
+        found.push(Picked { path, real, is_directory, only: None });
     }
     Ok(())
 }
@@ -237,64 +253,21 @@ struct Walker<'a, V> {
     /// Directories that are hidden, while nothing in them was found that is not.
     pending: Vec<Pending>,
     depth: usize,
-}
-
-/// Where a directory is: from the root of all, and from what was named.
-struct Place<'a> {
-    fd: &'a OwnedFd,
-    whole: &'a Path,
-    path: &'a Path,
-    ignored: &'a Above,
-    excluded: &'a Above,
-    meant: &'a Above,
+    /// Where it is: from the root of all, and from what was named.
+    whole: PathBuf,
+    path: PathBuf,
 }
 
 /// Tells of what is in a directory that was picked.
 pub(super) fn walk<V: Visitor>(root: &Root, picked: &Picked, sieve: &Sieve, visitor: &mut V) -> Result<()> {
     let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
     let fd = root.open_dir(at).map_err(|error| failed("open", at, error))?;
-    let ignored = above(&sieve.ignore, &picked.path);
+    let ignored = above(&sieve.ignore, &picked.real);
     let only = picked.only.as_deref().map(Only::new).transpose()?;
-    let mut walker = Walker { sieve, only, visitor, pending: Vec::new(), depth: 0 };
-    let place = Place {
-        fd: &fd,
-        whole: &picked.path,
-        path: Path::new(""),
-        ignored: &ignored,
-        excluded: &Above::default(),
-        meant: &Above::default(),
-    };
-    walker.directory(&place).map_err(|error| failed("copy", at, error))
-}
-
-/// Whether something in a directory that was picked is hidden.
-pub(super) fn hides_any(root: &Root, picked: &Picked, sieve: &Sieve) -> Result<bool> {
-    if sieve.ignore.is_empty() && sieve.exclude.is_empty() && picked.only.is_none() {
-        return Ok(false);
-    }
-    let (mut shown, mut all) = (Count(0), Count(0));
-    walk(root, picked, sieve, &mut shown)?;
-    walk(root, &Picked { only: None, ..picked.clone() }, &Sieve::default(), &mut all)?;
-    Ok(shown.0 != all.0)
-}
-
-/// Counts entries.
-struct Count(u64);
-
-impl Visitor for Count {
-    fn enter(&mut self, _: &Item<'_>, _: &OwnedFd) -> io::Result<()> {
-        self.0 += 1;
-        Ok(())
-    }
-
-    fn leave(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn node(&mut self, _: &Item<'_>) -> io::Result<()> {
-        self.0 += 1;
-        Ok(())
-    }
+    let (whole, path) = (picked.real.clone(), PathBuf::new());
+    let mut walker = Walker { sieve, only, visitor, pending: Vec::new(), depth: 0, whole, path };
+    let walked = walker.directory(&fd, &ignored, &Above::default(), &Above::default());
+    walked.map_err(|error| failed("copy", &at.join(&walker.path), error))
 }
 
 /// Which rules matched the directories above a path.
@@ -308,39 +281,56 @@ fn above(ignore: &Ignore, path: &Path) -> Above {
     above
 }
 
+/// Whether a path is hidden, and what matched it.
+fn sifted(ignore: &Ignore, path: &Path, above: &Above) -> (bool, Above) {
+    if ignore.is_empty() {
+        return (false, Above::default());
+    }
+    let (rule, matched) = ignore.hides_below(&path.to_string_lossy(), above);
+    (rule.is_some(), matched)
+}
+
 impl<V: Visitor> Walker<'_, V> {
-    fn directory(&mut self, place: &Place<'_>) -> io::Result<()> {
+    /// Where it fails, the path stays as it is.
+    fn directory(
+        &mut self,
+        fd: &OwnedFd,
+        ignored: &Above,
+        excluded: &Above,
+        meant: &Above,
+    ) -> io::Result<()> {
         if self.depth >= DEPTH_MAX {
             return Err(io::Error::other(format!("directories are deeper than {DEPTH_MAX}")));
         }
-        let mut entries = fsx::list(place.fd)?;
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut entries = fsx::list(fd)?;
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for entry in entries {
-            self.entry(place, &entry.name)?;
+            self.whole.push(&entry.name);
+            self.path.push(&entry.name);
+            self.entry(fd, &entry.name, [ignored, excluded, meant])?;
+            self.whole.pop();
+            self.path.pop();
         }
         Ok(())
     }
 
-    fn entry(&mut self, place: &Place<'_>, name: &OsStr) -> io::Result<()> {
-        let (whole, path) = (place.whole.join(name), place.path.join(name));
-        let (ignored_by, ignored) = self.sieve.ignore.hides_below(&whole.to_string_lossy(), place.ignored);
-        let (excluded_by, excluded) = self.sieve.exclude.hides_below(&path.to_string_lossy(), place.excluded);
+    fn entry(&mut self, dir: &OwnedFd, name: &OsStr, above: [&Above; 3]) -> io::Result<()> {
+        let sieve = self.sieve;
+        let (is_ignored, ignored) = sifted(&sieve.ignore, &self.whole, above[0]);
+        let (is_excluded, excluded) = sifted(&sieve.exclude, &self.path, above[1]);
         // Nothing below brings it back.
-        let buried = ignored_by.is_some() && !self.sieve.ignore.has_exceptions()
-            || excluded_by.is_some() && !self.sieve.exclude.has_exceptions();
+        let buried =
+            is_ignored && !sieve.ignore.has_exceptions() || is_excluded && !sieve.exclude.has_exceptions();
         let (is_meant, meant) = match &self.only {
-            Some(only) => {
-                let (hit, meant) = only.pattern.hides_below(&path.to_string_lossy(), place.meant);
-                (hit.is_some(), meant)
-            }
+            Some(only) => sifted(&only.pattern, &self.path, above[2]),
             None => (true, Above::default()),
         };
-        let beside = !is_meant && self.only.as_ref().is_some_and(|only| !only.may_be_below(&path));
+        let beside = !is_meant && self.only.as_ref().is_some_and(|only| !only.may_be_below(&self.path));
         if buried || beside {
             return Ok(());
         }
-        let hidden = ignored_by.is_some() || excluded_by.is_some() || !is_meant;
-        let stat = match fsx::stat_at(place.fd, name) {
+        let hidden = is_ignored || is_excluded || !is_meant;
+        let stat = match fsx::stat_at(dir, name) {
             // Gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
@@ -350,30 +340,24 @@ impl<V: Visitor> Walker<'_, V> {
                 return Ok(());
             }
             self.show()?;
-            return self.visitor.node(&Item { dir: place.fd, name, stat: &stat, path: &path });
+            return self.visitor.node(&Item { dir, name, stat: &stat, path: &self.path });
         }
-        let fd = fsx::open_dir_at(place.fd, name)?;
+        let fd = fsx::open_dir_at(dir, name)?;
         let entered = self.pending.len();
-        self.pending.push(Pending {
-            parent: place.fd.try_clone()?,
-            name: name.to_owned(),
-            stat,
-            path: path.clone(),
-            fd: fd.try_clone()?,
-        });
-        if !hidden {
+        if hidden {
+            self.pending.push(Pending {
+                parent: dir.try_clone()?,
+                name: name.to_owned(),
+                stat,
+                path: self.path.clone(),
+                fd: fd.try_clone()?,
+            });
+        } else {
             self.show()?;
+            self.visitor.enter(&Item { dir, name, stat: &stat, path: &self.path }, &fd)?;
         }
         self.depth += 1;
-        let below = Place {
-            fd: &fd,
-            whole: &whole,
-            path: &path,
-            ignored: &ignored,
-            excluded: &excluded,
-            meant: &meant,
-        };
-        self.directory(&below)?;
+        self.directory(&fd, &ignored, &excluded, &meant)?;
         self.depth -= 1;
         if self.pending.len() > entered {
             // Nothing was found in it.

@@ -1,14 +1,13 @@
 //! Solving: steps are made when what they are made of is there, those that do not need each other side by side, and each once.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use build::dockerfile::mount::{Kind, Mount, Sharing};
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
-use build::request::{CONTEXT, Request, SharedSources, Task, Wanted};
+use build::request::{self, CONTEXT, Request, SharedSources, Task, Wanted};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -19,10 +18,13 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::cache::{Cache, Made, hold};
 use super::command::Command;
+use super::content::Survey;
 use super::copying::{self, Copying, Source};
+use super::digests::Digests;
 use super::fetch;
 use super::git::Commit;
 use super::mounts::{self, Files};
+use super::select::Sieve;
 use super::tell::Voice;
 use super::{Failed, Resolved};
 use crate::blocking;
@@ -51,7 +53,7 @@ pub(super) enum Output {
         made: Option<Made>,
     },
     /// A directory of a context.
-    Directory(Arc<OwnedFd>),
+    Directory(Arc<request::Directory>),
 }
 
 impl Output {
@@ -214,9 +216,9 @@ impl Solver {
         };
         let wanted = Wanted { paths: wanted.to_vec(), hidden };
         let found = self.sources.context(name, &wanted).await;
-        let fd =
+        let found =
             found.map_err(|error| Error::invalid(format!("failed to load the build context: {error}")))?;
-        Ok(Output::Directory(Arc::new(fd)))
+        Ok(Output::Directory(Arc::new(found)))
     }
 
     /// A step that the cache may have.
@@ -242,7 +244,7 @@ impl Solver {
         if let Some(made) = self.cached(vertex.no_cache, first.as_ref()).await? {
             return Ok((stacked(below, made), true));
         }
-        let content = work.content_key(&self.ignore).await?;
+        let (content, surveys) = work.look(&self.cache.digests).await?;
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
         if let Some(made) = self.cached(vertex.no_cache, second.as_ref()).await? {
@@ -253,13 +255,14 @@ impl Solver {
         }
         let locked = work.occupy(&self.cache).await?;
         let slot = self.slots.acquire().await;
-        let layer = work.run(self, voice).await?;
+        let (layer, is_certain) = work.run(self, voice, surveys).await?;
         drop((slot, locked));
         let made = Made {
             layer: Some(layer).filter(|layer| !assemble::is_empty(layer)),
             created: Timestamp::now().to_string(),
         };
-        let keys: Vec<&Digest> = first.iter().chain(&second).collect();
+        // Files that were changed while they were copied: what came of it is this build's alone.
+        let keys: Vec<&Digest> = first.iter().chain(&second).filter(|_| is_certain).collect();
         self.remember(&keys, &made, &vertex.name).await?;
         Ok((stacked(below, made), false))
     }
@@ -292,11 +295,15 @@ impl Solver {
                 for mounted in &exec.mounts {
                     let input = mounted.input.and_then(|input| inputs.get(input.checked_sub(1)?));
                     let files = match input {
-                        Some(Output::Directory(fd)) => Files::Directory(Arc::clone(fd)),
+                        Some(Output::Directory(directory)) => Files::Directory(Arc::clone(directory)),
                         Some(Output::Layers { layers, .. }) => Files::Layers(layers.clone()),
                         None => self.given(&mounted.mount).await?,
                     };
-                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, instance: 0 });
+                    let mut sieve = Sieve::default();
+                    if mounted.mount.from.is_empty() {
+                        (sieve.ignore, sieve.ignore_name) = (self.ignore.0.clone(), self.ignore.1.clone());
+                    }
+                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, sieve, instance: 0 });
                 }
                 Ok(Work::Exec { exec: exec.clone(), mounts: wanted, layers: below.to_vec() })
             }
@@ -305,7 +312,7 @@ impl Solver {
                 let commits = fetch::commits(&self.context, copy, &self.sources).await?;
                 let source = match inputs.first() {
                     None => Source::Nowhere,
-                    Some(Output::Directory(fd)) => Source::Directory(Arc::clone(fd)),
+                    Some(Output::Directory(directory)) => Source::Directory(Arc::clone(directory)),
                     Some(Output::Layers { layers, .. }) => Source::Layers(layers.clone()),
                 };
                 Ok(Work::Copy(Arc::new(self.copying(copy, below, source, (fetched, commits)))))
@@ -333,6 +340,7 @@ impl Solver {
             source,
             fetched,
             commits,
+            digests: Arc::clone(&self.cache.digests),
             ignore: Arc::clone(&self.ignore),
             now: epoch.unwrap_or_else(|| Timestamp::now().as_second()),
         }
@@ -416,30 +424,40 @@ impl Work {
         Some(key(&parts))
     }
 
-    /// What the cache knows it by once its files were looked at.
-    async fn content_key(&self, ignore: &Arc<(Ignore, String)>) -> Result<Option<Digest>, Failed> {
-        let digest = match self {
-            Self::Directory { .. } => None,
+    /// What the cache knows it by once its files were looked at; and what was seen of those that somebody may change.
+    async fn look(&self, digests: &Arc<Digests>) -> Result<(Option<Digest>, Vec<Survey>), Failed> {
+        const WHAT: &str = "look at the files of a step";
+        let looked = match self {
+            Self::Directory { .. } => (None, Vec::new()),
             Self::Copy(copying) => {
                 let copying = Arc::clone(copying);
-                blocking::run_long("look at the files of a step", move || {
-                    let files = copying.key()?;
+                blocking::run_long(WHAT, move || {
+                    let survey = copying.survey()?;
+                    let files = match &survey {
+                        Some(survey) => Some(survey.key.clone()),
+                        None => copying.key()?,
+                    };
                     let fetched = fetch::key(&copying.fetched, &copying.commits);
                     let both: Vec<&str> = files.iter().chain(&fetched).map(Digest::as_str).collect();
-                    Ok(if both.is_empty() { None } else { Some(key(&both)) })
+                    let content = if both.is_empty() { None } else { Some(key(&both)) };
+                    Ok((content, survey.into_iter().collect()))
                 })
                 .await?
             }
             Self::Exec { mounts, .. } => {
                 let all = mounts.clone();
                 if !all.iter().any(|mount| matches!(mount.files, Files::Directory(_))) {
-                    return Ok(None);
+                    return Ok((None, Vec::new()));
                 }
-                let ignore = Arc::clone(ignore);
-                blocking::run_long("look at the files of a step", move || mounts::key(&all, &ignore)).await?
+                let digests = Arc::clone(digests);
+                blocking::run_long(WHAT, move || {
+                    let surveys = mounts::surveys(&all, &digests)?;
+                    Ok((mounts::key(&all, &surveys)?, surveys))
+                })
+                .await?
             }
         };
-        Ok(digest)
+        Ok(looked)
     }
 
     /// Takes the caches for itself that are not shared; in one order, so that no two wait for each other.
@@ -468,9 +486,24 @@ impl Work {
         Ok(taken)
     }
 
-    async fn run(self, solver: &Solver, voice: &Voice) -> Result<ImageLayer, Failed> {
+    /// Does it. Also tells whether the files were certainly those that were seen.
+    async fn run(
+        self,
+        solver: &Solver,
+        voice: &Voice,
+        seen: Vec<Survey>,
+    ) -> Result<(ImageLayer, bool), Failed> {
         match self {
-            Self::Exec { exec, mounts, layers } => {
+            Self::Exec { exec, mut mounts, layers } => {
+                let (context, digests) = (Arc::clone(&solver.context), Arc::clone(&solver.cache.digests));
+                let gathered = blocking::run_long("gather the files of mounts", move || {
+                    let before = mounts.clone();
+                    let scratch = mounts.iter_mut().map(|mount| mount.gather(&context));
+                    let scratch = scratch.collect::<Result<Vec<_>>>()?;
+                    let is_certain = certain(&seen, || mounts::surveys(&before, &digests))?;
+                    Ok((mounts, scratch, is_certain))
+                });
+                let (mounts, scratch, is_certain) = gathered.await?;
                 let command = Command {
                     context: &solver.context,
                     request: &solver.request,
@@ -479,23 +512,38 @@ impl Work {
                     lease: &solver.lease,
                     mounts,
                     sources: &solver.sources,
-                    ignore: &solver.ignore,
                     voice,
                 };
-                command.run().await
+                let layer = command.run().await?;
+                drop(scratch);
+                Ok((layer, is_certain))
             }
             Self::Copy(copying) => {
                 let Copying { copy, commits, .. } = copying.as_ref();
                 let trees = fetch::trees(&solver.context, copy, commits, &solver.sources).await?;
-                Ok(blocking::run_long("copy files", move || copying.run(&trees)).await?)
+                let copied = blocking::run_long("copy files", move || {
+                    let layer = copying.run(&trees)?;
+                    let again = || Ok(copying.survey()?.into_iter().collect());
+                    Ok((layer, certain(&seen, again)?))
+                });
+                Ok(copied.await?)
             }
             Self::Directory { directory, layers } => {
                 let (context, lease) = (Arc::clone(&solver.context), Arc::clone(&solver.lease));
                 let made = blocking::run("make a directory", move || {
                     copying::directory(&context, &lease, &layers, &directory)
                 });
-                Ok(made.await?)
+                Ok((made.await?, true))
             }
         }
     }
+}
+
+/// Whether files that somebody may change are as they were seen before, and were so all the time.
+fn certain(seen: &[Survey], again: impl FnOnce() -> Result<Vec<Survey>>) -> Result<bool> {
+    if seen.is_empty() {
+        return Ok(true);
+    }
+    let again = again()?;
+    Ok(again.len() == seen.len() && again.iter().zip(seen).all(|(again, seen)| again.confirms(seen)))
 }

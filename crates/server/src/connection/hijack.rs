@@ -7,6 +7,7 @@ use super::Transport;
 use super::hangup::{self, Hangup};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -108,15 +109,22 @@ impl Job {
 pub(crate) struct Client {
     stream: Box<dyn Transport>,
     early: Bytes,
+    /// When its connection was there, since boot.
+    begun: Duration,
     /// Tells when it has gone.
     pub hangup: Arc<Hangup>,
 }
 
 impl Client {
     /// The client at a stream, with what it has sent already.
-    pub(super) fn new(stream: impl Transport, early: Bytes) -> Self {
+    pub(super) fn new(stream: impl Transport, early: Bytes, begun: Duration) -> Self {
         let hangup = Arc::new(Hangup::new(stream.socket()));
-        Self { stream: Box::new(stream), early, hangup }
+        Self { stream: Box::new(stream), early, begun, hangup }
+    }
+
+    /// The process that has made the connection, where that is known.
+    pub(crate) fn process(&self) -> std::io::Result<OwnedFd> {
+        self.stream.process(self.begun)
     }
 
     /// Sends the answer's head, and waits a moment until it has been read. Clients that read it with a buffer and what

@@ -5,9 +5,10 @@
 use crate::connection::Transport;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is read at once while the first line lasts. How long it may be is hyper's to say.
@@ -100,6 +101,10 @@ impl<S: Transport> Transport for Typed<S> {
 
     fn tells_of_reads(&self) -> bool {
         self.stream.tells_of_reads()
+    }
+
+    fn process(&self, begun: Duration) -> io::Result<OwnedFd> {
+        self.stream.process(begun)
     }
 
     fn is_open_to_browsers(&self) -> bool {

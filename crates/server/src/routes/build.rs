@@ -160,7 +160,19 @@ pub(crate) async fn prune(call: Call) -> Answer {
     for value in filters.get("until").chain(filters.get("unused-for")) {
         options.unused_s = Some(options::age(value)?);
     }
-    let (gone, bytes) = call.engine.builds().prune(options).await?;
+    // Files of clients have no entry that could be named, and are sent again where they are wanted.
+    let age = (options.ids.is_empty() && options.keep_bytes == 0).then(|| options.unused_s.unwrap_or(0));
+    let (mut gone, mut bytes) = call.engine.builds().prune(options).await?;
+    if let Some(age) = age {
+        let kept = Arc::clone(call.buildkit.kept());
+        let before = jiff::Timestamp::now().as_second().saturating_sub(age);
+        let pruned =
+            engine::blocking::run("remove files that clients have sent", move || Ok(kept.prune(before)));
+        for one in pruned.await? {
+            bytes += one.bytes;
+            gone.push(one.name);
+        }
+    }
     // As Docker's, nothing is no empty list.
     let gone = Some(gone).filter(|gone| !gone.is_empty());
     Reply::json(&json!({"CachesDeleted": gone, "SpaceReclaimed": bytes}))

@@ -1,6 +1,7 @@
 //! BuildKit's API: connections that go on in HTTP/2.
 
 use crate::call::Call;
+use crate::connection::hijack::Client;
 use crate::failure::Failure;
 use crate::reply::Answer;
 use buildkit::Introduction;
@@ -35,12 +36,20 @@ pub(crate) async fn grpc(call: Call) -> Answer {
 /// We call the client.
 pub(crate) async fn session(call: Call) -> Answer {
     check(&call)?;
-    let introduction =
+    let mut introduction =
         Introduction::read(&call.parts.headers).map_err(|error| Failure::invalid(error.chain()))?;
     let (service, hijack, shutdown) =
         (Arc::clone(&call.buildkit), call.hijack.clone(), call.shutdown.clone());
     drop(call);
-    let work = async move |client| {
+    let work = async move |client: Client| {
+        if introduction.offers_directories() {
+            match client.process() {
+                Ok(process) => introduction.take_directories(process),
+                Err(error) => {
+                    tracing::debug!(%error, "no directories are taken of a client that is not known");
+                }
+            }
+        }
         if let Err(error) = service.sessions().serve(client, introduction, &shutdown).await {
             tracing::debug!(error = %error.chain(), "a session has ended");
         }

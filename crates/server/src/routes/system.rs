@@ -5,13 +5,16 @@ use crate::failure::Failure;
 use crate::reply::{Answer, Reply};
 use crate::versions::{self, Resource};
 use api::event::{Actor, Message};
-use api::system::{DiskUsage, Usage, ping};
+use api::system::{CacheRecord, DiskUsage, Usage, ping};
 use api::volume::Volume;
 use axum::body::Body;
+use buildkit::KeptDirectory;
 use bytes::Bytes;
+use engine::builds::CacheEntry;
 use engine::events::{FILTER_KEYS, Heard, Listener, Query};
 use hyper::{HeaderMap, Response, header};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Filters of things that this engine does not have; nothing matches them.
 const FILTER_KEYS_OF_SWARM: [&str; 5] = ["config", "node", "plugin", "secret", "service"];
@@ -64,10 +67,54 @@ pub(crate) async fn disk_usage(call: Call) -> Answer {
         usage.volume_usage = Some(volumes_usage(call.engine.volumes().disk_usage().await?, verbose));
     }
     if is_wanted("build-cache") {
-        // There is none.
-        usage.build_cache_usage = Some(Usage::default());
+        let kept = Arc::clone(call.buildkit.kept());
+        let kept = engine::blocking::run("measure what clients have sent", move || Ok(kept.list()));
+        usage.build_cache_usage =
+            Some(cache_usage(call.engine.builds().cache().await?, kept.await?, verbose));
     }
     versions::json(call.version, Resource::DiskUsage, &usage)
+}
+
+/// The sum of the build cache, without what images occupy in any case. Nothing of it is in use but while it is copied from.
+fn cache_usage(entries: Vec<CacheEntry>, kept: Vec<KeptDirectory>, verbose: bool) -> Usage<CacheRecord> {
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let bytes = entries.iter().filter(|entry| !entry.shared).map(|entry| entry.bytes);
+    let own = size(bytes.chain(kept.iter().map(|one| one.bytes)).sum());
+    let count = i64::try_from(entries.len() + kept.len()).unwrap_or(i64::MAX);
+    let at = |seconds| jiff::Timestamp::from_second(seconds).ok().map(|at| at.to_string());
+    let shown = |entry: CacheEntry| CacheRecord {
+        id: entry.id,
+        kind: "regular".to_owned(),
+        description: entry.description,
+        in_use: false,
+        shared: entry.shared,
+        size: size(entry.bytes),
+        created_at: entry.created,
+        last_used_at: at(entry.used_s),
+        usage_count: size(entry.uses),
+    };
+    let sent = |one: KeptDirectory| CacheRecord {
+        id: one.name,
+        kind: "source.local".to_owned(),
+        description: "files of a client".to_owned(),
+        size: size(one.bytes),
+        created_at: at(one.used_s).unwrap_or_default(),
+        last_used_at: at(one.used_s),
+        usage_count: 1,
+        ..CacheRecord::default()
+    };
+    Usage {
+        active_count: 0,
+        total_count: count,
+        // Nothing of it is shared with what stays.
+        reclaimable: own,
+        total_size: own,
+        items: if verbose {
+            entries.into_iter().map(shown).chain(kept.into_iter().map(sent)).collect()
+        } else {
+            Vec::new()
+        },
+    }
 }
 
 /// The sum of volumes; those that no container uses would be freed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use buildkit::client::api::{Exporter, SolveRequest};
 use buildkit::client::{self as builder, Answers, Directory, Password, Passwords};
-use client::{Client, Method, Request};
+use client::{Client, Endpoint, Method, Request};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -38,7 +38,11 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
         directories: asked.directories,
     };
     let shared_key = shared_key(&answers);
-    let answering = builder::Session::new(&shared_key, answers);
+    let mut answering = builder::Session::new(&shared_key, answers);
+    let engine = session.client()?;
+    if matches!(engine.target().endpoint, Endpoint::Unix(_)) {
+        answering.hand_over();
+    }
     let tags: Vec<&str> = parsed.list("tag").collect();
     let exporter = Exporter {
         r#type: TO_ENGINE.to_owned(),
@@ -53,7 +57,6 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
         exporters: vec![exporter],
         ..SolveRequest::default()
     };
-    let engine = session.client()?;
     let own = open(engine, "/session", answering.headers()).await?;
     let answered = tokio::spawn(answering.serve(own));
     let (told, heard) = mpsc::channel(TOLD_MAX);
