@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dockerfile::mount::Mount;
 use crate::progress::Line;
+use crate::remote::Git;
 use crate::request::Network;
 use crate::text::Span;
 
@@ -82,6 +83,8 @@ pub struct Exec {
     /// Its network.
     #[serde(serialize_with = "network")]
     pub network: Network,
+    /// Whether it may do what containers may not.
+    pub insecure: bool,
     /// What is mounted; each with the number of its input.
     pub mounts: Vec<Mounted>,
 }
@@ -111,6 +114,8 @@ pub struct Copy {
     pub sources: Vec<String>,
     /// Addresses, for `ADD`.
     pub urls: Vec<String>,
+    /// Repositories, for `ADD`.
+    pub repositories: Vec<Repository>,
     /// Files of the Dockerfile: name and content.
     pub inline: Vec<(String, String)>,
     /// Where to, from the root; with a slash at its end where it is a directory in any case.
@@ -121,6 +126,8 @@ pub struct Copy {
     pub mode: Option<String>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
+    /// Whether the directories above what is copied are copied with it, from the root or from `/./` on.
+    pub parents: bool,
     /// Whether what is below is not looked at.
     pub link: bool,
     /// Whether archives are unpacked.
@@ -129,6 +136,15 @@ pub struct Copy {
     pub checksum: Option<String>,
     /// Whether they come from the context, whose files belong to nobody in particular.
     pub context: bool,
+}
+
+/// A repository whose files are copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Repository {
+    /// Where it is, and what of it is meant.
+    pub git: Git,
+    /// Whether `.git` is copied.
+    pub keep_git_dir: bool,
 }
 
 /// A directory that is to be there.

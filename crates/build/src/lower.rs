@@ -13,13 +13,14 @@ use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::Command;
 use crate::dockerfile::{Dockerfile, Instruction};
 use crate::expand::Environment;
-use crate::graph::{Builder, Graph, Op};
+use crate::graph::{Builder, Copy, Graph, Op};
 use crate::progress::Line;
 use crate::request::{CONTEXT, NamedContext, NoCache, Request};
 use crate::stages::{self, DEFAULT_PATH, Origin, Scope, Stages};
 use crate::text::Span;
 
 pub use configure::configure;
+pub(crate) use copies::absolute;
 
 /// The remark in the history of what was built here; tools tell by it that a layer is of a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -63,6 +64,38 @@ pub fn images(file: &Dockerfile, stages: &Stages, request: &Request) -> Vec<Want
     }
     // The instructions of what is needed alone were looked at.
     let _ = file;
+    wanted
+}
+
+/// The images that instructions of base images copy from, beside those of [`images`]: they are known when the bases are.
+pub fn images_of_triggers(stages: &Stages, request: &Request, bases: &BTreeMap<Wanted, Base>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    let triggers = bases.values().flat_map(|base| &base.config.config.on_build);
+    for trigger in triggers {
+        // What is wrong with one is told when it is lowered.
+        let parsed = crate::parse(&format!("FROM scratch\n{trigger}\n"));
+        for instruction in parsed.dockerfile.instructions.iter().skip(1) {
+            let names: Vec<String> = match &instruction.command {
+                Command::Copy(copy) => copy.from.iter().map(|word| word.text.clone()).collect(),
+                Command::Run(run) => {
+                    run.mounts.iter().filter_map(|word| crate::dockerfile::mount::from(&word.text)).collect()
+                }
+                _ => continue,
+            };
+            for name in names.into_iter().filter(|name| !name.is_empty() && name != "scratch") {
+                let image = match context(request, &name) {
+                    Some(NamedContext::Image(image)) => image.clone(),
+                    Some(_) => continue,
+                    None if stages.find(&name).is_some() => continue,
+                    None => name,
+                };
+                let one = (image, None);
+                if !bases.contains_key(&one) && !wanted.contains(&one) {
+                    wanted.push(one);
+                }
+            }
+        }
+    }
     wanted
 }
 
@@ -118,6 +151,8 @@ struct Current<'a> {
     total: usize,
     next: usize,
     no_cache: bool,
+    /// Whether it is an instruction of the base image that is lowered.
+    in_trigger: bool,
     state: State,
     instruction: &'a Instruction,
 }
@@ -177,6 +212,7 @@ impl<'a> Lowering<'a> {
             total,
             next: 1,
             no_cache,
+            in_trigger: false,
             state: self.begin(at, from, total)?,
             instruction: from,
         };
@@ -213,16 +249,7 @@ impl<'a> Lowering<'a> {
                 Ok(state)
             }
             Origin::Scratch => {
-                let files = self.builder.add(Op::Scratch, Vec::new(), called("scratch"), false);
-                let platform = stage.platform.as_ref().unwrap_or(&self.input.asked.target_platform);
-                let mut config = ImageConfig {
-                    architecture: platform.architecture.clone(),
-                    os: platform.os.clone(),
-                    variant: platform.variant.clone(),
-                    ..ImageConfig::default()
-                };
-                config.config.working_dir = "/".to_owned();
-                config.config.env = vec![DEFAULT_PATH.to_owned()];
+                let (files, config) = self.on_nothing(stage.platform.as_ref());
                 Ok(State::new(files, config, None))
             }
             Origin::Image(name) => self.on_image(from, name, stage.platform.clone(), called),
@@ -230,13 +257,41 @@ impl<'a> Lowering<'a> {
                 Some(NamedContext::Image(image)) => {
                     self.on_image(from, &image.clone(), stage.platform.clone(), called)
                 }
-                _ => Err(self.error(
-                    from.span,
-                    from,
-                    format!("a stage cannot be replaced by a directory yet (--build-context {name}): give an image, or copy from it"),
-                )),
+                Some(NamedContext::Local(name)) => {
+                    let (scratch, config) = self.on_nothing(stage.platform.as_ref());
+                    let source = self.local(&name.clone(), [".".to_owned()]);
+                    let copy = Copy {
+                        sources: vec![".".to_owned()],
+                        destination: "/".to_owned(),
+                        context: true,
+                        ..Copy::default()
+                    };
+                    let inputs = vec![scratch, source];
+                    let files = self.builder.add(Op::Copy(Box::new(copy)), inputs, called(name), false);
+                    let mut state = State::new(files, config, None);
+                    state.note(format!("FROM {name} # buildkit"), self.input.now, Some(files));
+                    Ok(state)
+                }
+                _ => {
+                    Err(self.error(from.span, from, format!("a bug: nobody has fetched the context {name}")))
+                }
             },
         }
+    }
+
+    /// No files, and the configuration of an image of which nothing is said.
+    fn on_nothing(&mut self, platform: Option<&Platform>) -> (usize, ImageConfig) {
+        let files = self.builder.add(Op::Scratch, Vec::new(), "FROM scratch".to_owned(), false);
+        let platform = platform.unwrap_or(&self.input.asked.target_platform);
+        let mut config = ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..ImageConfig::default()
+        };
+        config.config.working_dir = "/".to_owned();
+        config.config.env = vec![DEFAULT_PATH.to_owned()];
+        (files, config)
     }
 
     fn on_image(
@@ -276,9 +331,11 @@ impl<'a> Lowering<'a> {
                 let message = format!("failed to parse ONBUILD trigger {trigger:?}: {}", error.message);
                 return Err(self.error(from.span, from, message));
             }
+            current.in_trigger = true;
             for instruction in parsed.dockerfile.instructions.iter().skip(1) {
                 self.instruction(current, &instruction.command, &instruction.original)?;
             }
+            current.in_trigger = false;
         }
         Ok(())
     }

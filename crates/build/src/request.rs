@@ -11,6 +11,7 @@ use oci::{Digest, Platform};
 
 use crate::expand::Environment;
 use crate::output::{Attestations, CachePlace, Client};
+use crate::remote::Remote;
 
 /// The name of the context that is not named: what `COPY` copies from without `--from`.
 pub const CONTEXT: &str = "context";
@@ -68,6 +69,17 @@ pub enum NamedContext {
     Local(String),
     /// An image.
     Image(String),
+    /// A repository, or an archive on the net.
+    Remote(Remote),
+}
+
+/// A build's own context, where it is not the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteContext {
+    /// Where it is.
+    pub address: Remote,
+    /// Whether the Dockerfile of the request's name, and what hides files, are there; they are in the request if not.
+    pub has_dockerfile: bool,
 }
 
 /// Limits of steps, as `docker build` of old has them; 0 and nothing are no limit.
@@ -116,6 +128,8 @@ pub struct Request {
     pub network: Network,
     /// `--allow network.host`: whether steps may have the host's network though the build as a whole has another.
     pub may_use_host_network: bool,
+    /// `--allow security.insecure`: whether steps may do what containers may not, where they ask for it.
+    pub may_be_insecure: bool,
     /// `--add-host`: names and addresses.
     pub hosts: Vec<(String, String)>,
     /// `--shm-size`, in bytes.
@@ -124,6 +138,8 @@ pub struct Request {
     pub ulimits: Vec<Ulimit>,
     /// Limits of steps.
     pub limits: Limits,
+    /// The context, where it is elsewhere.
+    pub remote: Option<RemoteContext>,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--tag`: names of the image.
@@ -181,6 +197,16 @@ pub trait Sources: Send + Sync + 'static {
 
     /// A secret; nothing if there is none of this name.
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>>;
+
+    /// Whether there is an agent for ssh keys of this name.
+    fn has_agent<'a>(&'a self, _id: &'a str) -> Task<'a, Result<bool, SourceError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Carries a connection to that agent, until one of them ends it.
+    fn agent<'a>(&'a self, id: &'a str, _connection: OwnedFd) -> Task<'a, Result<(), SourceError>> {
+        Box::pin(async move { Err(SourceError(format!("no SSH key {id:?} forwarded from the client"))) })
+    }
 
     /// Name and password for a registry; nothing if the client has none.
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>>;

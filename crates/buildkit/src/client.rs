@@ -2,6 +2,7 @@
 //!
 //! [`Session::serve`] and [`solve`] each go on over a connection of its own, which somebody else has opened and upgraded.
 
+mod agents;
 mod directory;
 mod files;
 mod follow;
@@ -13,6 +14,7 @@ mod stores;
 mod takes;
 
 pub use crate::place::{Place, places};
+pub use agents::Agents;
 pub use bollard_buildkit_proto::google::protobuf::Timestamp;
 pub use bollard_buildkit_proto::moby::buildkit::v1 as api;
 pub use bollard_buildkit_proto::pb;

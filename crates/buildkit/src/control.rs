@@ -21,8 +21,9 @@ use crate::jobs::Beginning;
 use crate::service::{Service, Solved, version};
 use crate::session::Introduction;
 
-/// The permission to use the host's network; there is no other that is given.
+/// The permission to use the host's network, and that to do what containers may not.
 const NETWORK_HOST: &str = "network.host";
+const SECURITY_INSECURE: &str = "security.insecure";
 /// Bytes of a session that travels inside a call, on their way.
 const TUNNEL_BYTES: usize = 64 << 10;
 
@@ -52,7 +53,8 @@ fn check(request: &SolveRequest) -> Result<(), Error> {
     if request.enable_session_exporter {
         return Err(Error::Absent("an exporter of the session".to_owned()));
     }
-    if let Some(other) = request.entitlements.iter().find(|one| *one != NETWORK_HOST) {
+    let known = [NETWORK_HOST, SECURITY_INSECURE];
+    if let Some(other) = request.entitlements.iter().find(|one| !known.contains(&one.as_str())) {
         return Err(Error::Absent(format!("the entitlement {other}")));
     }
     Ok(())
@@ -75,6 +77,7 @@ impl control_server::Control for Control {
             session: request.session.clone(),
             cache_from: imports.as_ref().map(Clone::clone).unwrap_or_default(),
             may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
+            may_be_insecure: request.entitlements.iter().any(|one| one == SECURITY_INSECURE),
         };
         let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
         let export = export?;

@@ -37,6 +37,8 @@ pub(crate) struct Job {
     pub(crate) cache_from: Vec<CachePlace>,
     /// Whether steps may use the host's network.
     pub(crate) may_use_host_network: bool,
+    /// Whether steps may do what containers may not.
+    pub(crate) may_be_insecure: bool,
     /// What it tells.
     pub(crate) backlog: Arc<Backlog>,
     /// Ends with it.
@@ -85,6 +87,7 @@ pub(crate) struct Beginning {
     pub(crate) session: String,
     pub(crate) cache_from: Vec<CachePlace>,
     pub(crate) may_use_host_network: bool,
+    pub(crate) may_be_insecure: bool,
 }
 
 /// The builds that there are.
@@ -125,6 +128,7 @@ impl Jobs {
             session: beginning.session,
             cache_from: beginning.cache_from,
             may_use_host_network: beginning.may_use_host_network,
+            may_be_insecure: beginning.may_be_insecure,
             backlog: Arc::default(),
             ends: CancellationToken::new(),
             results: Mutex::default(),

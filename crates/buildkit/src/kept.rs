@@ -257,7 +257,7 @@ mod tests {
             let lease = kept.lease(Some(&number.to_string())).unwrap();
             let directory = sys::path::Root::from_fd(lease.open().unwrap());
             let mut file = directory.create_file("a", PRIVATE).unwrap();
-            std::io::Write::write_all(&mut file, &[1; 40 << 10]).unwrap();
+            file.write_all(&[1; 40 << 10]).unwrap();
         }
         let left = kept.list();
         assert_eq!(left.len(), 2);

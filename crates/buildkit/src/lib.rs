@@ -11,7 +11,7 @@
 //!    | Control.Status(ref) ----------------------------------->  what the job tells, until it ends
 //!    | LLBBridge.Ping, Solve("dockerfile.v0", options) ------->  the build; `buildkit-controlapi-buildid` names the job
 //!    |      <--------------------- FileSync.DiffCopy(dockerfile), then (context): only what has changed is sent
-//!    |      <--------------------- Secrets.GetSecret, Auth.Credentials, when a step wants them
+//!    |      <--------------------- Secrets.GetSecret, SSH.ForwardAgent, Auth.Credentials, when a step wants them
 //!    | <-- Ref
 //!    | LLBBridge.Return(Ref) --------------------------------->  the job has its result, and puts it out
 //!    |      <--------------------- FileSend.DiffCopy, Content.Write, for what the client takes itself
@@ -20,6 +20,7 @@
 //!
 //! How a build is done stands behind [`Builder`]. The client's side of the same is [`client`].
 
+mod agents;
 mod attest;
 mod builder;
 mod cache;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use build::output::CachePlace;
-use build::request::{NamedContext, Network, NoCache, Request, Ulimit};
+use build::remote::Remote;
+use build::request::{NamedContext, Network, NoCache, RemoteContext, Request, Ulimit};
 use oci::Platform;
 
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) context_dir: String,
     /// What is asked about the Dockerfile instead of a build.
     pub(crate) question: Option<Asked>,
+    remote: Option<Remote>,
+    sends_dockerfile: bool,
     /// The rest; the Dockerfile itself is not in it yet.
     pub(crate) request: Request,
 }
@@ -65,12 +68,18 @@ impl Options {
             dockerfile_dir: "dockerfile".to_owned(),
             context_dir: build::request::CONTEXT.to_owned(),
             question: None,
+            remote: None,
+            sends_dockerfile: false,
             request: Request::default(),
         };
         read.request.attestations.options = options.clone().into_iter().collect();
         // In the order of their names, so that the same options always mean the same.
         for (key, value) in options.iter().collect::<BTreeMap<_, _>>() {
             read.take(key, value)?;
+        }
+        if let Some(address) = read.remote.take() {
+            // Without a directory of the client's for it, the Dockerfile is where the files are.
+            read.request.remote = Some(RemoteContext { address, has_dockerfile: !read.sends_dockerfile });
         }
         Ok(read)
     }
@@ -106,7 +115,10 @@ impl Options {
         }
         match key {
             "filename" if !value.is_empty() => value.clone_into(&mut self.filename),
-            "dockerfilekey" if !value.is_empty() => value.clone_into(&mut self.dockerfile_dir),
+            "dockerfilekey" if !value.is_empty() => {
+                value.clone_into(&mut self.dockerfile_dir);
+                self.sends_dockerfile = true;
+            }
             "contextkey" if !value.is_empty() => value.clone_into(&mut self.context_dir),
             "target" => request.target = (!value.is_empty()).then(|| value.to_owned()),
             "platform" => request.platforms = platforms(value)?,
@@ -123,7 +135,11 @@ impl Options {
             "cgroup-parent" => value.clone_into(&mut request.limits.cgroup_parent),
             "frontend.caps" => check_capabilities(value)?,
             "multi-platform" => request.multi_platform = value.is_empty() || is_on(value),
-            "context" => return Err(Error::Absent(format!("the build context {value}"))),
+            "context" => {
+                let address = Remote::parse_context(value).map_err(Error::Invalid)?;
+                let address = address.ok_or_else(|| Error::Absent(format!("the build context {value}")))?;
+                self.remote = Some(address);
+            }
             "cache-imports" => {
                 let all = cache::from_json(value)?;
                 request.cache_from = cache::merged([&request.cache_from, &all]);
@@ -160,7 +176,10 @@ fn context(name: &str, value: &str) -> Result<NamedContext> {
         Some(("docker-image", image)) => {
             Ok(NamedContext::Image(image.strip_prefix("//").unwrap_or(image).to_owned()))
         }
-        _ => Err(Error::Absent(format!("the build context {name}={value}"))),
+        _ => match Remote::parse_context(value).map_err(Error::Invalid)? {
+            Some(address) => Ok(NamedContext::Remote(address)),
+            None => Err(Error::Absent(format!("the build context {name}={value}"))),
+        },
     }
 }
 
@@ -295,6 +314,8 @@ mod tests {
             ("force-network-mode", "none"),
             ("context:base", "docker-image://alpine:3"),
             ("context:src", "local:src"),
+            ("context:far", "https://example.com/x.git#v1"),
+            ("context", "git@example.com:y"),
             ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
             ("vcs:revision", "abc"),
         ])
@@ -314,6 +335,10 @@ mod tests {
         assert_eq!(request.shm_size, Some(1 << 20));
         assert_eq!(request.network, Network::None);
         assert_eq!(request.contexts["base"], NamedContext::Image("alpine:3".into()));
+        assert!(
+            matches!(&request.contexts["far"], NamedContext::Remote(Remote::Git(git)) if git.url.ends_with("x.git"))
+        );
+        assert!(request.remote.is_some_and(|remote| remote.has_dockerfile));
         assert_eq!(request.contexts["src"], NamedContext::Local("src".into()));
     }
 
@@ -323,7 +348,9 @@ mod tests {
             ("attest:provenance", "mode=min"),
             ("build-arg:BUILDKIT_SYNTAX", "evil/frontend:1"),
             ("cache-imports", "[{\"Type\":\"registry\"}]"),
-            ("context", "https://example.com/x.git"),
+            ("context", "file:///srv/x.git"),
+            ("context", "https://example.com/x.git#-x"),
+            ("context:x", "https://example.com/x.git?y=z"),
             ("context:x", "oci-layout://x"),
             ("frontend.caps", "moby.buildkit.frontend.inputs"),
             ("hostname", "x"),

@@ -112,6 +112,7 @@ impl Service {
             ));
         }
         options.request.may_use_host_network = job.may_use_host_network;
+        options.request.may_be_insecure = job.may_be_insecure;
         let session = self.sessions.get(&job.session).await?;
         let (teller, listener) = progress::channel();
         let sources = SessionSources::new(
@@ -126,13 +127,20 @@ impl Service {
         let translator = Translator::new(&job.session, reader, Arc::clone(&document));
         let telling = tokio::spawn(status::pump(listener, translator, Arc::clone(&job.backlog)));
         let work = async {
-            let (dockerfile, ignore) = sources.documents(&options).await?;
-            let _ = document.set(dockerfile.clone());
-            if let Some(question) = options.question {
-                return question.answer(&dockerfile, &options.request).map(Made::Answer);
-            }
             let mut request = options.request.clone();
-            (request.dockerfile, request.ignore) = (dockerfile, ignore);
+            if request.remote.as_ref().is_some_and(|remote| remote.has_dockerfile) {
+                if options.question.is_some() {
+                    return Err(Error::Absent("a question about a Dockerfile that is elsewhere".to_owned()));
+                }
+                request.dockerfile.name.clone_from(&options.filename);
+            } else {
+                let (dockerfile, ignore) = sources.documents(&options).await?;
+                let _ = document.set(dockerfile.clone());
+                if let Some(question) = options.question {
+                    return question.answer(&dockerfile, &options.request).map(Made::Answer);
+                }
+                (request.dockerfile, request.ignore) = (dockerfile, ignore);
+            }
             let built = self.builder.build(request, Arc::new(sources), teller).await;
             built.map(Made::Image).map_err(|failure| failed(failure, document.get()))
         };

@@ -18,6 +18,7 @@ use sys::path::Root;
 use tokio::sync::{mpsc, watch};
 use tonic::Code;
 
+use crate::agents;
 use crate::error::{Error, Result};
 use crate::filesync::{self, Ask};
 use crate::kept::{Kept, Lease};
@@ -297,7 +298,7 @@ pub(crate) fn own_vertex(build: &str, name: &str) -> Digest {
 }
 
 /// Waits for a client's answer, but not for ever.
-async fn in_time<T>(what: &str, answer: impl Future<Output = T>) -> Result<T> {
+pub(crate) async fn in_time<T>(what: &str, answer: impl Future<Output = T>) -> Result<T> {
     let late = |_| Error::Late { what: what.to_owned(), within: ANSWER_MAX };
     tokio::time::timeout(ANSWER_MAX, answer).await.map_err(late)
 }
@@ -352,6 +353,20 @@ impl Sources for SessionSources {
 
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, std::result::Result<Option<Vec<u8>>, SourceError>> {
         Box::pin(async move { self.load_secret(id).await.map_err(|e| SourceError(e.chain())) })
+    }
+
+    fn has_agent<'a>(&'a self, id: &'a str) -> Task<'a, std::result::Result<bool, SourceError>> {
+        Box::pin(async move { agents::is_there(&self.session, id).await.map_err(|e| SourceError(e.chain())) })
+    }
+
+    fn agent<'a>(
+        &'a self,
+        id: &'a str,
+        connection: OwnedFd,
+    ) -> Task<'a, std::result::Result<(), SourceError>> {
+        Box::pin(async move {
+            agents::carry(&self.session, id, connection).await.map_err(|e| SourceError(e.chain()))
+        })
     }
 
     fn credentials<'a>(

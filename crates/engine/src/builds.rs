@@ -4,15 +4,18 @@
 //! text ─ parse ─> stages ─ images looked up ─> graph (crate `build`) ─ solve, with the cache ─> layers ─ export ─> image
 //! ```
 
+mod agent;
 mod cache;
 mod command;
 mod content;
 pub mod context;
 mod copying;
 mod digests;
+mod elsewhere;
 mod emulation;
 mod export;
 mod fetch;
+mod git;
 mod mounts;
 mod place;
 mod remote;
@@ -203,8 +206,10 @@ impl Builds {
         teller: Teller,
     ) -> Result<Arc<Built>, Failed> {
         let started = Timestamp::now();
+        self.entitled(&request)?;
         // What cannot be named is not built.
         named(&request.tags)?;
+        let (request, sources) = elsewhere::place(&self.context, request, sources, &teller).await?;
         let digests = Arc::clone(&self.cache.digests);
         blocking::run("read what is known of files", move || {
             digests.begin();
@@ -301,6 +306,23 @@ impl Builds {
         result::part(&solver, platform).await
     }
 
+    /// Refuses what this engine allows no build, whoever asks for it.
+    fn entitled(&self, request: &Request) -> Result<()> {
+        let allowed = self.context.config.entitlements;
+        let host = request.may_use_host_network || request.network == build::request::Network::Host;
+        for (asked, allowed, name, key) in [
+            (host, allowed.network_host, "network.host", "network-host"),
+            (request.may_be_insecure, allowed.security_insecure, "security.insecure", "security-insecure"),
+        ] {
+            if asked && !allowed {
+                return Err(Error::forbidden(format!(
+                    "granting entitlement {name} is not allowed by build daemon configuration: set builder.entitlements.{key} in daemon.json"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps the cache within its bounds, in the background.
     fn bound(&self) {
         let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
@@ -346,14 +368,18 @@ impl Builds {
         sources: &SharedSources,
         teller: &Teller,
     ) -> Result<Vec<Resolved>, Failed> {
-        let wanted = lower::images(&read.file, &read.stages, request);
-        let found = wanted.into_iter().map(|(name, platform)| async move {
-            let asked = platform.clone().or_else(|| request.platforms.first().cloned());
-            let image = self.resolve(&name, asked.as_ref(), request.pull, sources, teller).await;
-            let image = image.map_err(|error| hinted(error, read, &name))?;
-            Ok::<_, Failed>(Resolved { name, platform, image })
-        });
-        futures_util::future::try_join_all(found).await
+        let find = |wanted: Vec<lower::Wanted>| {
+            futures_util::future::try_join_all(wanted.into_iter().map(|(name, platform)| async move {
+                let asked = platform.clone().or_else(|| request.platforms.first().cloned());
+                let image = self.resolve(&name, asked.as_ref(), request.pull, sources, teller).await;
+                let image = image.map_err(|error| hinted(error, read, &name))?;
+                Ok::<_, Failed>(Resolved { name, platform, image })
+            }))
+        };
+        let mut found = find(lower::images(&read.file, &read.stages, request)).await?;
+        let further = lower::images_of_triggers(&read.stages, request, &bases(&found));
+        found.extend(find(further).await?);
+        Ok(found)
     }
 
     async fn resolve(
@@ -538,8 +564,9 @@ async fn warn(request: &Request, read: &Read, teller: &Teller) -> Result<(), Fai
     }
 }
 
-fn lowered(request: &Request, read: &Read, images: &[Resolved]) -> Result<Graph, Failed> {
-    let bases: BTreeMap<lower::Wanted, Base> = images
+/// Images as the graph is made with them.
+fn bases(images: &[Resolved]) -> BTreeMap<lower::Wanted, Base> {
+    images
         .iter()
         .map(|found| {
             let name = Reference::parse_familiar(&found.name)
@@ -551,7 +578,11 @@ fn lowered(request: &Request, read: &Read, images: &[Resolved]) -> Result<Graph,
             };
             ((found.name.clone(), found.platform.clone()), base)
         })
-        .collect();
+        .collect()
+}
+
+fn lowered(request: &Request, read: &Read, images: &[Resolved]) -> Result<Graph, Failed> {
+    let bases = bases(images);
     let now = Timestamp::now().to_string();
     let input = lower::Input {
         file: &read.file,

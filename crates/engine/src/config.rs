@@ -62,8 +62,26 @@ pub struct Config {
     pub cdi_dirs: Vec<PathBuf>,
     /// Where drivers of volumes are found that are programs of their own.
     pub plugins: crate::volumes::PluginPlaces,
+    /// What builds may be allowed.
+    pub entitlements: Entitlements,
     /// How containers log that do not say it themselves: the driver, empty for json-file, and its options.
     pub log: api::container::LogConfig,
     /// Whether the daemon logs more, for `info`.
     pub debug: bool,
+}
+
+/// What builds may be allowed, where their users ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entitlements {
+    /// The host's network.
+    pub network_host: bool,
+    /// Steps that are confined by nothing.
+    pub security_insecure: bool,
+}
+
+impl Default for Entitlements {
+    /// As Docker has it.
+    fn default() -> Self {
+        Self { network_host: true, security_insecure: false }
+    }
 }

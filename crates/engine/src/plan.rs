@@ -115,6 +115,8 @@ pub enum Instead {
     Nothing,
     /// An image, by what the container keeps of it in the store.
     Image(String),
+    /// The same, to be written to: what is written goes with what is kept.
+    ImageToWrite(String),
     /// The container's secrets.
     Secrets,
 }

@@ -35,6 +35,7 @@ use crate::names;
 
 pub use holds::Hold;
 pub use image::tree as image_tree;
+pub use image::writable_tree;
 pub use plugin::Places as PluginPlaces;
 
 /// The kind of a volume's record in the store.

@@ -285,6 +285,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         default_runtime: settings.containers.default_runtime.clone(),
         cdi_dirs: settings.containers.cdi_dirs.clone(),
         default_shm_size_bytes: settings.default_shm_size_bytes,
+        entitlements: settings.entitlements,
         debug: settings.log_level >= LevelFilter::DEBUG,
     }
 }

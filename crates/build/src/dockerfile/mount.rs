@@ -213,12 +213,16 @@ fn one_of<T: Copy>(known: &[(&'static str, T)], value: &str, what: &str) -> Resu
 }
 
 /// The words that Go takes for a truth.
-fn boolean(key: &str, value: &str) -> Result<bool, String> {
+pub(crate) fn truth(value: &str) -> Option<bool> {
     match value {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(format!("invalid value for {key}: {value}")),
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
     }
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool, String> {
+    truth(value).ok_or_else(|| format!("invalid value for {key}: {value}"))
 }
 
 fn number(key: &str, value: &str, base: u32) -> Result<u32, String> {

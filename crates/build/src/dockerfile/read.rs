@@ -155,7 +155,9 @@ impl Reader<'_> {
             "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
             upper @ ("MAINTAINER" | "FROM") => format!("{upper} isn't allowed as an ONBUILD trigger"),
             _ => {
-                let command = self.command(&word, arguments)?;
+                // One that is not known here may be known where somebody builds on the image.
+                let is_known = NAMES.iter().any(|name| name.eq_ignore_ascii_case(&word.text));
+                let command = if is_known { self.command(&word, arguments)? } else { Command::Invalid };
                 let mut expression = rest.text().to_owned();
                 for file in self.heredocs {
                     expression.push('\n');

@@ -3,7 +3,7 @@
 use super::{Current, Lowering};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{CommandLine, Network, Run, Security};
-use crate::dockerfile::mount::{self, Kind, Sharing};
+use crate::dockerfile::mount::{self, Kind};
 use crate::graph::{Directory, Exec, Mounted, Op};
 use crate::request;
 use crate::stages::PREDEFINED;
@@ -24,8 +24,10 @@ impl<'a> Lowering<'a> {
             let message = format!("{what} is not available yet: leave it out");
             Err(Diagnostic::error(current.instruction.span, message).within(current.instruction.span))
         };
-        if run.security == Some(Security::Insecure) {
-            return refuse("RUN --security=insecure");
+        let insecure = run.security == Some(Security::Insecure);
+        if insecure && !self.input.request.may_be_insecure {
+            let message = "security.insecure is not allowed: build with --allow security.insecure";
+            return Err(Diagnostic::error(current.instruction.span, message).within(current.instruction.span));
         }
         if !run.devices.is_empty() {
             return refuse("RUN --device");
@@ -76,6 +78,7 @@ impl<'a> Lowering<'a> {
             },
             user: config.user.clone(),
             network,
+            insecure,
             mounts,
         };
         self.step(current, Op::Exec(Box::new(exec)), inputs, original);
@@ -97,12 +100,6 @@ impl<'a> Lowering<'a> {
         for word in &run.mounts {
             let wrong = |message: String| Diagnostic::error(word.span, message).within(instruction.span);
             let mut mount = mount::parse(&word.text).map_err(wrong)?;
-            if mount.kind == Kind::Ssh {
-                return Err(wrong("RUN --mount=type=ssh is not available yet: leave it out".to_owned()));
-            }
-            if mount.sharing == Some(Sharing::Private) {
-                return Err(wrong("sharing=private is not available yet: use shared or locked".to_owned()));
-            }
             let needs = match mount.kind {
                 Kind::Bind => true,
                 Kind::Cache => !mount.from.is_empty(),

@@ -3,7 +3,9 @@
 use super::{Current, Lowering, context};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{self, Files};
-use crate::graph::{Copy, Op};
+use crate::graph::{Copy, Op, Repository};
+use crate::mode::Mode;
+use crate::remote::{self, Git, Remote};
 use crate::request::{CONTEXT, NamedContext};
 use crate::stages::Origin;
 use crate::text::Span;
@@ -15,20 +17,32 @@ impl<'a> Lowering<'a> {
         copy: &instruction::Copy,
         original: &str,
     ) -> Result<(), Diagnostic> {
-        if copy.parents {
-            let span = current.instruction.span;
-            let message = "COPY --parents is not available yet: copy each directory by itself";
-            return Err(Diagnostic::error(span, message).within(span));
-        }
         let mut op = self.files(current, &copy.files, "COPY")?;
         op.context = copy.from.is_none();
+        op.parents = copy.parents;
+        for word in &copy.files.sources {
+            let wrong =
+                |message: &str| Diagnostic::error(word.span, message).within(current.instruction.span);
+            match Remote::parse(&word.text) {
+                Ok(None) => {}
+                Ok(Some(Remote::Http(_))) => return Err(wrong("source can't be a URL for COPY")),
+                Ok(Some(Remote::Git(_))) | Err(_) => {
+                    return Err(wrong("source can't be a git ref for COPY"));
+                }
+            }
+        }
         let mut inputs = Vec::new();
         if !op.sources.is_empty() {
             let (from, span) = match &copy.from {
                 Some(word) => (word.text.as_str(), word.span),
                 None => ("", current.instruction.span),
             };
-            inputs.push(self.origin(current, from, span, op.sources.clone())?);
+            let wanted: Vec<String> = if op.parents {
+                op.sources.iter().map(|source| wanted_with_parents(source)).collect()
+            } else {
+                op.sources.clone()
+            };
+            inputs.push(self.origin(current, from, span, wanted)?);
         }
         self.copied(current, op, inputs, "COPY", original)
     }
@@ -45,22 +59,25 @@ impl<'a> Lowering<'a> {
         op.context = true;
         op.unpack = add.unpack.unwrap_or(true);
         op.checksum = add.checksum.as_ref().map(|word| word.text.clone());
-        let is_url = |source: &String| source.starts_with("http://") || source.starts_with("https://");
-        let (urls, sources): (Vec<_>, Vec<_>) = op.sources.into_iter().partition(is_url);
-        let is_git = |source: &String| {
-            source.starts_with("git@")
-                || source.starts_with("git://")
-                || source.starts_with("ssh://")
-                || source.split('#').next().is_some_and(|path| is_url(source) && path.ends_with(".git"))
-        };
-        if let Some(git) = urls.iter().chain(&sources).find(|source| is_git(source)) {
-            return Err(wrong(&format!("ADD from a git repository is not available yet: {git}")));
+        let (mut urls, mut sources) = (Vec::new(), Vec::new());
+        for source in std::mem::take(&mut op.sources) {
+            match Remote::parse(&source).map_err(|message| wrong(&message))? {
+                Some(Remote::Git(git)) => {
+                    op.repositories.push(repository(git, add, &op).map_err(|e| wrong(&e))?)
+                }
+                Some(Remote::Http(url)) => urls.push(url),
+                None => sources.push(source),
+            }
         }
-        if add.keep_git_dir.is_some() {
-            return Err(wrong("ADD --keep-git-dir is for git repositories, which are not available yet"));
+        if add.keep_git_dir.is_some() && op.repositories.is_empty() {
+            return Err(wrong("ADD --keep-git-dir is for git repositories"));
         }
-        if op.checksum.is_some() && (urls.len() != 1 || !sources.is_empty()) {
-            return Err(wrong("checksum is only supported for single HTTP source"));
+        if op.checksum.is_some() {
+            match (urls.len(), op.repositories.len(), sources.len()) {
+                (1, 0, 0) | (0, 1, 0) => {}
+                (0, 0, _) => return Err(wrong("checksum requires HTTP(S) or Git sources")),
+                _ => return Err(wrong("checksum can't be specified for multiple sources")),
+            }
         }
         if !urls.is_empty() && add.unpack.is_none() {
             op.unpack = false;
@@ -75,6 +92,9 @@ impl<'a> Lowering<'a> {
 
     fn files(&self, current: &Current<'a>, files: &Files, name: &str) -> Result<Copy, Diagnostic> {
         let span = current.instruction.span;
+        if let Some(word) = &files.chmod {
+            Mode::parse(&word.text).map_err(|message| Diagnostic::error(word.span, message).within(span))?;
+        }
         let written = &files.destination.text;
         if files.sources.len() + files.inline.len() > 1 && !written.ends_with('/') && written != "." {
             let message = format!(
@@ -109,8 +129,12 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), Diagnostic> {
         let options = [("chown", &op.owner), ("chmod", &op.mode)];
         let options = options.iter().filter_map(|(key, value)| Some(format!("--{key}={} ", value.as_ref()?)));
+        let options = op.parents.then(|| "--parents ".to_owned()).into_iter().chain(options);
         let inline = op.inline.iter().map(|(name, _)| name);
-        let words: Vec<&str> = inline.chain(&op.urls).chain(&op.sources).map(String::as_str).collect();
+        let repositories = op.repositories.iter().map(|repository| &repository.git.url);
+        let words = inline.chain(&op.urls).chain(repositories).chain(&op.sources);
+        // The history is for everybody's eyes.
+        let words: Vec<String> = words.map(|word| remote::shown(word)).collect();
         let told = format!(
             "{name} {}{} {} # buildkit",
             options.collect::<String>(),
@@ -135,10 +159,12 @@ impl<'a> Lowering<'a> {
             return Ok(self.local(CONTEXT, wanted));
         }
         let wrong = |message: String| Diagnostic::error(span, message).within(current.instruction.span);
-        // Triggers of images have needs that nobody has looked for.
+        // Triggers of images have needs that nobody has looked for, at places of their own.
         let stage = &self.input.stages.list[current.at];
-        let found = stage.needs.iter().find(|need| need.span == span).map(|need| need.origin.clone());
+        let needs = stage.needs.iter().filter(|need| !current.in_trigger && need.span == span);
+        let found = needs.map(|need| need.origin.clone()).next();
         let origin = found.unwrap_or_else(|| match self.input.stages.find(from) {
+            _ if from == "scratch" => Origin::Scratch,
             Some(stage) => Origin::Stage(stage),
             None if self.input.request.contexts.contains_key(from) => Origin::Context(from.to_owned()),
             None => Origin::Image(from.to_owned()),
@@ -156,6 +182,10 @@ impl<'a> Lowering<'a> {
             Origin::Context(name) => match context(self.input.request, name) {
                 Some(NamedContext::Image(image)) => image.clone(),
                 Some(NamedContext::Local(name)) => return Ok(self.local(&name.clone(), wanted)),
+                // Whoever builds has put a name in its place.
+                Some(NamedContext::Remote(_)) => {
+                    return Err(wrong(format!("a bug: nobody has fetched the context {name}")));
+                }
                 None => name.clone(),
             },
             Origin::Image(name) => name.clone(),
@@ -169,8 +199,33 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// What of a context `--parents` has to look at: without `/./`, and, as `**` may be any directory, from before the first on all.
+fn wanted_with_parents(source: &str) -> String {
+    let path = crate::ignore::clean(&format!("/{source}"));
+    let steps = path.split('/').filter(|step| !step.is_empty());
+    let steps: Vec<&str> = steps.take_while(|step| !step.contains("**")).collect();
+    if steps.is_empty() { ".".to_owned() } else { steps.join("/") }
+}
+
+/// What an address of git means for `ADD`.
+fn repository(mut git: Git, add: &instruction::Add, op: &Copy) -> Result<Repository, String> {
+    if let Some(checksum) = &op.checksum {
+        remote::check_commit(checksum)?;
+        if let Some(other) = git.checksum.replace(checksum.clone()).filter(|other| other != checksum) {
+            return Err(format!("checksum mismatch {checksum:?} != {other:?}"));
+        }
+    }
+    if let (Some(one), Some(other)) = (add.keep_git_dir, git.keep_git_dir)
+        && one != other
+    {
+        return Err("inconsistent keep-git-dir configuration".to_owned());
+    }
+    let keep_git_dir = add.keep_git_dir.or(git.keep_git_dir).unwrap_or_default();
+    Ok(Repository { git, keep_git_dir })
+}
+
 /// A path from the root, clean; what does not begin there is in `directory`.
-pub(super) fn absolute(directory: &str, path: &str) -> String {
+pub(crate) fn absolute(directory: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{directory}/{path}") };
     crate::ignore::clean(&joined)
 }

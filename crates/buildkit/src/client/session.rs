@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,6 +16,7 @@ use sys::fsx;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::service::Routes;
 
+use super::agents::{self, Agents};
 use super::directory::Directory;
 use super::passwords::{self, Passwords};
 use super::secrets::{self, Secrets};
@@ -34,6 +36,8 @@ pub struct Answers {
     pub directories: BTreeMap<String, Directory>,
     /// Secrets.
     pub secrets: Secrets,
+    /// Agents for ssh keys.
+    pub agents: Agents,
     /// Who the user is to registries.
     pub passwords: Passwords,
     /// Directories that blobs are in, and go to.
@@ -84,7 +88,14 @@ impl Session {
 
     /// What is told when it is opened by `POST /session`.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
-        let methods = [files::METHOD, secrets_method(), passwords_method(), takes::METHOD];
+        let methods = [
+            files::METHOD,
+            secrets_method(),
+            passwords_method(),
+            takes::METHOD,
+            crate::agents::CHECK_METHOD,
+            crate::agents::CARRY_METHOD,
+        ];
         let methods = methods.into_iter().chain(stores::METHODS);
         let mut headers = vec![
             (introduction::ID, self.id.clone()),
@@ -104,9 +115,10 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Answers { directories, secrets, passwords, stores, takers } = self.answers;
+        let Answers { directories, secrets, agents, passwords, stores, takers } = self.answers;
         let routes = Routes::new(FileSyncServer::new(files::Giver::new(directories)))
             .add_service(SecretsServer::new(secrets::Giver(Arc::new(secrets))))
+            .add_service(SshServer::new(agents::Giver(Arc::new(agents))))
             .add_service(AuthServer::new(passwords::Giver(passwords)))
             .add_service(Sink::new(takers))
             .add_service(Keeper::new(stores))

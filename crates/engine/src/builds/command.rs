@@ -10,7 +10,7 @@ use std::sync::Arc;
 use api::container::{Config, HostConfig, LogConfig, MountPoint};
 use build::graph::Exec;
 use build::progress::{LOG_BYTES_MAX, Stream};
-use build::request::{Network, Request};
+use build::request::{Network, Request, SharedSources};
 use jiff::Timestamp;
 use shim::wire::Streams;
 use storage::{ImageLayer, Lease};
@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::Failed;
+use super::agent::Agents;
 use super::mounts;
 use super::tell::Voice;
 use crate::containers::actor::launch;
@@ -46,6 +47,7 @@ pub(super) struct Command<'a> {
     pub layers: &'a [ImageLayer],
     pub lease: &'a Arc<Lease>,
     pub mounts: Vec<mounts::Wanted>,
+    pub sources: &'a SharedSources,
     pub voice: &'a Voice,
 }
 
@@ -113,28 +115,35 @@ struct Start {
     record: Record,
     wanted: Vec<mounts::Wanted>,
     script: Option<String>,
+    sources: SharedSources,
     output: UnixStream,
 }
 
 /// A command that runs.
 struct Started {
     mounts: mounts::Prepared,
+    agents: Agents,
     launched: Launched,
 }
 
 impl Start {
     async fn run(self) -> Result<Started, Failed> {
-        let Self { context, lease, layers, mut record, wanted, script, output } = self;
+        let Self { context, lease, layers, mut record, wanted, script, sources, output } = self;
         let (shared, paths) = (Arc::clone(&context), context.paths(&record.id));
-        let (prepared, mounts, record) = blocking::run("prepare a step", move || {
+        let (prepared, mut mounts, record) = blocking::run("prepare a step", move || {
             let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
             shared.store.restore_layers(&layers)?;
             shared.store.create_snapshot(&record.id, &diff_ids, &lease)?;
-            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script.as_deref())?;
+            let script = script.as_deref();
+            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script)?;
             let prepared = start::prepare(&shared, &record, &paths)?;
             Ok((prepared, mounts, record))
         })
         .await?;
+        let mut agents = Agents::default();
+        for socket in std::mem::take(&mut mounts.sockets) {
+            agents.serve(socket, &sources)?;
+        }
         let start::Prepared { mounts: files, binds, bind_indexes, joined, lent, joins, .. } = prepared;
         let described = launch::describe(&context, &record, &context.paths(&record.id), &files)?;
         let launch = shim::launch::Launch {
@@ -149,7 +158,7 @@ impl Start {
             Failed { error, code: Some(code), command: None, place: None }
         })?;
         drop((joined, lent, joins));
-        Ok(Started { mounts, launched })
+        Ok(Started { mounts, agents, launched })
     }
 }
 
@@ -174,6 +183,7 @@ impl Command<'_> {
             record: sandbox.record.clone(),
             wanted: std::mem::take(&mut self.mounts),
             script: self.exec.script.clone(),
+            sources: Arc::clone(self.sources),
             output: theirs,
         };
         let started = self.context.tasks.spawn(async move {
@@ -182,11 +192,12 @@ impl Command<'_> {
             started
         });
         let panicked = |e| Error::system("a bug: starting a step panicked").with_source(e);
-        let Started { mounts, launched } = started.await.map_err(panicked)??;
+        let Started { mounts, agents, launched } = started.await.map_err(panicked)??;
         // Its supervisor is spoken to as long as it runs.
         let Launched { shim: _spoken_to, events, .. } = launched;
         let code = self.watch(events, ours).await?;
         let oom = code.1;
+        drop(agents);
         let leave = sandbox.sweep();
         if code.0 != 0 {
             leave.await?;
@@ -318,6 +329,7 @@ impl Command<'_> {
             extra_hosts: request.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
             ..HostConfig::default()
         };
+        host.privileged = self.exec.insecure;
         host.restart_policy.name = "no".to_owned();
         let shm = request.shm_size.and_then(|bytes| i64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         host.shm_size = shm.or(self.context.config.default_shm_size_bytes).unwrap_or(create::SHM_BYTES);

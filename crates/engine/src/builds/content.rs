@@ -81,6 +81,9 @@ fn look(
         let failed = |error| Error::io("read", &one.path, error);
         let name = one.path.file_name().unwrap_or_default();
         keys.text(name.as_bytes());
+        if let Some(only) = &one.only {
+            keys.text(only.as_bytes());
+        }
         if one.is_directory {
             // What is in it is copied, and nothing of itself.
             keys.text(b"directory");

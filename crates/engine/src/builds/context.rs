@@ -74,8 +74,11 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what an earlier daemon left.
+/// Removes what an earlier daemon left, and ends what it left at work there.
 pub(super) fn clear(data_root: &Path) {
+    for entry in std::fs::read_dir(data_root.join(PLACE)).into_iter().flatten().flatten() {
+        super::git::end(&entry.path());
+    }
     if let Err(error) = remove(&data_root.join(PLACE)) {
         tracing::warn!(error = error.chain(), "contexts of an earlier daemon are left behind");
     }
@@ -102,6 +105,13 @@ impl Builds {
 }
 
 impl Archived {
+    /// A context without files, for a build whose files are elsewhere.
+    pub async fn empty(builds: &Builds, credentials: BTreeMap<String, (String, String)>) -> Result<Self> {
+        let context = Arc::clone(&builds.context);
+        blocking::run("make a context", move || Ok(Self { scratch: Scratch::new(&context)?, credentials }))
+            .await
+    }
+
     /// The Dockerfile of this name, and what hides files: `<name>.dockerignore`, or else `.dockerignore`.
     pub async fn documents(&self, name: &str) -> Result<(Document, Option<Document>)> {
         let name = if name.is_empty() { "Dockerfile" } else { name }.to_owned();
@@ -112,7 +122,7 @@ impl Archived {
 }
 
 /// Reads them from a directory.
-fn documents(root: &Root, name: &str) -> Result<(Document, Option<Document>)> {
+pub(super) fn documents(root: &Root, name: &str) -> Result<(Document, Option<Document>)> {
     let path = build::ignore::clean(&format!("/{name}"));
     let path = path.trim_start_matches('/');
     let dockerfile = match text(root, path)? {

@@ -1,11 +1,12 @@
 //! `COPY`, `ADD` and `WORKDIR`: files are put on top of the layers so far, and become the next one.
 
 use std::io::{Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use build::graph::{Copy, Directory};
 use build::ignore::Ignore;
+use build::mode::Mode;
 use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease, Mounts};
@@ -14,17 +15,15 @@ use sys::path::Root;
 
 use super::content::{self, Survey};
 use super::digests::Digests;
+use super::git::{Commit, Tree};
 use super::place::{Placing, Wishes};
-use super::select::{Picked, Sieve, pick};
+use super::select::{Picked, Sieve, pick, pick_with_parents};
 use super::view;
 use crate::containers::identity;
 use crate::containers::layered::Layered;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names;
-
-/// Modes are of twelve bits.
-const MODE_MAX: u32 = 0o7777;
 
 /// Where files come from.
 #[derive(Debug, Clone)]
@@ -56,6 +55,8 @@ pub(super) struct Copying {
     pub layers: Vec<ImageLayer>,
     pub source: Source,
     pub fetched: Vec<Fetched>,
+    /// What the repositories are at, in their order.
+    pub commits: Vec<Commit>,
     pub digests: Arc<Digests>,
     /// What `.dockerignore` hides, and the name of that file.
     pub ignore: Arc<(Ignore, String)>,
@@ -90,7 +91,9 @@ impl Copying {
     }
 
     fn picked(&self, root: &Root, sieve: &Sieve) -> Result<Vec<Picked>> {
-        let lists = self.copy.sources.iter().map(|source| pick(root, source, sieve));
+        let lists = self.copy.sources.iter().map(|source| {
+            if self.copy.parents { pick_with_parents(root, source, sieve) } else { pick(root, source, sieve) }
+        });
         Ok(lists.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -133,7 +136,7 @@ impl Copying {
     }
 
     /// Copies; the layer that comes of it. Blocks.
-    pub fn run(&self) -> Result<ImageLayer> {
+    pub fn run(&self, trees: &[Tree]) -> Result<ImageLayer> {
         let (context, lease) = (&self.context, &self.lease);
         let store = &context.store;
         let wishes = self.wishes()?;
@@ -142,7 +145,7 @@ impl Copying {
         // What is linked does not look at what is below.
         let below = if self.copy.link { Vec::new() } else { diff_ids(&self.layers) };
         store.create_snapshot(&id, &below, lease)?;
-        let copied = store.mounts(&id).map_err(Error::from).and_then(|into| self.put(&into, wishes));
+        let copied = store.mounts(&id).map_err(Error::from).and_then(|into| self.put(&into, wishes, trees));
         if let Err(error) = copied {
             super::forget(context, lease, &id)?;
             return Err(error);
@@ -150,7 +153,7 @@ impl Copying {
         super::adopt(context, lease, &id)
     }
 
-    fn put(&self, into: &Mounts, wishes: Wishes) -> Result<()> {
+    fn put(&self, into: &Mounts, wishes: Wishes, trees: &[Tree]) -> Result<()> {
         let exec_root = &self.context.config.exec_root;
         let sieve = self.sieve()?;
         match &self.source {
@@ -158,7 +161,7 @@ impl Copying {
                 let from = self.context.store.view(&self.lease, &diff_ids(layers))?;
                 let from = Some(&from).filter(|mounts| !mounts.lower.is_empty());
                 view::written(into, from, exec_root, |root, from| match from {
-                    Some(from) => self.fill(root, Some(from), &sieve, wishes),
+                    Some(from) => self.fill(root, Some(from), &sieve, wishes, trees),
                     None => Err(Error::invalid(format!(
                         "failed to compute cache key: {:?}: not found: there is nothing to copy from",
                         self.copy.sources
@@ -167,15 +170,24 @@ impl Copying {
             }
             Source::Directory(directory) => {
                 let from = opened(directory)?;
-                view::written(into, None, exec_root, |root, _| self.fill(root, Some(&from), &sieve, wishes))
+                view::written(into, None, exec_root, |root, _| {
+                    self.fill(root, Some(&from), &sieve, wishes, trees)
+                })
             }
             Source::Nowhere => {
-                view::written(into, None, exec_root, |root, _| self.fill(root, None, &sieve, wishes))
+                view::written(into, None, exec_root, |root, _| self.fill(root, None, &sieve, wishes, trees))
             }
         }
     }
 
-    fn fill(&self, root: &Root, from: Option<&Root>, sieve: &Sieve, wishes: Wishes) -> Result<()> {
+    fn fill(
+        &self,
+        root: &Root,
+        from: Option<&Root>,
+        sieve: &Sieve,
+        wishes: Wishes,
+        trees: &[Tree],
+    ) -> Result<()> {
         let placing = Placing { root, destination: &self.copy.destination, wishes };
         if let Some(from) = from {
             for picked in self.picked(from, sieve)? {
@@ -188,6 +200,14 @@ impl Copying {
                 }
                 placing.copy(from, &picked, sieve)?;
             }
+        }
+        // `.dockerignore` is for the context.
+        let sieve = Sieve { exclude: sieve.exclude.clone(), ..Sieve::default() };
+        for tree in trees {
+            let from = tree.fd.try_clone().map(Root::from_fd);
+            let from = from.map_err(|e| Error::system("cannot open a repository").with_source(e))?;
+            let whole = Picked { path: PathBuf::new(), real: PathBuf::new(), is_directory: true, only: None };
+            placing.copy(&from, &whole, &sieve)?;
         }
         let now = Time { seconds: self.now, nanoseconds: 0 };
         for (name, text) in &self.copy.inline {
@@ -222,14 +242,7 @@ impl Copying {
             Some(owner) => Some(self.owner(owner)?),
             None => self.is_of_client().then_some((0, 0)),
         };
-        let mode = self.copy.mode.as_ref().map(|text| {
-            let octal = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= MODE_MAX);
-            octal.ok_or_else(|| {
-                Error::invalid(format!(
-                    "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-                ))
-            })
-        });
+        let mode = self.copy.mode.as_ref().map(|text| Mode::parse(text).map_err(Error::invalid));
         Ok(Wishes { owner, mode: mode.transpose()? })
     }
 
@@ -261,7 +274,8 @@ fn archive(root: &Root, path: &Path, limits: &storage::Limits) -> Result<Option<
     Ok(is_archive(&file, limits)?.then_some(file))
 }
 
-fn is_archive(file: &std::fs::File, limits: &storage::Limits) -> Result<bool> {
+/// Whether a file is an archive; it is read from its beginning again then.
+pub(super) fn is_archive(file: &std::fs::File, limits: &storage::Limits) -> Result<bool> {
     let failed = |e| Error::system("cannot read a file").with_source(e);
     let mut source = file.try_clone().map_err(failed)?;
     source.seek(SeekFrom::Start(0)).map_err(failed)?;

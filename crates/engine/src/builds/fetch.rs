@@ -3,10 +3,12 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use build::graph::Copy;
+use build::request::SharedSources;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::copying::Fetched;
+use super::git::{Caller, Commit, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -33,7 +35,8 @@ pub(super) async fn all(context: &Context, copy: &Copy) -> Result<Vec<Fetched>> 
     Ok(fetched)
 }
 
-async fn one(context: &Context, url: &str) -> Result<Fetched> {
+/// Fetches one file.
+pub(super) async fn one(context: &Context, url: &str) -> Result<Fetched> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let name = path.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
     let name = name.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
@@ -69,12 +72,44 @@ fn nameless(context: &Context) -> std::io::Result<std::fs::File> {
         .open(&context.config.data_root)
 }
 
-/// The digest of all that was fetched.
-pub(super) fn key(fetched: &[Fetched]) -> Option<Digest> {
-    if fetched.is_empty() {
+/// What the repositories of an instruction are at.
+pub(super) async fn commits(context: &Context, copy: &Copy, sources: &SharedSources) -> Result<Vec<Commit>> {
+    let mut commits = Vec::new();
+    for repository in &copy.repositories {
+        let commit = Caller::new(context, &repository.git, sources).await?.resolve().await?;
+        if let Some(checksum) = &repository.git.checksum {
+            commit.check(checksum)?;
+        }
+        commits.push(commit);
+    }
+    Ok(commits)
+}
+
+/// Their files.
+pub(super) async fn trees(
+    context: &Context,
+    copy: &Copy,
+    commits: &[Commit],
+    sources: &SharedSources,
+) -> Result<Vec<Tree>> {
+    let mut trees = Vec::new();
+    for (repository, commit) in copy.repositories.iter().zip(commits) {
+        let caller = Caller::new(context, &repository.git, sources).await?;
+        trees.push(caller.check_out(commit, repository.keep_git_dir).await?);
+    }
+    Ok(trees)
+}
+
+/// The digest of all that was fetched, and of what is going to be: a commit says what is in it.
+pub(super) fn key(fetched: &[Fetched], commits: &[Commit]) -> Option<Digest> {
+    if fetched.is_empty() && commits.is_empty() {
         return None;
     }
     let mut hasher = Sha256::new();
+    for commit in commits {
+        hasher.update(b"commit");
+        hasher.update(&commit.id);
+    }
     for one in fetched {
         hasher.update(one.name.as_bytes());
         hasher.update(one.digest.as_str());

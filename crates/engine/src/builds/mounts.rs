@@ -15,6 +15,7 @@ use storage::{ImageLayer, Lease};
 use sys::fsx::{self, FileType};
 use sys::path::Root;
 
+use super::agent::{self, Socket};
 use super::command::point;
 use super::content::{self, Survey};
 use super::context::Scratch;
@@ -33,6 +34,13 @@ const SECRETS: &str = "/run/secrets/";
 /// The mode of a secret, and of the directory of a cache, where nobody says.
 const SECRET_MODE: u32 = 0o400;
 const CACHE_MODE: u32 = 0o755;
+const AGENT_MODE: u32 = 0o600;
+/// Where agents are seen where nobody says, before their number.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
+/// What tells programs where the first one is.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
+/// Where files are copied to, in what is kept of a mount.
+const COPIED: &str = "/files";
 /// A script of the Dockerfile: everybody may run it.
 const SCRIPT_MODE: u32 = 0o755;
 
@@ -47,6 +55,8 @@ pub(super) enum Files {
     Layers(Vec<ImageLayer>),
     /// A secret's content.
     Secret(Vec<u8>),
+    /// The client's agent, by its name.
+    Agent(String),
 }
 
 /// A mount, and its files.
@@ -56,6 +66,8 @@ pub(super) struct Wanted {
     pub files: Files,
     /// What is hidden in a directory that holds everything.
     pub sieve: Sieve,
+    /// Which of the caches of this name: each of those who want one for themselves has another.
+    pub instance: u32,
 }
 
 impl Wanted {
@@ -94,6 +106,8 @@ pub(super) struct Prepared {
     made: Vec<PathBuf>,
     /// What the store keeps for them.
     snapshots: Vec<String>,
+    /// Sockets that nobody listens on yet.
+    pub sockets: Vec<Socket>,
     _kept: Vec<OwnedFd>,
 }
 
@@ -130,7 +144,7 @@ pub(super) fn prepare(
 
 impl Preparation<'_> {
     fn one(&mut self, number: usize, wanted: Wanted) -> Result<()> {
-        let Wanted { mount, files, .. } = wanted;
+        let Wanted { mount, files, sieve, instance } = wanted;
         match mount.kind {
             Kind::Tmpfs => {
                 let size = if mount.size > 0 { format!("size={}", mount.size) } else { String::new() };
@@ -140,52 +154,164 @@ impl Preparation<'_> {
             }
             Kind::Secret => self.secret(number, &mount, files),
             Kind::Cache => {
-                if !matches!(files, Files::Nothing) {
-                    return Err(Error::not_implemented(
-                        "RUN --mount=type=cache,from=… is not available yet: leave out from",
-                    ));
-                }
-                let directory = cache(self.context, &mount)?;
+                let directory = self.cache(&mount, &files, &sieve, instance)?;
                 self.bind(directory, &mount.target, !mount.read_only);
                 Ok(())
             }
             Kind::Bind => self.files(number, &mount, files),
-            Kind::Ssh => Err(Error::not_implemented("RUN --mount=type=ssh is not available yet")),
+            Kind::Ssh => self.agent(number, &mount, files),
         }
     }
 
     fn files(&mut self, number: usize, mount: &Mount, files: Files) -> Result<()> {
-        if !mount.read_only {
-            return Err(Error::not_implemented(
-                "RUN --mount=type=bind,rw is not available yet: copy the files, or leave out rw",
-            ));
-        }
-        let source = build::ignore::clean(&format!("/{}", mount.source));
-        let source = source.trim_start_matches('/').to_owned();
         match files {
-            Files::Directory(directory) => {
-                let at = if source.is_empty() { "." } else { &source };
-                let opened = copying::opened(&directory)?.open_path(at);
-                let opened = opened.map_err(|error| Error::io("mount", Path::new(at), error))?;
-                let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-                self.prepared._kept.push(opened);
-                self.bind(path, &mount.target, false);
-                Ok(())
-            }
+            Files::Directory(directory) => self.directory(number, mount, &directory),
             Files::Layers(layers) => {
-                let snapshot = format!("{}-mount-{number}", self.record.id);
-                let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-                self.context.store.restore_layers(&layers)?;
-                self.context.store.create_snapshot(&snapshot, &diff_ids, self.lease)?;
-                self.prepared.snapshots.push(snapshot.clone());
-                let mut point = point("image", PathBuf::new(), &mount.target, false);
+                let snapshot = self.snapshot(number, &layers)?;
+                let mut point = point("image", PathBuf::new(), &mount.target, !mount.read_only);
                 point.name = snapshot.clone();
-                let kind = MountKind::Image { snapshot, subpath: source };
+                let kind = MountKind::Image { snapshot, subpath: source(mount) };
                 self.record.mounts.push(MountRecord { point, kind });
                 Ok(())
             }
-            Files::Nothing | Files::Secret(_) => Err(Error::system("a bug: a mount has no files")),
+            _ => Err(Error::system("a bug: a mount has no files")),
         }
+    }
+
+    /// What is kept of a mount beside the files of the step.
+    fn snapshot(&mut self, number: usize, layers: &[ImageLayer]) -> Result<String> {
+        let snapshot = format!("{}-mount-{number}", self.record.id);
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        self.context.store.restore_layers(layers)?;
+        self.context.store.create_snapshot(&snapshot, &diff_ids, self.lease)?;
+        self.prepared.snapshots.push(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Files of a context: themselves where they are only read, or else a copy that goes with the step.
+    fn directory(&mut self, number: usize, mount: &Mount, directory: &request::Directory) -> Result<()> {
+        let root = copying::opened(directory)?;
+        // What is hidden is hidden already.
+        let sieve = Sieve::default();
+        let picked = pick_one(&root, &mount.source, &sieve)?;
+        if mount.read_only {
+            let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
+            let opened = root.open_path(at).map_err(|error| Error::io("mount", at, error))?;
+            self.bind_opened(opened, &mount.target, false);
+            return Ok(());
+        }
+        let snapshot = self.snapshot(number, &[])?;
+        let mounts = self.context.store.mounts(&snapshot)?;
+        let upper = mounts.upper.ok_or_else(|| Error::system("a bug: a snapshot cannot be written to"))?;
+        let into = Root::open(&upper).map_err(|error| Error::io("open", &upper, error))?;
+        let wishes = Wishes { owner: Some((0, 0)), mode: None };
+        Placing { root: &into, destination: COPIED, wishes }.copy(&root, &picked, &sieve)?;
+        let opened = into.open_path(COPIED.trim_start_matches('/'));
+        let opened = opened.map_err(|error| Error::io("mount", &upper, error))?;
+        self.bind_opened(opened, &mount.target, true);
+        Ok(())
+    }
+
+    fn bind_opened(&mut self, opened: OwnedFd, target: &str, writable: bool) {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        self.prepared._kept.push(opened);
+        self.bind(path, target, writable);
+    }
+
+    fn agent(&mut self, number: usize, mount: &Mount, files: Files) -> Result<()> {
+        // One that is not there and not required is left out.
+        let Files::Agent(id) = files else { return Ok(()) };
+        let mode = mount.mode.unwrap_or(AGENT_MODE);
+        let access = agent::Access { mode, uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
+        let (socket, path) = agent::listen(&self.paths.state, &format!("ssh-{number}"), &id, access)?;
+        let known = self.prepared.sockets.len();
+        self.prepared.sockets.push(socket);
+        let target = if mount.target.is_empty() { format!("{AGENTS}.{known}") } else { mount.target.clone() };
+        if known == 0 {
+            self.record.config.env.push(format!("{AGENT_VARIABLE}={target}"));
+        }
+        self.bind(path, &target, true);
+        Ok(())
+    }
+
+    /// The directory of a cache, which lasts; a new one begins with the files that it is to begin with.
+    fn cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, instance: u32) -> Result<PathBuf> {
+        let base = match files {
+            Files::Nothing if source(mount).is_empty() => String::new(),
+            Files::Nothing => {
+                return Err(Error::invalid(format!(
+                    "failed to compute cache key: \"/{}\": not found: a new cache is empty: leave out source, or say from where",
+                    source(mount)
+                )));
+            }
+            Files::Layers(layers) => layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
+            Files::Directory(directory) => {
+                let root = copying::opened(directory)?;
+                let picked = pick_one(&root, &mount.source, sieve)?;
+                content::key(&root, &[picked], sieve, false)?.to_string()
+            }
+            Files::Secret(_) | Files::Agent(_) => return Err(Error::system("a bug: a cache is a secret")),
+        };
+        let begun = if base.is_empty() { base } else { format!("{base}/{}", source(mount)) };
+        let name = cache_directory(mount, &begun, instance);
+        let path = self.context.config.data_root.join("build").join("caches").join(name);
+        let failed = |e| Error::io("make the cache", &path, e);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let parent = path.parent().unwrap_or(&path);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        // It is there as a whole or not at all, also after a kill: what is half there lies where an engine that starts removes it.
+        let place = self.context.config.data_root.join(super::context::PLACE);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(failed)?;
+        let new = place.join(crate::names::new_id()?);
+        std::fs::DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
+        let filled = self
+            .fill_cache(mount, files, sieve, &new)
+            .and_then(|()| std::fs::rename(&new, &path).map_err(failed));
+        if let Err(error) = filled {
+            let _ = std::fs::remove_dir_all(&new);
+            // Somebody else was faster.
+            return if path.is_dir() { Ok(path) } else { Err(error) };
+        }
+        Ok(path)
+    }
+
+    fn fill_cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, new: &Path) -> Result<()> {
+        let failed = |e| Error::io("make the cache", new, e);
+        let into = Root::open(new).map_err(failed)?;
+        let copy = |from: &Root, sieve: &Sieve| {
+            let picked = pick_one(from, &mount.source, sieve)?;
+            if !picked.is_directory {
+                return Err(Error::invalid(format!("a cache cannot begin with a file: {}", mount.source)));
+            }
+            Placing { root: &into, destination: "/", wishes: Wishes::default() }.copy(from, &picked, sieve)
+        };
+        match files {
+            Files::Layers(layers) => {
+                let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+                self.context.store.restore_layers(layers)?;
+                let from = self.context.store.view(self.lease, &diff_ids)?;
+                if from.lower.is_empty() {
+                    if !source(mount).is_empty() {
+                        return Err(Error::invalid(format!(
+                            "\"/{}\": not found: it is from scratch",
+                            source(mount)
+                        )));
+                    }
+                } else {
+                    let exec_root = &self.context.config.exec_root;
+                    super::view::seen(&from, exec_root, |root| copy(root, &Sieve::default()))?;
+                }
+            }
+            Files::Directory(fd) => {
+                copy(&copying::opened(fd)?, sieve)?;
+            }
+            _ => {}
+        }
+        let fd = fsx::open_dir(new).map_err(failed)?;
+        fsx::chown(&fd, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)).map_err(failed)?;
+        fsx::chmod(&fd, fsx::Mode::from_raw_mode(mount.mode.unwrap_or(CACHE_MODE))).map_err(failed)
     }
 
     fn secret(&mut self, number: usize, mount: &Mount, files: Files) -> Result<()> {
@@ -301,7 +427,7 @@ pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest
     let mut surveys = surveys.iter();
     for one in wanted {
         let part = match &one.files {
-            Files::Nothing | Files::Secret(_) => continue,
+            Files::Nothing | Files::Secret(_) | Files::Agent(_) => continue,
             Files::Layers(layers) => {
                 layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>().join(",")
             }
@@ -333,28 +459,26 @@ pub(super) fn secret_id(mount: &Mount) -> String {
     Path::new(named).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The name of the directory of a cache: of its id, or else of where it is seen.
-pub(super) fn cache_name(mount: &Mount) -> String {
-    use sha2::Digest as _;
-    let id = if mount.id.is_empty() { build::ignore::clean(&mount.target) } else { mount.id.clone() };
-    hex::encode(sha2::Sha256::digest(id))
+/// The path that a mount shows, without a slash at its beginning.
+fn source(mount: &Mount) -> String {
+    build::ignore::clean(&format!("/{}", mount.source)).trim_start_matches('/').to_owned()
 }
 
-/// The directory of a cache, which lasts.
-fn cache(context: &Context, mount: &Mount) -> Result<PathBuf> {
-    let name = cache_name(mount);
-    let path = context.config.data_root.join("build").join("caches").join(name);
-    let failed = |e| Error::io("make the cache", &path, e);
-    let parent = path.parent().unwrap_or(&path);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
-    match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(path),
-        other => other.map_err(failed)?,
+/// What caches are told apart by: the id, or else where it is seen.
+pub(super) fn cache_name(mount: &Mount) -> String {
+    if mount.id.is_empty() { build::ignore::clean(&mount.target) } else { mount.id.clone() }
+}
+
+/// The name of the directory of a cache, which begins with some files, or with none.
+fn cache_directory(mount: &Mount, begun: &str, instance: u32) -> String {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new_with_prefix(cache_name(mount));
+    if !begun.is_empty() {
+        hasher.update(b"\0");
+        hasher.update(begun);
     }
-    let fd = fsx::open_dir(&path).map_err(failed)?;
-    fsx::chown(&fd, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)).map_err(failed)?;
-    fsx::chmod(&fd, fsx::Mode::from_raw_mode(mount.mode.unwrap_or(CACHE_MODE))).map_err(failed)?;
-    Ok(path)
+    let name = hex::encode(hasher.finalize());
+    if instance == 0 { name } else { format!("{name}-{instance}") }
 }
 
 impl Prepared {

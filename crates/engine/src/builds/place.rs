@@ -25,12 +25,12 @@ const LINKS_FOLLOWED_MAX: usize = 40;
 const LINKS_MAX: usize = 1 << 20;
 
 /// What becomes of what is copied.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wishes {
     /// Whose it becomes; `None` for whose it was.
     pub owner: Option<(u32, u32)>,
-    /// Its permissions; `None` for those that it had.
-    pub mode: Option<u32>,
+    /// What becomes of its permissions; `None` for those that it had.
+    pub mode: Option<build::mode::Mode>,
 }
 
 impl Wishes {
@@ -39,8 +39,11 @@ impl Wishes {
     }
 
     fn mode_of(&self, stat: &Stat) -> Mode {
-        let own = stat.st_mode & 0o7777;
-        Mode::from_raw_mode(self.mode.unwrap_or(own))
+        self.changed(stat.st_mode & 0o7777, fsx::kind(stat) == FileType::Directory)
+    }
+
+    fn changed(&self, own: u32, is_directory: bool) -> Mode {
+        Mode::from_raw_mode(self.mode.as_ref().map_or(own, |mode| mode.apply(own, is_directory)))
     }
 }
 
@@ -125,7 +128,7 @@ impl Placing<'_> {
         // What is made for it is as any directory on the way: BuildKit copies what is in a directory, and nothing of itself.
         let dir = self.directory(relative(self.destination))?;
         let mut copier = Copier {
-            wishes: self.wishes,
+            wishes: self.wishes.clone(),
             destination: Path::new(self.destination),
             stack: vec![Level { fd: Rc::new(dir), of: None }],
             links: HashMap::new(),
@@ -147,7 +150,7 @@ impl Placing<'_> {
     /// A file whose content is known.
     pub fn inline(&self, name: &str, content: &str, now: Time) -> Result<()> {
         let (dir, name) = self.spot(OsStr::new(name))?;
-        let mode = Mode::from_raw_mode(self.wishes.mode.unwrap_or(INLINE_MODE));
+        let mode = self.wishes.changed(INLINE_MODE, false);
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
         let write = || {
             let mut file = create(&dir, &name)?;
@@ -162,7 +165,7 @@ impl Placing<'_> {
     /// A file that was fetched.
     pub fn fetched(&self, name: &str, content: &std::fs::File, modified: Time) -> Result<()> {
         let (dir, name) = self.spot(OsStr::new(name))?;
-        let mode = Mode::from_raw_mode(self.wishes.mode.unwrap_or(FETCHED_MODE));
+        let mode = self.wishes.changed(FETCHED_MODE, false);
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
         let write = || {
             let file = create(&dir, &name)?;

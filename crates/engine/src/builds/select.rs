@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 const DEPTH_MAX: usize = 512;
 /// Files that one pattern may stand for: a copy of more names directories.
 const PICKED_MAX: usize = 1_000_000;
+/// Where the directories begin that `--parents` keeps.
+const PIVOT: &str = "/./";
 
 /// What hides files.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,50 @@ pub(super) struct Picked {
     pub real: PathBuf,
     /// Whether it is a directory, or a link to one.
     pub is_directory: bool,
+    /// Of a directory: the pattern of what is meant in it, with the directories above; everything if there is none.
+    pub only: Option<String>,
+}
+
+/// What is meant of a directory, where not everything is.
+#[derive(Debug)]
+struct Only {
+    /// What matches is meant, with all that is below it.
+    pattern: Ignore,
+    /// The steps of the pattern up to the first that may be any number of directories.
+    steps: Vec<Glob>,
+    /// Whether there is one such.
+    is_open: bool,
+}
+
+impl Only {
+    fn new(pattern: &str) -> Result<Self> {
+        let wrong = |error: build::ignore::Error| Error::invalid(error.to_string());
+        let steps: Vec<&str> = pattern.split('/').collect();
+        let closed = steps.iter().take_while(|step| !step.contains("**")).count();
+        Ok(Self {
+            pattern: Ignore::from_patterns([pattern]).map_err(wrong)?,
+            steps: steps
+                .iter()
+                .take(closed)
+                .map(|step| Glob::parse(step))
+                .collect::<Result<_, _>>()
+                .map_err(wrong)?,
+            is_open: closed < steps.len(),
+        })
+    }
+
+    /// Whether something below a directory may be meant.
+    fn may_be_below(&self, path: &Path) -> bool {
+        let mut steps = self.steps.iter();
+        for name in path {
+            match steps.next() {
+                Some(glob) if glob.matches(&name.to_string_lossy()) => {}
+                Some(_) => return false,
+                None => return self.is_open,
+            }
+        }
+        self.is_open || steps.next().is_some()
+    }
 }
 
 fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
@@ -62,6 +108,43 @@ pub(super) fn pick(root: &Root, pattern: &str, sieve: &Sieve) -> Result<Vec<Pick
     expand(root, &above, steps, sieve, &mut found)?;
     found.sort();
     Ok(found)
+}
+
+/// What a pattern of `--parents` stands for: directories, and the pattern of what is meant in each.
+pub(super) fn pick_with_parents(root: &Root, source: &str, sieve: &Sieve) -> Result<Vec<Picked>> {
+    let (pivot, pattern) = source.split_once(PIVOT).unwrap_or(("", source));
+    let pattern = clean(&format!("/{pattern}"));
+    let pattern = pattern.trim_start_matches('/');
+    let pivots = pick(root, pivot, sieve)?;
+    if !Glob::is_pattern(pivot) && !Glob::is_pattern(pattern) {
+        let whole = clean(&format!("/{pivot}/{pattern}"));
+        let whole = whole.trim_start_matches('/');
+        named(root, whole, sieve)?;
+        no_links_above(root, Path::new(whole), clean(&format!("/{pivot}")).trim_start_matches('/'))?;
+    }
+    let directories = pivots.into_iter().filter(|picked| picked.is_directory);
+    let only = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
+    Ok(directories.map(|picked| Picked { only: only.clone(), ..picked }).collect())
+}
+
+/// Refuses a path that goes by way of a link: the directories above would be others than those that are named.
+fn no_links_above(root: &Root, path: &Path, pivot: &str) -> Result<()> {
+    for above in path
+        .ancestors()
+        .skip(1)
+        .take_while(|above| !above.as_os_str().is_empty() && *above != Path::new(pivot))
+    {
+        let parted = root.parent(above).and_then(|(dir, name)| fsx::stat_at(&dir, &name));
+        let stat = parted.map_err(|error| failed("look at", above, error))?;
+        if fsx::kind(&stat) == FileType::Symlink {
+            return Err(Error::invalid(format!(
+                "failed to compute cache key: \"/{}\": not found: {} is a link, which --parents does not follow: name where it leads",
+                path.display(),
+                above.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What is at a path.
@@ -91,7 +174,7 @@ fn named(root: &Root, path: &str, sieve: &Sieve) -> Result<Picked> {
     if let Some(rule) = hidden(path, &real, is_directory, &sieve.ignore) {
         return Err(missing(&format!(": it is in the build context, and {}", told(rule))));
     }
-    Ok(Picked { path: PathBuf::from(path), real, is_directory })
+    Ok(Picked { path: PathBuf::from(path), real, is_directory, only: None })
 }
 
 /// The rule that hides what was found, by its name or by what the name leads to. In a directory something may be brought back.
@@ -141,7 +224,7 @@ fn expand(root: &Root, above: &Path, steps: &[&str], sieve: &Sieve, found: &mut 
         if found.len() == PICKED_MAX {
             return Err(Error::invalid(format!("a pattern stands for more than {PICKED_MAX} files")));
         }
-        found.push(Picked { path, real, is_directory });
+        found.push(Picked { path, real, is_directory, only: None });
     }
     Ok(())
 }
@@ -178,6 +261,7 @@ struct Pending {
 
 struct Walker<'a, V> {
     sieve: &'a Sieve,
+    only: Option<Only>,
     visitor: &'a mut V,
     /// Directories that are hidden, while nothing in them was found that is not.
     pending: Vec<Pending>,
@@ -192,9 +276,10 @@ pub(super) fn walk<V: Visitor>(root: &Root, picked: &Picked, sieve: &Sieve, visi
     let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
     let fd = root.open_dir(at).map_err(|error| failed("open", at, error))?;
     let ignored = above(&sieve.ignore, &picked.real);
+    let only = picked.only.as_deref().map(Only::new).transpose()?;
     let (whole, path) = (picked.real.clone(), PathBuf::new());
-    let mut walker = Walker { sieve, visitor, pending: Vec::new(), depth: 0, whole, path };
-    let walked = walker.directory(&fd, &ignored, &Above::default());
+    let mut walker = Walker { sieve, only, visitor, pending: Vec::new(), depth: 0, whole, path };
+    let walked = walker.directory(&fd, &ignored, &Above::default(), &Above::default());
     walked.map_err(|error| failed("copy", &at.join(&walker.path), error))
 }
 
@@ -220,7 +305,13 @@ fn sifted(ignore: &Ignore, path: &Path, above: &Above) -> (bool, Above) {
 
 impl<V: Visitor> Walker<'_, V> {
     /// Where it fails, the path stays as it is.
-    fn directory(&mut self, fd: &OwnedFd, ignored: &Above, excluded: &Above) -> io::Result<()> {
+    fn directory(
+        &mut self,
+        fd: &OwnedFd,
+        ignored: &Above,
+        excluded: &Above,
+        meant: &Above,
+    ) -> io::Result<()> {
         if self.depth >= DEPTH_MAX {
             return Err(io::Error::other(format!("directories are deeper than {DEPTH_MAX}")));
         }
@@ -229,21 +320,29 @@ impl<V: Visitor> Walker<'_, V> {
         for entry in entries {
             self.whole.push(&entry.name);
             self.path.push(&entry.name);
-            self.entry(fd, &entry.name, ignored, excluded)?;
+            self.entry(fd, &entry.name, [ignored, excluded, meant])?;
             self.whole.pop();
             self.path.pop();
         }
         Ok(())
     }
 
-    fn entry(&mut self, dir: &OwnedFd, name: &OsStr, ignored: &Above, excluded: &Above) -> io::Result<()> {
+    fn entry(&mut self, dir: &OwnedFd, name: &OsStr, above: [&Above; 3]) -> io::Result<()> {
         let sieve = self.sieve;
-        let (is_ignored, ignored) = sifted(&sieve.ignore, &self.whole, ignored);
-        let (is_excluded, excluded) = sifted(&sieve.exclude, &self.path, excluded);
-        let hidden = is_ignored || is_excluded;
-        if hidden && !sieve.ignore.has_exceptions() && !sieve.exclude.has_exceptions() {
+        let (is_ignored, ignored) = sifted(&sieve.ignore, &self.whole, above[0]);
+        let (is_excluded, excluded) = sifted(&sieve.exclude, &self.path, above[1]);
+        // Nothing below brings it back.
+        let buried =
+            is_ignored && !sieve.ignore.has_exceptions() || is_excluded && !sieve.exclude.has_exceptions();
+        let (is_meant, meant) = match &self.only {
+            Some(only) => sifted(&only.pattern, &self.path, above[2]),
+            None => (true, Above::default()),
+        };
+        let beside = !is_meant && self.only.as_ref().is_some_and(|only| !only.may_be_below(&self.path));
+        if buried || beside {
             return Ok(());
         }
+        let hidden = is_ignored || is_excluded || !is_meant;
         let stat = match fsx::stat_at(dir, name) {
             // Gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -271,7 +370,7 @@ impl<V: Visitor> Walker<'_, V> {
             self.visitor.enter(&Item { dir, name, stat: &stat, path: &self.path }, &fd)?;
         }
         self.depth += 1;
-        self.directory(&fd, &ignored, &excluded)?;
+        self.directory(&fd, &ignored, &excluded, &meant)?;
         self.depth -= 1;
         if self.pending.len() > entered {
             // Nothing was found in it.

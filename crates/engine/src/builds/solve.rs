@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use build::dockerfile::mount::Sharing;
+use build::dockerfile::mount::{Kind, Mount, Sharing};
 use build::graph::{self, Copy, Exec, Graph, Op};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::{ImageLayer, Lease};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::cache::{Cache, Made, hold};
 use super::command::Command;
@@ -22,6 +22,7 @@ use super::content::Survey;
 use super::copying::{self, Copying, Source};
 use super::digests::Digests;
 use super::fetch;
+use super::git::Commit;
 use super::mounts::{self, Files};
 use super::remote::Imports;
 use super::select::Sieve;
@@ -36,6 +37,11 @@ use crate::images::assemble;
 const STEPS_A_PROCESSOR: usize = 2;
 /// And at least so many.
 const STEPS_LEAST: usize = 4;
+
+/// Caches of one name that steps have for themselves at once: each is a directory that lasts.
+const INSTANCES_MAX: u32 = 256;
+/// The agent that is meant where no other is named.
+const DEFAULT_AGENT: &str = "default";
 
 /// What a step has made.
 #[derive(Debug, Clone)]
@@ -260,7 +266,7 @@ impl Solver {
         let vertex = &self.graph.vertices[at];
         let below = inputs.first().map(|input| input.layers().to_vec()).unwrap_or_default();
         let own = graph::of(&vertex.op);
-        let work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
+        let mut work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
         let base = match &vertex.op {
             // What is linked does not depend on what is below, but for the numbers of names.
             Op::Copy(copy) if copy.link && copy.owner.is_none() => key(&[]),
@@ -291,11 +297,7 @@ impl Solver {
             }
             return Ok((stacked(below, made), true));
         }
-        let gates = work.locks(&self.cache);
-        let mut locked = Vec::with_capacity(gates.len());
-        for gate in &gates {
-            locked.push(gate.lock().await);
-        }
+        let locked = work.occupy(&self.cache).await?;
         let slot = self.slots.acquire().await;
         let (layer, is_certain) = work.run(self, voice, surveys).await?;
         drop((slot, locked));
@@ -347,24 +349,25 @@ impl Solver {
                     let files = match input {
                         Some(Output::Directory(directory)) => Files::Directory(Arc::clone(directory)),
                         Some(Output::Layers { layers, .. }) => Files::Layers(layers.clone()),
-                        None => self.secret(&mounted.mount).await?,
+                        None => self.given(&mounted.mount).await?,
                     };
                     let mut sieve = Sieve::default();
                     if mounted.mount.from.is_empty() {
                         (sieve.ignore, sieve.ignore_name) = (self.ignore.0.clone(), self.ignore.1.clone());
                     }
-                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, sieve });
+                    wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, sieve, instance: 0 });
                 }
                 Ok(Work::Exec { exec: exec.clone(), mounts: wanted, layers: below.to_vec() })
             }
             Op::Copy(copy) => {
                 let fetched = fetch::all(&self.context, copy).await?;
+                let commits = fetch::commits(&self.context, copy, &self.sources).await?;
                 let source = match inputs.first() {
                     None => Source::Nowhere,
                     Some(Output::Directory(directory)) => Source::Directory(Arc::clone(directory)),
                     Some(Output::Layers { layers, .. }) => Source::Layers(layers.clone()),
                 };
-                Ok(Work::Copy(Arc::new(self.copying(copy, below, source, fetched))))
+                Ok(Work::Copy(Arc::new(self.copying(copy, below, source, (fetched, commits)))))
             }
             Op::Directory(directory) => {
                 Ok(Work::Directory { directory: directory.clone(), layers: below.to_vec() })
@@ -378,7 +381,7 @@ impl Solver {
         copy: &Copy,
         below: &[ImageLayer],
         source: Source,
-        fetched: Vec<copying::Fetched>,
+        (fetched, commits): (Vec<copying::Fetched>, Vec<Commit>),
     ) -> Copying {
         let epoch = self.request.arguments.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
         Copying {
@@ -388,16 +391,38 @@ impl Solver {
             layers: below.to_vec(),
             source,
             fetched,
+            commits,
             digests: Arc::clone(&self.cache.digests),
             ignore: Arc::clone(&self.ignore),
             now: epoch.unwrap_or_else(|| Timestamp::now().as_second()),
         }
     }
 
-    async fn secret(&self, mount: &build::dockerfile::mount::Mount) -> Result<Files, Failed> {
-        if mount.kind != build::dockerfile::mount::Kind::Secret {
-            return Ok(Files::Nothing);
+    /// What the client gives for a mount.
+    async fn given(&self, mount: &Mount) -> Result<Files, Failed> {
+        match mount.kind {
+            Kind::Secret => self.secret(mount).await,
+            Kind::Ssh => self.agent(mount).await,
+            _ => Ok(Files::Nothing),
         }
+    }
+
+    async fn agent(&self, mount: &Mount) -> Result<Files, Failed> {
+        let id = if mount.id.is_empty() { DEFAULT_AGENT } else { &mount.id };
+        let found = self.sources.has_agent(id).await;
+        let found =
+            found.map_err(|error| Error::invalid(format!("cannot ask for ssh agent {id}: {error}")))?;
+        if found {
+            return Ok(Files::Agent(id.to_owned()));
+        }
+        if mount.required {
+            let message = format!("no SSH key {id:?} forwarded from the client (give it with --ssh {id})");
+            return Err(Error::invalid(message).into());
+        }
+        Ok(Files::Nothing)
+    }
+
+    async fn secret(&self, mount: &Mount) -> Result<Files, Failed> {
         let id = mounts::secret_id(mount);
         let found = self.sources.secret(&id).await;
         let found = found.map_err(|error| Error::invalid(format!("cannot read secret {id}: {error}")))?;
@@ -436,16 +461,15 @@ impl Work {
                         Files::Layers(layers) => parts.push(identity(layers).to_string()),
                         Files::Directory(_) => return None,
                         // Secrets do not decide what comes of a step.
-                        Files::Nothing | Files::Secret(_) => {}
+                        Files::Nothing | Files::Secret(_) | Files::Agent(_) => {}
                     }
                 }
             }
+            Self::Copy(copying) if !copying.fetched.is_empty() || !copying.commits.is_empty() => return None,
             Self::Copy(copying) => match &copying.source {
-                Source::Nowhere if copying.fetched.is_empty() => {}
-                Source::Layers(layers) if copying.fetched.is_empty() => {
-                    parts.push(identity(layers).to_string());
-                }
-                _ => return None,
+                Source::Nowhere => {}
+                Source::Layers(layers) => parts.push(identity(layers).to_string()),
+                Source::Directory(_) => return None,
             },
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -465,7 +489,7 @@ impl Work {
                         Some(survey) => Some(survey.key.clone()),
                         None => copying.key()?,
                     };
-                    let fetched = fetch::key(&copying.fetched);
+                    let fetched = fetch::key(&copying.fetched, &copying.commits);
                     let both: Vec<&str> = files.iter().chain(&fetched).map(Digest::as_str).collect();
                     let content = if both.is_empty() { None } else { Some(key(&both)) };
                     Ok((content, survey.into_iter().collect()))
@@ -488,13 +512,30 @@ impl Work {
         Ok(looked)
     }
 
-    /// Who uses the caches alone that are not shared; in one order, so that no two wait for each other.
-    fn locks(&self, cache: &Cache) -> Vec<Arc<tokio::sync::Mutex<()>>> {
-        let Self::Exec { mounts, .. } = self else { return Vec::new() };
+    /// Takes the caches for itself that are not shared; in one order, so that no two wait for each other.
+    async fn occupy(&mut self, cache: &Cache) -> Result<Vec<OwnedMutexGuard<()>>, Failed> {
+        let Self::Exec { mounts, .. } = self else { return Ok(Vec::new()) };
+        let mut taken = Vec::new();
+        for wanted in mounts.iter_mut().filter(|wanted| wanted.mount.sharing == Some(Sharing::Private)) {
+            let name = mounts::cache_name(&wanted.mount);
+            // The first that nobody has.
+            let free = (0..INSTANCES_MAX).find_map(|instance| {
+                let gate = cache.gate(&key(&["private cache mount", &name, &instance.to_string()]));
+                Some((instance, gate.try_lock_owned().ok()?))
+            });
+            let (instance, guard) = free.ok_or_else(|| {
+                Error::system(format!("the cache {name} is used by {INSTANCES_MAX} steps at once"))
+            })?;
+            wanted.instance = instance;
+            taken.push(guard);
+        }
         let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
         let keys: BTreeSet<Digest> =
             locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
-        keys.iter().map(|key| cache.gate(key)).collect()
+        for key in &keys {
+            taken.push(cache.gate(key).lock_owned().await);
+        }
+        Ok(taken)
     }
 
     /// Does it. Also tells whether the files were certainly those that were seen.
@@ -522,6 +563,7 @@ impl Work {
                     layers: &layers,
                     lease: &solver.lease,
                     mounts,
+                    sources: &solver.sources,
                     voice,
                 };
                 let layer = command.run().await?;
@@ -529,8 +571,10 @@ impl Work {
                 Ok((layer, is_certain))
             }
             Self::Copy(copying) => {
+                let Copying { copy, commits, .. } = copying.as_ref();
+                let trees = fetch::trees(&solver.context, copy, commits, &solver.sources).await?;
                 let copied = blocking::run_long("copy files", move || {
-                    let layer = copying.run()?;
+                    let layer = copying.run(&trees)?;
                     let again = || Ok(copying.survey()?.into_iter().collect());
                     Ok((layer, certain(&seen, again)?))
                 });

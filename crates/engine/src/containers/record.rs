@@ -103,7 +103,7 @@ pub enum MountKind {
         /// A path inside the volume; empty for all of it.
         subpath: String,
     },
-    /// The files of an image, read-only.
+    /// The files of an image; read-only, but in steps of builds.
     Image {
         /// What the container keeps of the image, in the store.
         snapshot: String,

@@ -232,6 +232,11 @@ fn open_source(context: &Context, record: &Record, bind: &plan::Bind) -> Result<
             let tree = crate::volumes::image_tree(&files, &context.volumes.scratch(), &bind.below);
             return tree.map_err(|e| Error::io("mount the image", &bind.source.join(&bind.below), e));
         }
+        plan::Instead::ImageToWrite(kept) => {
+            let files = context.store.mounts(kept)?;
+            let tree = crate::volumes::writable_tree(&files, &context.volumes.scratch(), &bind.below);
+            return tree.map_err(|e| Error::io("mount the image", &bind.source.join(&bind.below), e));
+        }
         plan::Instead::Secrets => {
             let filesystem = context.secrets.filesystem(record)?;
             return filesystem.ok_or_else(|| Error::system("a container without secrets has none mounted"));

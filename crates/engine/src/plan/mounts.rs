@@ -202,11 +202,13 @@ fn asked(record: &MountRecord) -> Result<Planned> {
             Ok(planned)
         }
         MountKind::Image { snapshot, subpath } => {
+            let access = if point.rw { "rw" } else { "ro" };
             let mut planned =
-                bind(&point.destination, PathBuf::from(&point.name), false, &["bind", "rprivate", "ro"]);
+                bind(&point.destination, PathBuf::from(&point.name), false, &["bind", "rprivate", access]);
             if let Some(source) = &mut planned.source {
                 source.below.clone_from(subpath);
-                source.instead = Instead::Image(snapshot.clone());
+                let kept = snapshot.clone();
+                source.instead = if point.rw { Instead::ImageToWrite(kept) } else { Instead::Image(kept) };
             }
             Ok(planned)
         }

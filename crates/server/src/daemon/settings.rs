@@ -38,7 +38,6 @@ const NOT_YET: &[&str] = &[
     "authorization-plugin",
     "authorization-plugins",
     "bridge-accept-fwmark",
-    "builder",
     "containerd",
     "containerd-namespace",
     "containerd-plugins-namespace",
@@ -194,10 +193,35 @@ struct File {
     #[serde(flatten)]
     containers: ContainerFile,
     default_shm_size: Option<String>,
+    builder: BuilderFile,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
     registry: Option<InDaemon>,
     shutdown_timeout: Option<u64>,
+}
+
+/// What is said of builds.
+#[derive(Deserialize, Debug, Default, Clone)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct BuilderFile {
+    entitlements: EntitlementsFile,
+}
+
+#[derive(Deserialize, Debug, Default, Clone)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct EntitlementsFile {
+    network_host: Option<bool>,
+    security_insecure: Option<bool>,
+}
+
+impl BuilderFile {
+    fn entitlements(&self) -> engine::Entitlements {
+        let default = engine::Entitlements::default();
+        engine::Entitlements {
+            network_host: self.entitlements.network_host.unwrap_or(default.network_host),
+            security_insecure: self.entitlements.security_insecure.unwrap_or(default.security_insecure),
+        }
+    }
 }
 
 /// All keys of [`File`]: what is neither here nor in [`NOT_YET`] is no option at all.
@@ -218,6 +242,7 @@ const FILE_KEYS: &[&str] = &[
     "allow-unauthenticated-tcp",
     "cgroup-parent",
     "default-shm-size",
+    "builder",
     "selinux-enabled",
     "live-restore",
     "registry",
@@ -274,6 +299,8 @@ pub struct Settings {
     pub plugins: engine::volumes::PluginPlaces,
     /// Size of /dev/shm in bytes.
     pub default_shm_size_bytes: Option<i64>,
+    /// What builds may be allowed.
+    pub entitlements: engine::Entitlements,
     /// Whether containers get labels of SELinux.
     pub selinux: bool,
     /// A registry beside the API.
@@ -489,6 +516,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
             Some("json") => true,
             Some(other) => return Err(Error::Usage(format!("invalid log format: {other}"))),
         },
+        entitlements: file.builder.entitlements(),
         default_shm_size_bytes: shm.map(|text| parse_bytes(&text)).transpose()?,
         hosts: lists(flags.hosts, file.hosts),
         group: flags.group.or(file.group),

@@ -12,7 +12,7 @@ use build::progress::{self, Event, Listener};
 use build::request::Outcome;
 use bytes::Bytes;
 use classic::Screen;
-use engine::builds::{Failed, PruneOptions};
+use engine::builds::{Archived, Failed, PruneOptions};
 use futures_util::StreamExt;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -100,11 +100,19 @@ pub(crate) async fn build(call: Call) -> Answer {
     };
     let options::Asked { mut request, dockerfile, quiet, credentials } = asked;
     let engine = Arc::clone(&call.engine);
-    let (sender, inlet) = Sender::new(&call.tasks, call.body);
-    let unpacked = engine.builds().unpack(inlet, credentials).await;
-    sender.done().await;
-    let sources = unpacked?;
-    (request.dockerfile, request.ignore) = sources.documents(&dockerfile).await?;
+    let sources = if request.remote.is_some() {
+        // Nothing is in the body, whatever was sent.
+        Sender::refuse(&call.tasks, call.body).await;
+        request.dockerfile.name = if dockerfile.is_empty() { "Dockerfile".to_owned() } else { dockerfile };
+        Archived::empty(engine.builds(), credentials).await?
+    } else {
+        let (sender, inlet) = Sender::new(&call.tasks, call.body);
+        let unpacked = engine.builds().unpack(inlet, credentials).await;
+        sender.done().await;
+        let sources = unpacked?;
+        (request.dockerfile, request.ignore) = sources.documents(&dockerfile).await?;
+        sources
+    };
     let (teller, listener) = progress::channel();
     let running = async move { engine.builds().build(request, Arc::new(sources), teller).await };
     let mut building = Building {

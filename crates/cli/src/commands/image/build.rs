@@ -8,6 +8,7 @@ mod output;
 mod request;
 mod secret;
 mod solve;
+mod ssh;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,7 @@ const BUILDER: (&str, &str) = ("builder-version", "2");
 const CLASSIC: &str = "DOCKER_BUILDKIT";
 
 /// Flags of Docker's that are not here yet.
-const ABSENT: [&str; 6] = ["builder", "debug", "policy", "security-opt", "ssh", "isolation"];
+const ABSENT: [&str; 5] = ["builder", "debug", "policy", "security-opt", "isolation"];
 
 const fn absent(long: &'static str) -> Flag {
     list(long, "Not available yet").hidden()
@@ -48,14 +49,18 @@ const fn absent(long: &'static str) -> Flag {
 pub const COMMAND: Command = Command {
     name: "build",
     also: &["image build", "build", "builder build"],
-    usage: "[OPTIONS] PATH | -",
+    usage: "[OPTIONS] PATH | URL | -",
     about: "Build an image from a Dockerfile",
     arity: Arity::Exactly(1),
     flags: &[
         Group {
             title: "",
             flags: &[
-                list("allow", "Allow steps what they may not do by themselves (network.host)"),
+                list(
+                    "allow",
+                    "Allow steps what they may not do by themselves (network.host, security.insecure)",
+                ),
+                list("ssh", "Agent for ssh keys that RUN --mount=type=ssh uses").value("default|ID[=SOCKET]"),
                 list("add-host", "Add a host-to-address mapping for the steps (name:address)"),
                 list(
                     "build-context",
@@ -130,7 +135,6 @@ pub const COMMAND: Command = Command {
                 absent("debug"),
                 absent("policy"),
                 absent("security-opt"),
-                absent("ssh"),
                 absent("isolation"),
             ],
         },
@@ -156,6 +160,8 @@ const fn pairs_or_names(long: &'static str, help: &'static str) -> Flag {
 
 /// What is built.
 enum Input {
+    /// What the engine fetches.
+    Address(String),
     /// A directory.
     Directory(PathBuf),
     /// A Dockerfile that needs no files.
@@ -176,7 +182,7 @@ async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     let is_classic = !has_buildkit || std::env::var(CLASSIC).is_ok_and(|value| is_off(&value));
     let input = input(&parsed.args[0], parsed.text("file"))?;
     let id = match input {
-        Input::Directory(_) | Input::Dockerfile(_) if !is_classic => {
+        Input::Directory(_) | Input::Dockerfile(_) | Input::Address(_) if !is_classic => {
             solve::build(session, parsed, input).await?
         }
         _ => classic::build(session, parsed, input).await?,
@@ -203,9 +209,7 @@ fn input(place: &str, file: Option<&str>) -> Result<Input> {
         return standard();
     }
     if place.contains("://") || place.starts_with("git@") || place.starts_with("github.com/") {
-        return Err(Error::Message(format!(
-            "building from a URL is not available yet: fetch {place}, and build its directory"
-        )));
+        return Ok(Input::Address(place.to_owned()));
     }
     let directory = fs::canonicalize(place)
         .map_err(|_| Error::Message(format!("unable to prepare context: path {place:?} not found")))?;

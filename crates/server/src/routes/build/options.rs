@@ -3,7 +3,8 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use build::expand::Environment;
-use build::request::{Limits, Network, NoCache, Request, Ulimit};
+use build::remote::Remote;
+use build::request::{Limits, Network, NoCache, RemoteContext, Request, Ulimit};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
@@ -72,6 +73,7 @@ pub(super) fn read(call: &Call) -> Result<Asked, Failure> {
         limits: limits(call)?,
         tags: query.all("t").filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
         squash: query.flag("squash"),
+        remote: remote(query.get("remote"))?,
         ..Request::default()
     };
     Ok(Asked {
@@ -82,15 +84,26 @@ pub(super) fn read(call: &Call) -> Result<Asked, Failure> {
     })
 }
 
+/// The context, where it is not in the body.
+fn remote(text: &str) -> Result<Option<RemoteContext>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = Remote::parse_context(text).map_err(Failure::invalid)?;
+    let address = address.ok_or_else(|| {
+        Failure::invalid(format!(
+            "unable to prepare context: {text:?} is neither a repository of git nor a URL (http, https)"
+        ))
+    })?;
+    Ok(Some(RemoteContext { address, has_dockerfile: true }))
+}
+
 fn refuse(call: &Call) -> Result<(), Failure> {
     let query = &call.query;
     if query.get("version") == "2" {
         return Err(Failure::absent(
             "BuildKit's builder (version=2); set DOCKER_BUILDKIT=0 for the classic one, or use corten build: it",
         ));
-    }
-    if !query.get("remote").is_empty() {
-        return Err(Failure::absent("a remote build context (remote)"));
     }
     // The one is a list in JSON, the other is given as often as there are options.
     let caches: Vec<String> = json(call, "cachefrom")?;

@@ -96,6 +96,7 @@ fn document(parsed: &Parsed, input: Input) -> Result<Document> {
             let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
             Ok(Document { name, text })
         }
+        Input::Address(_) => Err(Error::say("--call reads a directory or a Dockerfile, not an address")),
         Input::Archive(_) => Err(Error::say("--call reads a directory or a Dockerfile, not an archive")),
     }
 }

@@ -19,7 +19,7 @@ use crate::progress::{self, To};
 use crate::session::Session;
 
 /// What only BuildKit's API can say.
-const ABSENT: [&str; 4] = ["allow", "build-context", "no-cache-filter", "secret"];
+const ABSENT: [&str; 5] = ["allow", "build-context", "no-cache-filter", "secret", "ssh"];
 
 /// What is sent, and the path of the Dockerfile in it.
 struct Context {
@@ -123,6 +123,11 @@ fn context(input: Input, file: Option<&str>) -> Result<Context> {
             let packed = writer.file("Dockerfile", 0o644, text.as_bytes()).and_then(|()| writer.finish());
             let upload = Upload::new(io::Cursor::new(packed.map_err(&wrong)?)).map_err(wrong)?;
             Ok(Context { upload, dockerfile: "Dockerfile".to_owned() })
+        }
+        Input::Address(place) => {
+            return Err(Error::Message(format!(
+                "this engine does not build from addresses by the classic API: fetch {place}, and build its directory"
+            )));
         }
         Input::Archive(begun) => {
             let whole = io::Cursor::new(begun).chain(io::stdin());

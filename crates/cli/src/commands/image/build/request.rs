@@ -98,8 +98,22 @@ fn inputs(asked: &mut Asked, input: Input, file: Option<&str>) -> Result<()> {
         let texts = BTreeMap::from([("Dockerfile".to_owned(), text.into_bytes())]);
         ("Dockerfile".to_owned(), Directory::Texts(texts))
     };
+    if let Input::Address(address) = input {
+        // The engine has it before it has anything of ours.
+        asked.say("context", address);
+        if file == Some(STANDARD) {
+            let (name, dockerfile) = text(dockerfile_from_standard_input(Vec::new())?);
+            asked.say("filename", name);
+            asked.say("dockerfilekey", DOCKERFILE);
+            asked.directories.insert(DOCKERFILE.to_owned(), dockerfile);
+        } else {
+            asked.say("filename", file.unwrap_or("Dockerfile"));
+        }
+        return Ok(());
+    }
     let (context, (name, dockerfile)) = match (input, file) {
         (Input::Dockerfile(given), _) => (Directory::Texts(BTreeMap::new()), text(given)),
+        (Input::Address(_), _) => return Err(Error::say("a bug: an address is no directory")),
         (Input::Archive(_), _) => return Err(Error::say("a bug: an archive is built by the classic API")),
         (Input::Directory(directory), Some(STANDARD)) => {
             (Directory::Disk(directory), text(dockerfile_from_standard_input(Vec::new())?))
@@ -145,7 +159,7 @@ fn named(asked: &mut Asked, text: &str) -> Result<()> {
         return Err(refuse("use NAME=PATH"));
     }
     let key = format!("context:{name}");
-    if value.contains("://") {
+    if value.contains("://") || value.starts_with("git@") {
         // What the engine does not have, it refuses by its name.
         asked.say(key, value);
         return Ok(());

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::output::{self, Caches, Outputs};
-use super::{Input, request, secret};
+use super::{Input, request, secret, ssh};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
 use crate::session::Session;
@@ -34,6 +34,7 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     let mut caches = Caches::read(parsed)?;
     let answers = Answers {
         secrets: secret::read(parsed.list("secret"))?,
+        agents: ssh::read(parsed.list("ssh"))?,
         passwords: passwords(session),
         directories: asked.directories,
         stores: std::mem::take(&mut caches.stores),

@@ -1,0 +1,209 @@
+//! Contexts that are not the client's: repositories, archives on the net, or a Dockerfile there.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use build::progress::{End, Event, Teller, Vertex};
+use build::remote::{Git, Remote, shown};
+use build::request::{
+    CONTEXT, Directory, Document, Holds, NamedContext, Request, SharedSources, SourceError, Sources, Task,
+    Wanted,
+};
+use oci::Digest;
+use sha2::{Digest as _, Sha256};
+use sys::path::Root;
+use tokio::sync::OnceCell;
+
+use super::context::{self, Scratch};
+use super::git::{Caller, Tree};
+use super::tell::Voice;
+use super::{Failed, copying, fetch};
+use crate::blocking;
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// What makes `.git` stay in a build's context, as in BuildKit.
+const KEEP: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// What lies at an address.
+#[derive(Debug)]
+struct Brought {
+    fd: OwnedFd,
+    /// A Dockerfile, where there is nothing else.
+    dockerfile: Option<String>,
+    _kept: Kept,
+}
+
+/// What keeps files where they are.
+#[derive(Debug)]
+#[expect(dead_code, reason = "what it holds goes with it")]
+enum Kept {
+    Repository(Tree),
+    Archive(Scratch),
+}
+
+/// A context that is fetched when it is asked for, once.
+#[derive(Debug)]
+struct Elsewhere {
+    address: Remote,
+    brought: OnceCell<std::result::Result<Brought, Error>>,
+}
+
+/// The sources of a build of which some contexts are elsewhere.
+struct Spread {
+    context: Arc<Context>,
+    inner: SharedSources,
+    teller: Teller,
+    keeps_git: bool,
+    contexts: BTreeMap<String, Elsewhere>,
+}
+
+/// Puts contexts from elsewhere in the place of the client's: what is asked for, with its Dockerfile, and where its files come from.
+pub(super) async fn place(
+    context: &Arc<Context>,
+    mut request: Request,
+    sources: SharedSources,
+    teller: &Teller,
+) -> Result<(Request, SharedSources), Failed> {
+    let mut contexts = BTreeMap::new();
+    let mut add = |name: &str, address: &Remote| {
+        contexts.insert(name.to_owned(), Elsewhere { address: address.clone(), brought: OnceCell::new() });
+    };
+    if let Some(remote) = &request.remote {
+        add(CONTEXT, &remote.address);
+    }
+    for (name, given) in &mut request.contexts {
+        if let NamedContext::Remote(address) = given {
+            // A colon is in no name of the client's own.
+            let own = format!("remote:{name}");
+            add(&own, address);
+            *given = NamedContext::Local(own);
+        }
+    }
+    if contexts.is_empty() {
+        return Ok((request, sources));
+    }
+    let keeps_git = request.arguments.get(KEEP).is_some_and(|value| matches!(value, "1" | "true"));
+    let spread =
+        Spread { context: Arc::clone(context), inner: sources, teller: teller.clone(), keeps_git, contexts };
+    if request.remote.as_ref().is_some_and(|remote| remote.has_dockerfile) {
+        let brought = spread.bring(&spread.contexts[CONTEXT]).await?;
+        let (dockerfile, ignore) = match &brought.dockerfile {
+            Some(text) => (Document { name: request.dockerfile.name.clone(), text: text.clone() }, None),
+            None => {
+                let root = brought.fd.try_clone().map(Root::from_fd);
+                let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
+                let name = request.dockerfile.name.clone();
+                blocking::run("read a Dockerfile", move || context::documents(&root, &name)).await?
+            }
+        };
+        (request.dockerfile, request.ignore) = (dockerfile, ignore);
+    }
+    Ok((request, Arc::new(spread)))
+}
+
+impl Spread {
+    /// What lies at an address; fetched the first time.
+    async fn bring<'a>(&'a self, elsewhere: &'a Elsewhere) -> Result<&'a Brought> {
+        let brought = elsewhere.brought.get_or_init(|| async {
+            let (name, address) = match &elsewhere.address {
+                Remote::Git(git) => ("load git source", git.url.as_str()),
+                Remote::Http(url) => ("load remote build context", url.as_str()),
+            };
+            let name = format!("[internal] {name} {}", shown(address));
+            let digest = Digest::from_sha256(Sha256::digest(&name).into());
+            let vertex = Vertex { digest: digest.clone(), name, inputs: Vec::new() };
+            // Nobody listens: nobody needs to know.
+            let _ = self.teller.send(Event::Vertex(vertex)).await;
+            let voice = Voice::new(self.teller.clone(), digest);
+            voice.started().await;
+            let brought = match &elsewhere.address {
+                Remote::Git(git) => self.repository(git).await,
+                Remote::Http(url) => self.file(url).await,
+            };
+            voice
+                .done(match &brought {
+                    Ok(_) => End::Ran,
+                    Err(error) => End::Failed(error.chain()),
+                })
+                .await;
+            brought
+        });
+        brought.await.as_ref().map_err(Clone::clone)
+    }
+
+    async fn repository(&self, git: &Git) -> Result<Brought> {
+        let caller = Caller::new(&self.context, git, &self.inner).await?;
+        let commit = caller.resolve().await?;
+        if let Some(checksum) = &git.checksum {
+            commit.check(checksum)?;
+        }
+        let tree = caller.check_out(&commit, git.keep_git_dir.unwrap_or(self.keeps_git)).await?;
+        let fd = tree.fd.try_clone().map_err(|e| Error::system("cannot open a repository").with_source(e))?;
+        Ok(Brought { fd, dockerfile: None, _kept: Kept::Repository(tree) })
+    }
+
+    async fn file(&self, url: &str) -> Result<Brought> {
+        let fetched = fetch::one(&self.context, url).await?;
+        let (context, told) = (Arc::clone(&self.context), shown(url));
+        blocking::run_long("unpack a context", move || {
+            let (store, scratch) = (&context.store, Scratch::new(&context)?);
+            let open = || {
+                let root = scratch.root.try_clone();
+                root.map(OwnedFd::from).map_err(|e| Error::system("cannot open the context").with_source(e))
+            };
+            let mut file = fetched.file;
+            if copying::is_archive(&file, store.limits())? {
+                let unpacked = storage::archive::open(&file, store.limits())
+                    .and_then(|archive| storage::apply::unpack(archive, &scratch.root, store.limits()));
+                unpacked.map_err(|e| Error::invalid(format!("cannot unpack {told}")).with_source(e))?;
+                return Ok(Brought { fd: open()?, dockerfile: None, _kept: Kept::Archive(scratch) });
+            }
+            let most = build::dockerfile::TEXT_BYTES_MAX as u64;
+            let mut text = Vec::new();
+            let read =
+                file.seek(SeekFrom::Start(0)).and_then(|_| (&mut file).take(most + 1).read_to_end(&mut text));
+            read.map_err(|e| Error::system("cannot read a Dockerfile").with_source(e))?;
+            let text = String::from_utf8(text).ok().filter(|text| text.len() as u64 <= most);
+            let text = text.ok_or_else(|| {
+                Error::invalid(format!(
+                    "{told} is neither an archive nor a Dockerfile of at most {most} bytes"
+                ))
+            })?;
+            Ok(Brought { fd: open()?, dockerfile: Some(text), _kept: Kept::Archive(scratch) })
+        })
+        .await
+    }
+}
+
+impl Sources for Spread {
+    fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>> {
+        Box::pin(async move {
+            let Some(elsewhere) = self.contexts.get(name) else {
+                return self.inner.context(name, wanted).await;
+            };
+            let brought = self.bring(elsewhere).await.map_err(|error| SourceError(error.chain()))?;
+            let fd =
+                brought.fd.try_clone().map_err(|error| SourceError(format!("cannot open it: {error}")))?;
+            Ok(Directory { fd, holds: Holds::Everything })
+        })
+    }
+
+    fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>> {
+        self.inner.secret(id)
+    }
+
+    fn has_agent<'a>(&'a self, id: &'a str) -> Task<'a, Result<bool, SourceError>> {
+        self.inner.has_agent(id)
+    }
+
+    fn agent<'a>(&'a self, id: &'a str, connection: OwnedFd) -> Task<'a, Result<(), SourceError>> {
+        self.inner.agent(id, connection)
+    }
+
+    fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>> {
+        self.inner.credentials(host)
+    }
+}
