@@ -1,6 +1,7 @@
 //! Builds begun and followed: `moby.buildkit.v1.Control`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_server;
 use bollard_buildkit_proto::moby::buildkit::v1::{
@@ -109,7 +110,7 @@ impl control_server::Control for Control {
         };
         let exporter_response = match Service::result(&job, &names)? {
             Some(built) => exporter::response(self.service.export(&job, &built, &export).await?),
-            None if is_exported => {
+            None if is_exported && !job.has_answered.load(Ordering::Relaxed) => {
                 return Err(Error::Invalid("there is no result to put out".to_owned()).into());
             }
             None => std::collections::HashMap::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) backlog: Arc<Backlog>,
     /// Ends with it.
     pub(crate) ends: CancellationToken,
+    /// Whether a question was answered: then there need not be an image.
+    pub(crate) has_answered: AtomicBool,
     results: Mutex<HashMap<String, SharedBuilt>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     ended: Mutex<Option<Instant>>,
@@ -131,6 +134,7 @@ impl Jobs {
             may_be_insecure: beginning.may_be_insecure,
             backlog: Arc::default(),
             ends: CancellationToken::new(),
+            has_answered: AtomicBool::new(false),
             results: Mutex::default(),
             returned: Mutex::new(Some(sender)),
             ended: Mutex::default(),

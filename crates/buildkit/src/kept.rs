@@ -202,6 +202,8 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn names(path: &Path) -> Vec<String> {

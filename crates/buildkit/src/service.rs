@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -154,7 +155,10 @@ impl Service {
         let _ = tokio::time::timeout(LAST_WORDS_MAX, telling).await;
         match outcome? {
             Made::Image(outcome) => job.keep(outcome).map(Solved::Image),
-            Made::Answer(metadata) => Ok(Solved::Answer(metadata)),
+            Made::Answer(metadata) => {
+                job.has_answered.store(true, Ordering::Relaxed);
+                Ok(Solved::Answer(metadata))
+            }
         }
     }
 

@@ -70,7 +70,7 @@ pub struct Failed {
     /// How the command ended that failed, if one did.
     pub code: Option<i32>,
     /// That command.
-    pub command: Option<String>,
+    pub command: Option<Box<str>>,
     /// The instruction that it is about, where the error does not show it itself.
     pub place: Option<Span>,
 }

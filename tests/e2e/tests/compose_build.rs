@@ -169,16 +169,13 @@ fn what_fails_is_told() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let Some(host) = host() else { return };
-    {
-        let (name, option) = ("privileged", "privileged: true");
-        let words = "granting entitlement security.insecure is not allowed by build daemon configuration";
-        let text = format!("services:\n  it:\n    build:\n      context: .\n      {option}\n");
-        let project = compose::Project::new(&host, name, &text);
-        write(&project, &[("Dockerfile", "FROM busybox\n")]);
-        let output = project.compose(Cli::Corten, &["build"]).run();
-        let said = format!("{}{}", output.stdout, output.stderr);
-        assert!(output.code != 0 && said.contains(words), "{name}: {said}");
-    }
+    let words = "granting entitlement security.insecure is not allowed by build daemon configuration";
+    let text = "services:\n  it:\n    build:\n      context: .\n      privileged: true\n";
+    let project = compose::Project::new(&host, "privileged", text);
+    write(&project, &[("Dockerfile", "FROM busybox\n")]);
+    let output = project.compose(Cli::Corten, &["build"]).run();
+    let said = format!("{}{}", output.stdout, output.stderr);
+    assert!(output.code != 0 && said.contains(words), "{said}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl<'a> Lowering<'a> {
         for source in std::mem::take(&mut op.sources) {
             match Remote::parse(&source).map_err(|message| wrong(&message))? {
                 Some(Remote::Git(git)) => {
-                    op.repositories.push(repository(git, add, &op).map_err(|e| wrong(&e))?)
+                    op.repositories.push(repository(git, add, &op).map_err(|e| wrong(&e))?);
                 }
                 Some(Remote::Http(url)) => urls.push(url),
                 None => sources.push(source),

@@ -74,7 +74,13 @@ impl FileSync for Giver {
         let source = Arc::new(source.map_err(|error| Status::internal(error.to_string()))?);
         let (walked, known, told) = (Arc::clone(&source), Arc::clone(&names), out.clone());
         tokio::task::spawn_blocking(move || {
-            let mut walk = Walk { source: &walked, names: &known, out: &told, links: HashMap::new() };
+            let mut walk = Walk {
+                source: &walked,
+                names: &known,
+                out: &told,
+                links: HashMap::new(),
+                untold: Vec::new(),
+            };
             let last = match walk.all() {
                 Ok(()) => Packet { r#type: PacketType::PacketStat.into(), ..Packet::default() },
                 Err(why) => failure(&why),
@@ -159,10 +165,9 @@ struct Walk<'a> {
     out: &'a mpsc::Sender<Packet>,
     /// The first names of files that have several.
     links: HashMap<(u64, u64), String>,
+    /// Directories on the way that were not told of: they are, when something in them is.
+    untold: Vec<Stat>,
 }
-
-/// Directories that were come through and not told of: they are, when something in them is.
-type Untold = Vec<Stat>;
 
 impl Walk<'_> {
     fn all(&mut self) -> Result<(), String> {
@@ -176,19 +181,12 @@ impl Walk<'_> {
             }
             Source::Disk { root, .. } => {
                 let fd = root.open_dir("").map_err(|error| format!("cannot open the directory: {error}"))?;
-                self.directory(&fd, "", &Above::default(), &mut Vec::new(), 0)
+                self.directory(&fd, "", &Above::default(), 0)
             }
         }
     }
 
-    fn directory(
-        &mut self,
-        fd: &OwnedFd,
-        path: &str,
-        above: &Above,
-        untold: &mut Untold,
-        depth: usize,
-    ) -> Result<(), String> {
+    fn directory(&mut self, fd: &OwnedFd, path: &str, above: &Above, depth: usize) -> Result<(), String> {
         if depth > DEPTH_MAX {
             return Err(format!("{path}: directories are deeper than {DEPTH_MAX}"));
         }
@@ -199,7 +197,7 @@ impl Walk<'_> {
                 return Err(format!("the name {:?} in {path:?} is not UTF-8", entry.name));
             };
             let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            self.entry(fd, &entry.name, &below, above, untold, depth)
+            self.entry(fd, &entry.name, &below, above, depth)
                 .map_err(|why| if why.is_empty() { format!("cannot read {below}") } else { why })?;
         }
         Ok(())
@@ -211,7 +209,6 @@ impl Walk<'_> {
         name: &OsStr,
         path: &str,
         above: &Above,
-        untold: &mut Untold,
         depth: usize,
     ) -> Result<(), String> {
         let Source::Disk { meant, hidden, .. } = self.source else { return Ok(()) };
@@ -239,18 +236,18 @@ impl Walk<'_> {
             if is_hidden || !is_meant || fsx::kind(&stat) == FileType::Socket {
                 return Ok(());
             }
-            self.tell_all(untold)?;
+            self.tell_untold()?;
             let is_file = fsx::kind(&stat) == FileType::RegularFile && told.linkname.is_empty();
             return self.tell(told, is_file);
         }
-        untold.push(told);
+        self.untold.push(told);
         if is_meant && !is_hidden {
-            self.tell_all(untold)?;
+            self.tell_untold()?;
         }
         let fd = fsx::open_dir_at(dir, name).map_err(fail("open"))?;
-        self.directory(&fd, path, &matched, untold, depth + 1)?;
+        self.directory(&fd, path, &matched, depth + 1)?;
         // If nothing in it was told of, it is not either.
-        untold.pop();
+        self.untold.pop();
         Ok(())
     }
 
@@ -302,11 +299,12 @@ impl Walk<'_> {
     }
 
     /// Tells of the directories that lead to what is told next.
-    fn tell_all(&mut self, untold: &mut Untold) -> Result<(), String> {
-        for stat in untold.iter_mut() {
+    fn tell_untold(&mut self) -> Result<(), String> {
+        for at in 0..self.untold.len() {
             // What has no path was told of.
-            if !stat.path.is_empty() {
-                self.tell(std::mem::take(stat), false)?;
+            if !self.untold[at].path.is_empty() {
+                let stat = std::mem::take(&mut self.untold[at]);
+                self.tell(stat, false)?;
             }
         }
         Ok(())

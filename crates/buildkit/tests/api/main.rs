@@ -103,6 +103,32 @@ async fn a_client_leads_a_build_through_the_gateway() {
 }
 
 #[tokio::test]
+async fn questions_are_answered_without_a_build() {
+    let world = dockerfile("FROM scratch\nMAINTAINER somebody\n");
+    let client = world.client("key").await;
+    let (mut control, request) = (client.control(), solve(&client));
+    let solving = tokio::spawn(async move { control.solve(request).await });
+    let mut gateway = client.gateway();
+    let asked = GatewaySolve {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_opt: options(&[
+            ("requestid", "frontend.lint"),
+            ("frontend.caps", "moby.buildkit.frontend.subrequests+forward"),
+        ]),
+        allow_result_return: true,
+        ..GatewaySolve::default()
+    };
+    let solved = gateway.solve(of_build(asked)).await.unwrap().into_inner().result.unwrap();
+    assert_eq!(solved.metadata["result.statuscode"], b"1");
+    let text = String::from_utf8_lossy(&solved.metadata["result.txt"]).into_owned();
+    assert!(text.contains("MaintainerDeprecated"), "{text}");
+    gateway.r#return(of_build(ReturnRequest { result: None, error: None })).await.unwrap();
+    // There is no image, and nobody misses it.
+    let response = solving.await.unwrap().unwrap().into_inner().exporter_response;
+    assert!(!response.contains_key("containerimage.digest"), "{response:?}");
+}
+
+#[tokio::test]
 async fn the_second_build_is_sent_what_changed() {
     let world = dockerfile("FROM scratch\n");
     fs::write(world.context().join("big"), vec![b'x'; 200_000]).unwrap();
@@ -322,8 +348,8 @@ async fn what_is_not_there_is_refused_by_name() {
             "gha",
         ),
         (
-            SolveRequest { entitlements: vec!["security.insecure".to_owned()], ..solve(&client) },
-            "security.insecure",
+            SolveRequest { entitlements: vec!["device".to_owned()], ..solve(&client) },
+            "the entitlement device",
         ),
     ]
     .into_iter()

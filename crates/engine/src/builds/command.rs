@@ -226,7 +226,12 @@ impl Command<'_> {
         let words = self.exec.arguments.join(" ");
         let why = if oom { " (killed: it used more memory than it may)" } else { "" };
         let text = format!("process \"{words}\" did not complete successfully: exit code: {code}{why}");
-        Failed { error: Error::invalid(text), code: Some(code), command: Some(words), place: None }
+        Failed {
+            error: Error::invalid(text),
+            code: Some(code),
+            command: Some(words.into_boxed_str()),
+            place: None,
+        }
     }
 
     /// Passes on what it says, and waits for its end: how it ended, and whether it took too much memory.

@@ -81,7 +81,7 @@ fn client(sources: &SharedSources) -> Result<&dyn Client> {
 /// What a document leads to.
 enum Leads {
     /// To a cache, with the layers that are there.
-    Cache { config: Descriptor, layers: HashMap<Digest, Descriptor> },
+    Cache { config: Box<Descriptor>, layers: HashMap<Digest, Descriptor> },
     /// To an image, which may have a cache of its own.
     Image(Box<Manifest>),
     /// To several things.
@@ -92,11 +92,13 @@ fn leads(document: Document) -> Leads {
     let by_digest = |list: Vec<Descriptor>| list.into_iter().map(|one| (one.digest.clone(), one)).collect();
     match document {
         Document::Manifest(manifest) if manifest.config.media_type == CONFIG => {
-            Leads::Cache { config: manifest.config, layers: by_digest(manifest.layers) }
+            Leads::Cache { config: Box::new(manifest.config), layers: by_digest(manifest.layers) }
         }
         Document::Manifest(manifest) => Leads::Image(manifest),
         Document::Index(index) => match index.manifests.iter().find(|one| one.media_type == CONFIG) {
-            Some(config) => Leads::Cache { config: config.clone(), layers: by_digest(index.manifests) },
+            Some(config) => {
+                Leads::Cache { config: Box::new(config.clone()), layers: by_digest(index.manifests) }
+            }
             None => Leads::Index(index),
         },
     }
@@ -145,8 +147,11 @@ struct Own {
     rootfs: oci::image::RootFs,
 }
 
+/// What is known by a key: the layer, if there is one, and when it was made.
+type Known = HashMap<Digest, (Option<Far>, String)>;
+
 /// The cache that an image has of itself.
-fn inlined(config: &[u8], manifest: &Manifest) -> Result<Option<HashMap<Digest, (Option<Far>, String)>>> {
+fn inlined(config: &[u8], manifest: &Manifest) -> Result<Option<Known>> {
     let wrong = |what: String| Error::invalid(format!("{INLINE} of the image is no build cache: {what}"));
     let own: Own = serde_json::from_slice(config).map_err(|error| wrong(error.to_string()))?;
     let Some(cache) = own.cache else { return Ok(None) };

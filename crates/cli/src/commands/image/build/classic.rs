@@ -124,11 +124,9 @@ fn context(input: Input, file: Option<&str>) -> Result<Context> {
             let upload = Upload::new(io::Cursor::new(packed.map_err(&wrong)?)).map_err(wrong)?;
             Ok(Context { upload, dockerfile: "Dockerfile".to_owned() })
         }
-        Input::Address(place) => {
-            return Err(Error::Message(format!(
-                "this engine does not build from addresses by the classic API: fetch {place}, and build its directory"
-            )));
-        }
+        Input::Address(place) => Err(Error::Message(format!(
+            "this engine does not build from addresses by the classic API: fetch {place}, and build its directory"
+        ))),
         Input::Archive(begun) => {
             let whole = io::Cursor::new(begun).chain(io::stdin());
             let upload = Upload::new(whole).map_err(wrong)?;

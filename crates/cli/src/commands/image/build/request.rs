@@ -143,7 +143,8 @@ pub(super) fn dockerfile_at(directory: &Path, file: Option<&str>) -> Result<(Str
     };
     let is_there = |path: &Path| fs::metadata(path).is_ok();
     // Older ones are written in small letters; the engine looks for both.
-    if !is_there(&path) && !(file.is_none() && is_there(&directory.join("dockerfile"))) {
+    let is_found = is_there(&path) || file.is_none() && is_there(&directory.join("dockerfile"));
+    if !is_found {
         return Err(absent(&path));
     }
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
