@@ -37,6 +37,8 @@ pub struct Worker {
 /// What earlier builds have left, one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cached {
+    /// What it is, as BuildKit calls it: `regular`, `exec.cachemount`.
+    pub kind: &'static str,
     /// Its name.
     pub id: String,
     /// What made it.
@@ -58,6 +60,8 @@ pub struct Cached {
 pub struct Prune {
     /// Also what images have.
     pub all: bool,
+    /// Of this kind alone, if one is named.
+    pub kind: Option<String>,
     /// Bytes that may stay; 0 for none.
     pub keep_bytes: u64,
     /// What was used within this time stays.

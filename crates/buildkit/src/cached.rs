@@ -8,15 +8,15 @@ use crate::builder::{Cached, Prune};
 use crate::error::{Error, Result};
 use crate::status::timestamp;
 
-/// What all are: other kinds there are none.
-const KIND: &str = "regular";
+/// What there is.
+const KINDS: [&str; 2] = ["regular", "exec.cachemount"];
 
-/// What a client asks for by filters: `id=…`, `type=regular`, in each of which all words of one text hold.
+/// What a client asks for by filters: `id=…`, `type=regular|exec.cachemount`, in each of which all words of one text hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Filter {
     ids: Vec<String>,
-    /// Nothing is of the kind that is wanted.
-    is_empty: bool,
+    /// The kind that is wanted, if one is.
+    kind: Option<String>,
 }
 
 impl Filter {
@@ -25,7 +25,7 @@ impl Filter {
         for text in filters {
             match text.split_once('=').map(|(name, value)| (name.trim_end_matches('='), value)) {
                 Some(("id", value)) => filter.ids.push(value.trim_start_matches('=').to_owned()),
-                Some(("type", value)) => filter.is_empty |= value.trim_start_matches('=') != KIND,
+                Some(("type", value)) => filter.kind = Some(value.trim_start_matches('=').to_owned()),
                 _ => return Err(Error::Absent(format!("the filter {text:?} of the build cache"))),
             }
         }
@@ -33,7 +33,7 @@ impl Filter {
     }
 
     fn has(&self, cached: &Cached) -> bool {
-        !self.is_empty && (self.ids.is_empty() || self.ids.iter().any(|id| cached.id.starts_with(id)))
+        self.kind.as_deref().is_none_or(|kind| kind == cached.kind) && (self.ids.is_empty() || self.ids.iter().any(|id| cached.id.starts_with(id)))
     }
 }
 
@@ -61,10 +61,12 @@ pub(crate) fn prune(request: &PruneRequest) -> Result<Option<Prune>> {
         }
     }
     let filter = Filter::read(&request.filter)?;
-    Ok((!filter.is_empty).then(|| Prune {
+    let is_known = filter.kind.as_deref().is_none_or(|kind| KINDS.contains(&kind));
+    Ok(is_known.then(|| Prune {
         all: request.all,
         keep_bytes: u64::try_from(request.reserved_space).unwrap_or(0),
         keep_for: duration(request.keep_duration),
+        kind: filter.kind,
         ids: filter.ids,
     }))
 }
@@ -79,7 +81,7 @@ pub(crate) fn record(cached: Cached) -> UsageRecord {
         last_used_at: cached.used.map(timestamp),
         usage_count: number(cached.uses),
         description: cached.description,
-        record_type: KIND.to_owned(),
+        record_type: cached.kind.to_owned(),
         shared: cached.shared,
         ..UsageRecord::default()
     }
@@ -91,7 +93,7 @@ mod tests {
 
     fn entry(id: &str, age_s: u64) -> Cached {
         let used = SystemTime::now().checked_sub(Duration::from_secs(age_s));
-        Cached { id: id.to_owned(), bytes: 7, used, ..Cached::default() }
+        Cached { kind: "regular", id: id.to_owned(), bytes: 7, used, ..Cached::default() }
     }
 
     fn ids(filters: &[&str], unused_s: i64) -> Vec<String> {
@@ -118,9 +120,16 @@ mod tests {
             reserved_space: 9,
             ..PruneRequest::default()
         };
-        let wanted =
-            Prune { all: false, keep_bytes: 9, keep_for: Duration::from_secs(5), ids: vec!["a".to_owned()] };
+        let wanted = Prune {
+            all: false,
+            keep_bytes: 9,
+            keep_for: Duration::from_secs(5),
+            kind: None,
+            ids: vec!["a".to_owned()],
+        };
         assert_eq!(prune(&request).unwrap(), Some(wanted));
+        let mounts = PruneRequest { filter: vec!["type=exec.cachemount".to_owned()], ..PruneRequest::default() };
+        assert_eq!(prune(&mounts).unwrap().unwrap().kind.as_deref(), Some("exec.cachemount"));
         let none = PruneRequest { filter: vec!["type=frontend".to_owned()], ..PruneRequest::default() };
         assert_eq!(prune(&none).unwrap(), None);
         prune(&PruneRequest { min_free_space: 1, ..PruneRequest::default() }).unwrap_err();

@@ -16,6 +16,7 @@ mod emulation;
 mod export;
 mod fetch;
 mod git;
+mod lasting;
 mod mounts;
 mod place;
 mod remote;
@@ -46,7 +47,7 @@ use registry::Credentials;
 use sha2::{Digest as _, Sha256};
 use storage::{Lease, Resource};
 
-pub use cache::{CacheEntry, PruneOptions};
+pub use cache::{CacheEntry, EntryKind, PruneOptions};
 pub use context::Archived;
 pub use emulation::platforms;
 pub use export::Response;
@@ -57,6 +58,7 @@ use crate::error::{Error, Kind, Result};
 use crate::images::{self, PullOptions};
 use crate::{blocking, signals};
 use cache::Cache;
+use lasting::Lasting;
 use remote::Imports;
 use result::Part;
 use solve::{Parts, Solver};
@@ -329,7 +331,11 @@ impl Builds {
         let digests = Arc::clone(&self.cache.digests);
         self.context.tasks.spawn(async move {
             let bounded =
-                blocking::run_long("bound the build cache", move || cache.shrink(cache::bytes_max(&root)?));
+                blocking::run_long("bound the build cache", move || {
+                let bytes_max = cache::bytes_max(&root)?;
+                cache.shrink(bytes_max)?;
+                Lasting::new(&root).shrink(bytes_max)
+            });
             if let Err(error) = bounded.await {
                 tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
             }
@@ -344,13 +350,37 @@ impl Builds {
     /// What earlier builds have left.
     pub async fn cache(&self) -> Result<Vec<CacheEntry>> {
         let cache = Arc::clone(&self.cache);
-        blocking::run("list the build cache", move || cache.list()).await
+        let lasting = Lasting::new(&self.context.config.data_root);
+        blocking::run_long("list the build cache", move || {
+            let mut all = cache.list()?;
+            all.extend(lasting.list()?);
+            Ok(all)
+        })
+        .await
     }
 
     /// Removes of it; the keys that are gone, and the bytes.
     pub async fn prune(&self, options: PruneOptions) -> Result<(Vec<String>, u64)> {
         let cache = Arc::clone(&self.cache);
-        let removed = blocking::run_long("prune the build cache", move || cache.prune(&options)).await?;
+        let lasting = Lasting::new(&self.context.config.data_root);
+        let removed = blocking::run_long("prune the build cache", move || {
+            let (mut gone, bytes) = match options.kind {
+                Some(EntryKind::Lasting) => (Vec::new(), 0),
+                _ => cache.prune(&options)?,
+            };
+            if options.kind == Some(EntryKind::Step) {
+                return Ok((gone, bytes));
+            }
+            // What steps have made may fill what is to stay; directories get what is left of it.
+            let left = match options.keep_bytes {
+                0 => 0,
+                keep => keep.saturating_sub(cache.bytes()?).max(1),
+            };
+            let (directories, more) = lasting.prune(&options, left)?;
+            gone.extend(directories);
+            Ok((gone, bytes + more))
+        });
+        let removed = removed.await?;
         self.context.events.emit(
             crate::events::Subject::Builder,
             "prune",

@@ -4,7 +4,7 @@ use build::output::Export;
 use build::progress::Teller;
 use build::request::{Request, SharedSources, Task};
 use buildkit::{Builder, Built, Cached, Failure, Kept, Prune, Service, SharedBuilt, Told, Worker};
-use engine::builds::{CacheEntry, PruneOptions};
+use engine::builds::{CacheEntry, EntryKind, PruneOptions};
 use engine::{Engine, Error};
 use std::path::Path;
 use std::sync::Arc;
@@ -82,6 +82,7 @@ impl Builder for EngineBuilder {
                 all: prune.all,
                 keep_bytes: prune.keep_bytes,
                 unused_s,
+                kind: prune.kind.as_deref().and_then(EntryKind::named),
                 ids: prune.ids,
                 ..PruneOptions::default()
             };
@@ -111,6 +112,7 @@ fn cached(entry: CacheEntry) -> Cached {
     Cached {
         created: entry.created.parse::<jiff::Timestamp>().ok().map(SystemTime::from),
         used: jiff::Timestamp::from_second(entry.used_s).ok().map(SystemTime::from),
+        kind: entry.kind.name(),
         id: entry.id,
         description: entry.description,
         bytes: entry.bytes,

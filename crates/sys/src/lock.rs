@@ -28,6 +28,13 @@ impl Lock {
         Ok(Self { fd })
     }
 
+    /// Takes the lock that many can have at once, and nobody beside one who has the exclusive one, for whom it waits.
+    pub fn shared(path: impl AsRef<Path>) -> io::Result<Self> {
+        let fd = open(path.as_ref())?;
+        retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockShared))?;
+        Ok(Self { fd })
+    }
+
     /// Takes the exclusive lock on an open file or directory, waiting for whoever has it.
     pub fn exclusive_fd(fd: OwnedFd) -> io::Result<Self> {
         retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive))?;
@@ -71,6 +78,18 @@ mod tests {
         let first = Lock::try_exclusive(&path).unwrap().unwrap();
         assert!(Lock::try_exclusive(&path).unwrap().is_none());
         drop(first);
+        assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn many_share_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::shared(&path).unwrap();
+        let second = Lock::shared(&path).unwrap();
+        drop(first);
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        drop(second);
         assert!(Lock::try_exclusive(&path).unwrap().is_some());
     }
 }

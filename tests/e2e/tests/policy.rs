@@ -155,6 +155,35 @@ fn only_what_is_signed_is_pulled() {
 }
 
 #[test]
+fn a_build_is_on_what_is_signed_as_well() {
+    let registry = Registry::start();
+    let tools = Host::stopped(&[]);
+    let signer = Signer::new(&tools);
+    let scope = format!("{}/team", registry.host());
+    let path = policy(&signer, &scope, "own.pub", "matchRepoDigestOrExact");
+    let host = Host::with_flags(&["--signature-policy", &path.display().to_string()]);
+    let signed = registry.push(&small(1), "team/app:1");
+    signer.sign(&host, &format!("{scope}/app"), &small(1).digest, &signed);
+    let moved = registry.push(&small(2), "team/app:2");
+    let folder = host.root().join("folder");
+    fs::create_dir_all(&folder).expect("make a folder");
+    for (base, is_allowed) in [(&moved, false), (&signed, true)] {
+        for text in [format!("FROM {base}\nLABEL a=b\n"), format!("FROM scratch\nCOPY --from={base} / /\n")] {
+            fs::write(folder.join("Dockerfile"), text).expect("write");
+            for cli in CLIS {
+                let args = ["build", "-q", "--no-cache", "."];
+                let built = host.cli(cli, args).env("DOCKER_BUILDKIT", "0").current_dir(&folder).run();
+                assert_eq!(built.code == 0, is_allowed, "{built}");
+                assert!(is_allowed || built.stderr.contains("it has no signature"), "{built}");
+            }
+            let built = host.corten(["build", "--no-cache", "."]).current_dir(&folder).run();
+            assert_eq!(built.code == 0, is_allowed, "{built}");
+            host.corten(["image", "prune", "-af"]).ok();
+        }
+    }
+}
+
+#[test]
 fn a_signature_that_was_moved_to_another_image_is_none() {
     let registry = Registry::start();
     let tools = Host::stopped(&[]);

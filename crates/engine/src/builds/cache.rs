@@ -40,9 +40,35 @@ struct Entry {
     uses: u64,
 }
 
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// What a step made.
+    Step,
+    /// A directory that `RUN --mount=type=cache` keeps.
+    Lasting,
+}
+
+impl EntryKind {
+    /// What BuildKit calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step => "regular",
+            Self::Lasting => "exec.cachemount",
+        }
+    }
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Step, Self::Lasting].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// An entry, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheEntry {
+    /// What it is.
+    pub kind: EntryKind,
     /// The key, without the name of its function.
     pub id: String,
     /// The step.
@@ -64,6 +90,8 @@ pub struct CacheEntry {
 pub struct PruneOptions {
     /// What images have not, or everything.
     pub all: bool,
+    /// Those of this kind alone, if one is named.
+    pub kind: Option<EntryKind>,
     /// Bytes that may stay; 0 for none.
     pub keep_bytes: u64,
     /// Entries that may stay with them, if that is bounded.
@@ -196,6 +224,11 @@ impl Cache {
         })?)
     }
 
+    /// What all entries occupy.
+    pub fn bytes(&self) -> Result<u64> {
+        Ok(self.store.transaction(|tx| Ok(sizes(Self::entries(tx)?.iter().map(|(_, entry)| entry))))?)
+    }
+
     /// Removes entries, those first that were not used for longest; which, and how many bytes that makes.
     pub fn prune(&self, options: &PruneOptions) -> Result<(Vec<String>, u64)> {
         let now = now_s();
@@ -277,6 +310,7 @@ fn layers_of_images(tx: &Tx<'_>) -> storage::Result<std::collections::HashSet<Di
 
 fn shown(id: String, entry: Entry, kept: &std::collections::HashSet<Digest>) -> CacheEntry {
     CacheEntry {
+        kind: EntryKind::Step,
         id,
         description: entry.description,
         bytes: entry.bytes,

@@ -13,6 +13,7 @@ use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease};
 use sys::fsx::{self, FileType};
+use sys::lock::Lock;
 use sys::path::Root;
 
 use super::agent::{self, Socket};
@@ -21,6 +22,7 @@ use super::content::{self, Survey};
 use super::context::Scratch;
 use super::copying;
 use super::digests::Digests;
+use super::lasting::Lasting;
 use super::place::{Placing, Wishes};
 use super::select::{Sieve, pick_one};
 use crate::containers::record::{MountKind, MountRecord, Paths, Record};
@@ -109,6 +111,8 @@ pub(super) struct Prepared {
     /// Sockets that nobody listens on yet.
     pub sockets: Vec<Socket>,
     _kept: Vec<OwnedFd>,
+    /// Caches that nobody removes meanwhile.
+    used: Vec<Lock>,
 }
 
 struct Preparation<'a> {
@@ -235,7 +239,7 @@ impl Preparation<'_> {
     }
 
     /// The directory of a cache, which lasts; a new one begins with the files that it is to begin with.
-    fn cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, instance: u32) -> Result<PathBuf> {
+    fn cache(&mut self, mount: &Mount, files: &Files, sieve: &Sieve, instance: u32) -> Result<PathBuf> {
         let base = match files {
             Files::Nothing if source(mount).is_empty() => String::new(),
             Files::Nothing => {
@@ -254,13 +258,13 @@ impl Preparation<'_> {
         };
         let begun = if base.is_empty() { base } else { format!("{base}/{}", source(mount)) };
         let name = cache_directory(mount, &begun, instance);
-        let path = self.context.config.data_root.join("build").join("caches").join(name);
+        let used = Lasting::new(&self.context.config.data_root).enter(&name, &cache_name(mount))?;
+        let path = used.path;
+        self.prepared.used.push(used.lock);
         let failed = |e| Error::io("make the cache", &path, e);
         if path.is_dir() {
             return Ok(path);
         }
-        let parent = path.parent().unwrap_or(&path);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
         // It is there as a whole or not at all, also after a kill: what is half there lies where an engine that starts removes it.
         let place = self.context.config.data_root.join(super::context::PLACE);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(failed)?;

@@ -84,7 +84,7 @@ fn cache_usage(entries: Vec<CacheEntry>, kept: Vec<KeptDirectory>, verbose: bool
     let at = |seconds| jiff::Timestamp::from_second(seconds).ok().map(|at| at.to_string());
     let shown = |entry: CacheEntry| CacheRecord {
         id: entry.id,
-        kind: "regular".to_owned(),
+        kind: entry.kind.name().to_owned(),
         description: entry.description,
         in_use: false,
         shared: entry.shared,
