@@ -98,8 +98,16 @@ pub fn apply<R: BufRead>(archive: R, root: &Root, limits: &Limits) -> Result<App
 }
 
 /// Unpacks an archive of files as they are, where no name says that another is gone.
-pub fn unpack<R: BufRead>(mut archive: Archive<R>, root: &Root, limits: &Limits) -> Result<Applied> {
-    let mut applier = Applier { plain: true, ..Applier::new(root, limits)? };
+pub fn unpack<R: BufRead>(archive: Archive<R>, root: &Root, limits: &Limits) -> Result<Applied> {
+    files(archive, Applier { plain: true, ..Applier::new(root, limits)? })
+}
+
+/// The same into a directory that is somebody else's: what the archive says of its own root is not for it.
+pub fn unpack_below<R: BufRead>(archive: Archive<R>, root: &Root, limits: &Limits) -> Result<Applied> {
+    files(archive, Applier { plain: true, spares_root: true, ..Applier::new(root, limits)? })
+}
+
+fn files<R: BufRead>(mut archive: Archive<R>, mut applier: Applier<'_>) -> Result<Applied> {
     while let Some(entry) = archive.next_entry()? {
         applier.entry(&entry, &mut archive)?;
     }
@@ -118,6 +126,8 @@ struct Applier<'a> {
     limits: &'a Limits,
     /// Whether no name is a whiteout.
     plain: bool,
+    /// Whether the root stays as it is.
+    spares_root: bool,
     /// Archives go directory by directory: remembering one saves nearly every look-up.
     here: Option<Here>,
     /// Set at the end, since making files in a directory changes its time.
@@ -133,6 +143,7 @@ impl<'a> Applier<'a> {
             root,
             limits,
             plain: false,
+            spares_root: false,
             here: None,
             directory_times: Vec::new(),
             implied: HashSet::from([Vec::new()]),
@@ -238,8 +249,7 @@ impl<'a> Applier<'a> {
         if entry.kind != Kind::Directory {
             return Err(Error::layer("the root is not a directory"));
         }
-        if self.plain {
-            // Where it is unpacked is somebody else's.
+        if self.spares_root {
             return Ok(());
         }
         attributes::set_open(self.root, entry)?;

@@ -172,7 +172,6 @@ fn what_is_not_there_is_refused_by_name() {
     let host = Host::new();
     for (method, path, status, message) in [
         ("POST", "/build?version=2", 501, "BuildKit"),
-        ("POST", "/build?remote=https://example.com/x.git", 501, "remote"),
         ("POST", "/session", 400, "no upgrade proto in request"),
         ("GET", "/swarm", 503, "This node is not a swarm manager."),
         ("GET", "/nodes", 503, "This node is not a swarm manager."),

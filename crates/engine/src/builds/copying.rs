@@ -231,7 +231,7 @@ impl Copying {
         let limits = self.context.store.limits();
         let root = placing.unpacked()?;
         let archive = storage::archive::open(file, limits)?;
-        storage::apply::unpack(archive, &root, limits)
+        storage::apply::unpack_below(archive, &root, limits)
             .map_err(|e| Error::invalid("cannot unpack an archive").with_source(e))?;
         Ok(())
     }

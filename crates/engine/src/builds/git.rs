@@ -2,7 +2,7 @@
 //!
 //! It gets an environment of its own: no configuration of the host or of a user, no hooks, no prompts, no protocol but those that go
 //! over the net. What it fetches lies in a directory that goes with the build, or with the next start of the engine; so does the program
-//! itself, whose number is noted there.
+//! itself, which has its home there.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use build::remote::{Git, shown};
 use build::request::SharedSources;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sys::fsx::{self, FileType, Mode, Time};
 use sys::path::Root;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -72,8 +72,6 @@ const TOKEN: &str = "GIT_AUTH_TOKEN";
 const HEADER: &str = "GIT_AUTH_HEADER";
 /// The agent that answers for keys.
 const AGENT: &str = "default";
-/// The file that notes which process is at work in a directory.
-const NUMBER: &str = "process";
 /// Directories within each other, as everywhere.
 const DEPTH_MAX: usize = 512;
 
@@ -121,18 +119,17 @@ impl Drop for Place {
     }
 }
 
-/// Ends what an earlier engine left at work in a directory of contexts.
+/// Ends what an earlier engine left at work in a directory of contexts: those processes have their home there.
 pub(super) fn end(directory: &Path) {
-    let noted = Root::open(directory).and_then(|root| root.read_bounded(NUMBER, 32));
-    let Some(pid) = noted.ok().and_then(|text| String::from_utf8(text).ok()?.parse::<i32>().ok()) else {
-        return;
-    };
-    // The number may be another's by now: this one has its home there.
     let home = format!("HOME={}", directory.display());
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let is_it = environment.split(|byte| *byte == 0).any(|entry| entry == home.as_bytes());
-    if let (true, Some(pid)) = (is_it, Pid::from_raw(pid)) {
-        let _ = kill_process_group(pid, Signal::KILL);
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { continue };
+        // Who has ended meanwhile has none, and those of others are none of ours.
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|word| word == home.as_bytes()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -389,7 +386,7 @@ impl<'a> Caller<'a> {
             })?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let mut group = Group { child, pid };
-        self.bound(pid)?;
+        Self::bound(pid);
         let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
         let work = async {
             let answer = async {
@@ -418,15 +415,13 @@ impl<'a> Caller<'a> {
         String::from_utf8(answer).map_err(|_| failed("its answer is not UTF-8".to_owned()))
     }
 
-    /// Bounds what it writes into one file, and notes which process it is.
-    fn bound(&self, pid: Option<Pid>) -> Result<()> {
-        let Some(pid) = pid.map(|pid| pid.as_raw_nonzero().get()) else { return Ok(()) };
+    /// Bounds what it writes into one file.
+    fn bound(pid: Option<Pid>) {
+        let Some(pid) = pid.map(|pid| pid.as_raw_nonzero().get()) else { return };
         if let Some(number) = sys::rlimit::number("fsize") {
             // It may have ended already.
             let _ = sys::rlimit::set(pid, number, BYTES_MAX, BYTES_MAX);
         }
-        let noted = self.place.path.join(NUMBER);
-        std::fs::write(&noted, pid.to_string()).map_err(|error| Error::io("write", &noted, error))
     }
 
     /// Ends when more has come than may.
