@@ -33,7 +33,8 @@ impl Filter {
     }
 
     fn has(&self, cached: &Cached) -> bool {
-        self.kind.as_deref().is_none_or(|kind| kind == cached.kind) && (self.ids.is_empty() || self.ids.iter().any(|id| cached.id.starts_with(id)))
+        self.kind.as_deref().is_none_or(|kind| kind == cached.kind)
+            && (self.ids.is_empty() || self.ids.iter().any(|id| cached.id.starts_with(id)))
     }
 }
 
@@ -128,7 +129,8 @@ mod tests {
             ids: vec!["a".to_owned()],
         };
         assert_eq!(prune(&request).unwrap(), Some(wanted));
-        let mounts = PruneRequest { filter: vec!["type=exec.cachemount".to_owned()], ..PruneRequest::default() };
+        let mounts =
+            PruneRequest { filter: vec!["type=exec.cachemount".to_owned()], ..PruneRequest::default() };
         assert_eq!(prune(&mounts).unwrap().unwrap().kind.as_deref(), Some("exec.cachemount"));
         let none = PruneRequest { filter: vec!["type=frontend".to_owned()], ..PruneRequest::default() };
         assert_eq!(prune(&none).unwrap(), None);

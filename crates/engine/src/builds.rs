@@ -330,8 +330,7 @@ impl Builds {
         let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
         let digests = Arc::clone(&self.cache.digests);
         self.context.tasks.spawn(async move {
-            let bounded =
-                blocking::run_long("bound the build cache", move || {
+            let bounded = blocking::run_long("bound the build cache", move || {
                 let bytes_max = cache::bytes_max(&root)?;
                 cache.shrink(bytes_max)?;
                 Lasting::new(&root).shrink(bytes_max)

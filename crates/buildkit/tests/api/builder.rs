@@ -164,7 +164,8 @@ impl Builder for Double {
     }
 
     fn cached(&self) -> Task<'_, Result<Vec<Cached>, Failure>> {
-        let entry = |id: &str| Cached { kind: "regular", id: id.to_owned(), bytes: 9, uses: 3, ..Cached::default() };
+        let entry =
+            |id: &str| Cached { kind: "regular", id: id.to_owned(), bytes: 9, uses: 3, ..Cached::default() };
         Box::pin(async move { Ok(vec![entry("one"), entry("two")]) })
     }
 

@@ -123,7 +123,8 @@ impl Drop for Place {
 pub(super) fn end(directory: &Path) {
     let home = format!("HOME={}", directory.display());
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).and_then(Pid::from_raw);
+        let pid =
+            entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { continue };
         // Who has ended meanwhile has none, and those of others are none of ours.
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();

@@ -259,7 +259,7 @@ fn self_exe() {
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let held = || fs::read_to_string(bundle.rootfs().join("tmp/held")).unwrap_or_default();
     let of_runtime = || held().matches("/proc/self/exe").count() + held().matches("features").count();
-    for _ in 0..20 {
+    for _ in 0..200 {
         bundle.command(&["exec", &bundle.id(), "/bin/evil"]).output().unwrap();
         bundle.command(&["exec", &bundle.id(), "/proc/self/exe", "features"]).output().unwrap();
         // It has had its chances.

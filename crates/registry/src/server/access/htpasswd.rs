@@ -196,7 +196,9 @@ mod tests {
         assert!(users.verify("ada", "one").await.unwrap());
         let tries = (0..WAITING_MAX + 5).map(|_| users.verify("ada", "wrong"));
         let outcomes = futures_util::future::join_all(tries).await;
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Busy)).count(), 5);
+        let busy = outcomes.iter().filter(|outcome| **outcome == Err(Busy)).count();
+        // A place that has become free meanwhile is somebody's.
+        assert!((1..=5).contains(&busy), "{busy}");
         // Others are gone by now; and who is known has not to wait at all.
         assert_eq!(users.verify("ada", "wrong").await, Ok(false));
         let _all = users.waiting.try_acquire_many(u32::try_from(WAITING_MAX).unwrap()).unwrap();
