@@ -47,6 +47,8 @@ pub struct Rule {
     pub text: String,
     /// Whether it brings back.
     pub includes: bool,
+    /// The pattern, clean.
+    path: String,
     pattern: Pattern,
 }
 
@@ -98,7 +100,7 @@ impl Ignore {
         }
         let pattern = Pattern::parse(path)?;
         self.includes |= includes;
-        self.rules.push(Rule { line, text: text.to_owned(), includes, pattern });
+        self.rules.push(Rule { line, text: text.to_owned(), includes, path: path.to_owned(), pattern });
         Ok(())
     }
 
@@ -119,6 +121,12 @@ impl Ignore {
             ignore.push(number + 1, text, path, includes)?;
         }
         Ok(ignore)
+    }
+
+    /// The patterns as others read them, clean and without comments: those that bring back with `!` before them.
+    pub fn patterns(&self) -> Vec<String> {
+        let shown = |rule: &Rule| format!("{}{}", if rule.includes { "!" } else { "" }, rule.path);
+        self.rules.iter().map(shown).collect()
     }
 
     /// Whether nothing is hidden.

@@ -263,7 +263,6 @@ impl<'a> Lowering<'a> {
                     let copy = Copy {
                         sources: vec![".".to_owned()],
                         destination: "/".to_owned(),
-                        context: true,
                         ..Copy::default()
                     };
                     let inputs = vec![scratch, source];

@@ -87,7 +87,10 @@ pub fn shown(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match host.rsplit_once('@') {
-        Some((user, _)) if user.contains(':') => format!("{scheme}://xxxxx@{}", &rest[user.len() + 1..]),
+        // On the web a name alone may be a token as well; an image's digest is behind the same letter.
+        Some((user, _)) if scheme.starts_with("http") || user.contains(':') && !scheme.contains('-') => {
+            format!("{scheme}://xxxxx@{}", &rest[user.len() + 1..])
+        }
         _ => text.to_owned(),
     }
 }

@@ -165,6 +165,9 @@ fn take_argument(request: &mut Request, name: &str, value: &str) -> Result<()> {
             return Err(Error::Absent(format!("the frontend {value:?}")));
         }
     }
+    if name == "BUILDKIT_MULTI_PLATFORM" {
+        request.multi_platform |= is_on(value);
+    }
     request.arguments.set(name, value);
     Ok(())
 }
@@ -211,6 +214,8 @@ fn network(value: &str) -> Result<Network> {
         "" | "default" | "sandbox" => Ok(Network::Default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
+        // Another's namespace may be the host's, whatever was allowed.
+        other if other.starts_with("container:") => Err(absent("force-network-mode", other)),
         // One of the engine's, as the classic API has it.
         name => Ok(Network::Named(name.to_owned())),
     }
@@ -368,5 +373,7 @@ mod tests {
         assert!(Options::read("gateway.v0", &HashMap::new()).unwrap_err().to_string().contains("gateway.v0"));
         assert!(Options::read("", &HashMap::new()).unwrap_err().to_string().contains("LLB"));
         assert!(read(&[("build-arg:BUILDKIT_SYNTAX", "docker/dockerfile:1.7")]).is_ok());
+        let refused = read(&[("force-network-mode", "container:web")]).unwrap_err().to_string();
+        assert!(refused.contains("container:web"), "{refused}");
     }
 }

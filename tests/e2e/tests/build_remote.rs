@@ -212,6 +212,10 @@ fn contexts_are_repositories() {
     assert_eq!(run(&host, "ours", "ls -A /all"), wanted);
     host.corten(["build", "--network", "none", "-t", "named", "-f", "other.Dockerfile", &address]).ok();
     assert_eq!(run(&host, "named", "cat /other"), "other");
+    // What is made is given to the client, who has sent nothing.
+    let out = host.root().join("out");
+    host.corten(["build", "--network", "none", "-o", &out.display().to_string(), &address]).ok();
+    assert_eq!(fs::read_to_string(out.join("all/a")).expect("a file"), "a");
     let empty = folder(&host, "FROM busybox\nCOPY --from=far a /\nFROM far\n");
     let far = format!("far={address}");
     let args = ["build", "--network", "none", "-t", "far", "--build-context", &far, "."];

@@ -10,6 +10,8 @@ use crate::stages::PREDEFINED;
 
 /// The shell of an image that names no other.
 pub(super) const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+/// The argument that caches are divided by.
+const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 /// Where a script of the Dockerfile is put.
 const SCRIPTS: &str = "/dev/pipes/";
 
@@ -112,6 +114,14 @@ impl<'a> Lowering<'a> {
                 }
                 mount.target =
                     super::copies::absolute(&current.state.config.config.working_dir, &mount.target);
+            }
+            // Who divides caches by a name has others than those of the same id without it.
+            if mount.kind == Kind::Cache
+                && let Some(space) =
+                    self.input.request.arguments.get(CACHE_NAMESPACE).filter(|space| !space.is_empty())
+            {
+                let id = if mount.id.is_empty() { &mount.target } else { &mount.id };
+                mount.id = format!("{space}/{id}");
             }
             let input = if needs {
                 let from = mount.from.clone();

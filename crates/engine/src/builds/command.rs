@@ -35,6 +35,14 @@ use crate::{blocking, converge, names};
 
 /// The name of the machine that commands see: the same each time, so that it does not decide what comes of them.
 const HOSTNAME: &str = "buildkitsandbox";
+/// The argument that calls it otherwise.
+const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// What steps are told their host is called.
+pub(super) fn hostname(request: &Request) -> &str {
+    request.arguments.get(HOSTNAME_ARGUMENT).filter(|name| !name.is_empty()).unwrap_or(HOSTNAME)
+}
+
 /// The head of a frame of output: which stream, three zeros, and how much.
 const HEAD: usize = 8;
 
@@ -279,7 +287,7 @@ impl Command<'_> {
         let exec = self.exec;
         let environment = exec.environment.iter().chain(&exec.passing).cloned().collect();
         let config = Config {
-            hostname: HOSTNAME.to_owned(),
+            hostname: hostname(self.request).to_owned(),
             user: exec.user.clone(),
             env: environment,
             working_dir: exec.directory.clone(),

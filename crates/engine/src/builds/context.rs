@@ -24,7 +24,7 @@ const DOCUMENT_BYTES_MAX: u64 = build::dockerfile::TEXT_BYTES_MAX as u64;
 /// What the names of Dockerfiles begin with that clients put in from elsewhere.
 const OUTSIDE: &str = ".dockerfile.";
 /// What hides files of a context.
-const IGNORE: &str = ".dockerignore";
+pub(super) const IGNORE: &str = ".dockerignore";
 
 /// A directory of the engine that goes when nobody has it any more.
 #[derive(Debug)]
@@ -159,7 +159,8 @@ fn missing(name: &str) -> Error {
     ))
 }
 
-fn text(root: &Root, path: &str) -> Result<Option<String>> {
+/// A text of a context, if it is there.
+pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>> {
     match root.read_bounded(path, DOCUMENT_BYTES_MAX) {
         Ok(bytes) => build::text::decode(path, bytes).map(Some).map_err(Error::invalid),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

@@ -18,6 +18,7 @@ use super::digests::Digests;
 use super::git::{Commit, Tree};
 use super::place::{Placing, Wishes};
 use super::select::{Picked, Sieve, pick, pick_with_parents};
+use super::solve::Hidden;
 use super::view;
 use crate::containers::identity;
 use crate::containers::layered::Layered;
@@ -31,7 +32,7 @@ pub(super) enum Source {
     /// From the Dockerfile alone.
     Nowhere,
     /// A directory.
-    Directory(Arc<request::Directory>),
+    Directory(Arc<request::Directory>, Hidden),
     /// These layers, the lowest first.
     Layers(Vec<ImageLayer>),
 }
@@ -58,8 +59,6 @@ pub(super) struct Copying {
     /// What the repositories are at, in their order.
     pub commits: Vec<Commit>,
     pub digests: Arc<Digests>,
-    /// What `.dockerignore` hides, and the name of that file.
-    pub ignore: Arc<(Ignore, String)>,
     /// When the files of the Dockerfile were changed, in seconds since 1970.
     pub now: i64,
 }
@@ -78,16 +77,16 @@ impl Copying {
     fn sieve(&self) -> Result<Sieve> {
         let exclude = Ignore::from_patterns(self.copy.exclude.iter().map(String::as_str));
         let exclude = exclude.map_err(|error| Error::invalid(format!("--exclude: {error}")))?;
-        if !self.copy.context {
+        let Source::Directory(_, hides) = &self.source else {
             return Ok(Sieve { exclude, ..Sieve::default() });
-        }
-        let (ignore, ignore_name) = (self.ignore.0.clone(), self.ignore.1.clone());
-        Ok(Sieve { ignore, ignore_name, is_of_context: true, exclude })
+        };
+        let (ignore, ignore_name) = (hides.0.clone(), hides.1.clone());
+        Ok(Sieve { ignore, ignore_name, is_of_context: self.copy.context, exclude })
     }
 
     /// Whether it comes from a client's directory, whose files belong to nobody in particular.
     fn is_of_client(&self) -> bool {
-        self.copy.context || matches!(self.source, Source::Directory(_))
+        self.copy.context || matches!(self.source, Source::Directory(..))
     }
 
     fn picked(&self, root: &Root, sieve: &Sieve) -> Result<Vec<Picked>> {
@@ -100,7 +99,7 @@ impl Copying {
     /// A directory, if somebody may change it meanwhile.
     fn foreign(&self) -> Option<&request::Directory> {
         match &self.source {
-            Source::Directory(directory) if directory.holds == Holds::Foreign => Some(directory),
+            Source::Directory(directory, _) if directory.holds == Holds::Foreign => Some(directory),
             _ => None,
         }
     }
@@ -118,7 +117,7 @@ impl Copying {
         let owners = !self.is_of_client();
         match &self.source {
             Source::Nowhere => Ok(None),
-            Source::Directory(directory) => {
+            Source::Directory(directory, _) => {
                 let root = opened(directory)?;
                 let picked = self.picked(&root, &sieve)?;
                 content::key(&root, &picked, &sieve, owners).map(Some)
@@ -168,7 +167,7 @@ impl Copying {
                     ))),
                 })
             }
-            Source::Directory(directory) => {
+            Source::Directory(directory, _) => {
                 let from = opened(directory)?;
                 view::written(into, None, exec_root, |root, _| {
                     self.fill(root, Some(&from), &sieve, wishes, trees)

@@ -5,7 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use build::progress::{End, Event, Teller, Vertex};
+use build::output::Client;
+use build::progress::{self, End, Event, Teller, Vertex, WeakTeller};
 use build::remote::{Git, Remote, shown};
 use build::request::{
     CONTEXT, Directory, Document, Holds, NamedContext, Request, SharedSources, SourceError, Sources, Task,
@@ -26,6 +27,14 @@ use crate::error::{Error, Result};
 
 /// What makes `.git` stay in a build's context, as in BuildKit.
 const KEEP: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// How the names begin of contexts that the engine fetches; a colon is in no name of the client's own.
+const OF_ENGINE: &str = "remote:";
+
+/// Whether the engine fetches the context of this name, and not the client sends it.
+pub(super) fn is_of_engine(name: &str) -> bool {
+    name.starts_with(OF_ENGINE)
+}
 
 /// What lies at an address.
 #[derive(Debug)]
@@ -55,7 +64,8 @@ struct Elsewhere {
 struct Spread {
     context: Arc<Context>,
     inner: SharedSources,
-    teller: Teller,
+    /// Sources last as long as what they were built into: a build has told everything before that.
+    teller: WeakTeller,
     keeps_git: bool,
     contexts: BTreeMap<String, Elsewhere>,
 }
@@ -76,8 +86,7 @@ pub(super) async fn place(
     }
     for (name, given) in &mut request.contexts {
         if let NamedContext::Remote(address) = given {
-            // A colon is in no name of the client's own.
-            let own = format!("remote:{name}");
+            let own = format!("{OF_ENGINE}{name}");
             add(&own, address);
             *given = NamedContext::Local(own);
         }
@@ -86,8 +95,13 @@ pub(super) async fn place(
         return Ok((request, sources));
     }
     let keeps_git = request.arguments.get(KEEP).is_some_and(|value| matches!(value, "1" | "true"));
-    let spread =
-        Spread { context: Arc::clone(context), inner: sources, teller: teller.clone(), keeps_git, contexts };
+    let spread = Spread {
+        context: Arc::clone(context),
+        inner: sources,
+        teller: teller.downgrade(),
+        keeps_git,
+        contexts,
+    };
     if request.remote.as_ref().is_some_and(|remote| remote.has_dockerfile) {
         let brought = spread.bring(&spread.contexts[CONTEXT]).await?;
         let (dockerfile, ignore) = match &brought.dockerfile {
@@ -116,8 +130,9 @@ impl Spread {
             let digest = Digest::from_sha256(Sha256::digest(&name).into());
             let vertex = Vertex { digest: digest.clone(), name, inputs: Vec::new() };
             // Nobody listens: nobody needs to know.
-            let _ = self.teller.send(Event::Vertex(vertex)).await;
-            let voice = Voice::new(self.teller.clone(), digest);
+            let teller = self.teller.upgrade().unwrap_or_else(|| progress::channel().0);
+            let _ = teller.send(Event::Vertex(vertex)).await;
+            let voice = Voice::new(teller, digest);
             voice.started().await;
             let brought = match &elsewhere.address {
                 Remote::Git(git) => self.repository(git).await,
@@ -205,5 +220,9 @@ impl Sources for Spread {
 
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>> {
         self.inner.credentials(host)
+    }
+
+    fn client(&self) -> Option<&dyn Client> {
+        self.inner.client()
     }
 }

@@ -440,11 +440,14 @@ pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest
             }
             Files::Directory(directory) => {
                 let root = copying::opened(directory)?;
-                let picked = pick_one(&root, &one.mount.source, &one.sieve)?;
+                // As it is shown: what is hidden in one that is shown itself is not there, or is seen.
+                let nothing = Sieve::default();
+                let sieve = if one.has_to_be_gathered() { &one.sieve } else { &nothing };
+                let picked = pick_one(&root, &one.mount.source, sieve)?;
                 // Of a directory that is copied, its own permissions are no part; of one that is mounted they are.
                 let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
                 let mode = root.stat(at).map_err(|e| Error::io("look at", at, e))?.st_mode;
-                let key = content::key(&root, std::slice::from_ref(&picked), &one.sieve, false)?;
+                let key = content::key(&root, std::slice::from_ref(&picked), sieve, false)?;
                 format!("{mode:o} {key}")
             }
         };

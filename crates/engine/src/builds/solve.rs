@@ -17,10 +17,12 @@ use storage::{ImageLayer, Lease};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::cache::{Cache, Made, hold};
-use super::command::Command;
+use super::command::{self, Command};
 use super::content::Survey;
+use super::context::{self, IGNORE};
 use super::copying::{self, Copying, Source};
 use super::digests::Digests;
+use super::elsewhere;
 use super::fetch;
 use super::git::Commit;
 use super::mounts::{self, Files};
@@ -53,8 +55,8 @@ pub(super) enum Output {
         /// What the step has added, and when.
         made: Option<Made>,
     },
-    /// A directory of a context.
-    Directory(Arc<request::Directory>),
+    /// A directory of a context, and what is hidden in it with the name of the file that says so.
+    Directory(Arc<request::Directory>, Hidden),
 }
 
 impl Output {
@@ -62,10 +64,13 @@ impl Output {
     pub fn layers(&self) -> &[ImageLayer] {
         match self {
             Self::Layers { layers, .. } => layers,
-            Self::Directory(_) => &[],
+            Self::Directory(..) => &[],
         }
     }
 }
+
+/// What an ignore file hides, and its name.
+pub(super) type Hidden = Arc<(Ignore, String)>;
 
 /// What the cache knows of a step.
 #[derive(Debug, Clone)]
@@ -90,7 +95,7 @@ pub(super) struct Solver {
     pub images: Vec<Resolved>,
     pub lease: Arc<Lease>,
     pub teller: Teller,
-    pub ignore: Arc<(Ignore, String)>,
+    pub ignore: Hidden,
     pub imports: Arc<Imports>,
     cells: Vec<OnceLock<Output>>,
     slots: Semaphore,
@@ -109,7 +114,7 @@ pub(super) struct Parts {
     pub images: Vec<Resolved>,
     pub lease: Arc<Lease>,
     pub teller: Teller,
-    pub ignore: Arc<(Ignore, String)>,
+    pub ignore: Hidden,
     pub imports: Arc<Imports>,
 }
 
@@ -250,15 +255,25 @@ impl Solver {
     }
 
     async fn local(&self, name: &str, wanted: &[String]) -> Result<Output, Failed> {
-        let hidden = match &self.request.ignore {
-            Some(ignore) if name == CONTEXT => ignore.text.lines().map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
-        let wanted = Wanted { paths: wanted.to_vec(), hidden };
-        let found = self.sources.context(name, &wanted).await;
-        let found =
-            found.map_err(|error| Error::invalid(format!("failed to load the build context: {error}")))?;
-        Ok(Output::Directory(Arc::new(found)))
+        let hides = if name == CONTEXT { Arc::clone(&self.ignore) } else { self.hidden_of(name).await? };
+        let wanted = Wanted { paths: wanted.to_vec(), hidden: hides.0.patterns() };
+        let found = self.sources.context(name, &wanted).await.map_err(|error| unloaded(&error))?;
+        Ok(Output::Directory(Arc::new(found), hides))
+    }
+
+    /// What the `.dockerignore` of a named context hides. One that is elsewhere is as it is, as in BuildKit.
+    async fn hidden_of(&self, name: &str) -> Result<Hidden, Failed> {
+        if elsewhere::is_of_engine(name) {
+            return Ok(Hidden::default());
+        }
+        let wanted = Wanted { paths: vec![IGNORE.to_owned()], hidden: Vec::new() };
+        let found = self.sources.context(name, &wanted).await.map_err(|error| unloaded(&error))?;
+        let root = copying::opened(&found)?;
+        let text = blocking::run("read what a context ignores", move || context::text(&root, IGNORE)).await?;
+        let text = text.unwrap_or_default();
+        let ignore = Ignore::parse(&text)
+            .map_err(|error| Error::invalid(format!("{IGNORE} of the context {name}: {error}")))?;
+        Ok(Arc::new((ignore, IGNORE.to_owned())))
     }
 
     /// A step that the cache may have.
@@ -274,13 +289,16 @@ impl Solver {
         };
         let options = match &vertex.op {
             Op::Exec(_) => {
-                format!("{:?}{:?}{:?}", self.request.hosts, self.request.shm_size, self.request.ulimits)
+                let Request { hosts, shm_size, ulimits, .. } = &*self.request;
+                format!("{hosts:?}{shm_size:?}{ulimits:?}{}", command::hostname(&self.request))
             }
             _ => String::new(),
         };
         let first = work.first_key(&own, &base, &options);
-        let gate = self.cache.gate(first.as_ref().unwrap_or(&own));
-        let _alone = gate.lock().await;
+        let alone = match &first {
+            Some(first) => Some(self.cache.gate(first).lock_owned().await),
+            None => None,
+        };
         if let Some(made) = self.cached(at, first.as_ref()).await? {
             self.note(at, [first.as_ref(), None], &made);
             return Ok((stacked(below, made), true));
@@ -288,6 +306,11 @@ impl Solver {
         let (content, surveys) = work.look(&self.cache.digests).await?;
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
+        // Who looks at other files is not held up: what is the same is known by now.
+        let _alone = match alone {
+            Some(alone) => alone,
+            None => self.cache.gate(second.as_ref().unwrap_or(&own)).lock_owned().await,
+        };
         if let Some(made) = self.cached(at, second.as_ref()).await? {
             if let Some(first) = first {
                 self.remember(&[&first], &made, &vertex.name).await?;
@@ -345,16 +368,16 @@ impl Solver {
             Op::Exec(exec) => {
                 let mut wanted = Vec::new();
                 for mounted in &exec.mounts {
+                    let mut sieve = Sieve::default();
                     let input = mounted.input.and_then(|input| inputs.get(input.checked_sub(1)?));
                     let files = match input {
-                        Some(Output::Directory(directory)) => Files::Directory(Arc::clone(directory)),
+                        Some(Output::Directory(directory, hides)) => {
+                            (sieve.ignore, sieve.ignore_name) = (hides.0.clone(), hides.1.clone());
+                            Files::Directory(Arc::clone(directory))
+                        }
                         Some(Output::Layers { layers, .. }) => Files::Layers(layers.clone()),
                         None => self.given(&mounted.mount).await?,
                     };
-                    let mut sieve = Sieve::default();
-                    if mounted.mount.from.is_empty() {
-                        (sieve.ignore, sieve.ignore_name) = (self.ignore.0.clone(), self.ignore.1.clone());
-                    }
                     wanted.push(mounts::Wanted { mount: mounted.mount.clone(), files, sieve, instance: 0 });
                 }
                 Ok(Work::Exec { exec: exec.clone(), mounts: wanted, layers: below.to_vec() })
@@ -364,7 +387,9 @@ impl Solver {
                 let commits = fetch::commits(&self.context, copy, &self.sources).await?;
                 let source = match inputs.first() {
                     None => Source::Nowhere,
-                    Some(Output::Directory(directory)) => Source::Directory(Arc::clone(directory)),
+                    Some(Output::Directory(directory, hides)) => {
+                        Source::Directory(Arc::clone(directory), Arc::clone(hides))
+                    }
                     Some(Output::Layers { layers, .. }) => Source::Layers(layers.clone()),
                 };
                 Ok(Work::Copy(Arc::new(self.copying(copy, below, source, (fetched, commits)))))
@@ -393,7 +418,6 @@ impl Solver {
             fetched,
             commits,
             digests: Arc::clone(&self.cache.digests),
-            ignore: Arc::clone(&self.ignore),
             now: epoch.unwrap_or_else(|| Timestamp::now().as_second()),
         }
     }
@@ -469,7 +493,7 @@ impl Work {
             Self::Copy(copying) => match &copying.source {
                 Source::Nowhere => {}
                 Source::Layers(layers) => parts.push(identity(layers).to_string()),
-                Source::Directory(_) => return None,
+                Source::Directory(..) => return None,
             },
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -589,6 +613,10 @@ impl Work {
             }
         }
     }
+}
+
+fn unloaded(error: &request::SourceError) -> Error {
+    Error::invalid(format!("failed to load the build context: {error}"))
 }
 
 /// Whether files that somebody may change are as they were seen before, and were so all the time.

@@ -2,11 +2,13 @@
 //!
 //! What nobody has asked for says neither when nor by which call: an image that is built again of the same is the same image.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use build::output::Provenance;
+use build::remote::shown;
 use build::request::CONTEXT;
 use oci::{Platform, Reference};
 use serde_json::{Map, Value, json};
@@ -25,7 +27,16 @@ const METADATA: &str = "https://mobyproject.org/buildkit@v1#metadata";
 const FRONTEND: &str = "dockerfile.v0";
 /// Options whose values are said only where all is said, and those that say nothing of the result.
 const OPTIONS_OF_MAX: [&str; 2] = ["build-arg:", "label:"];
-const OPTIONS_OF_NOTHING: [&str; 4] = ["attest:", "cache-", "vcs:", "frontend.caps"];
+const OPTIONS_OF_NOTHING: [&str; 8] = [
+    "attest:",
+    "cache-",
+    "vcs:",
+    "frontend.caps",
+    "cgroup-parent",
+    "image-resolve-mode",
+    "platform",
+    "force-network-mode",
+];
 
 /// How a platform's result came to be.
 pub(super) fn predicate(built: &Built, part: &Part, wanted: &Provenance) -> Predicate {
@@ -44,11 +55,15 @@ fn material(material: &Material) -> Value {
 }
 
 /// The options that the client has given.
-fn options(built: &Built, max: bool) -> BTreeMap<&str, &str> {
+fn options(built: &Built, max: bool) -> BTreeMap<&str, Cow<'_, str>> {
     let all = built.request.attestations.options.iter();
-    all.map(|(key, value)| (key.as_str(), value.as_str()))
-        .filter(|(key, _)| !OPTIONS_OF_NOTHING.iter().any(|start| key.starts_with(start)))
+    all.filter(|(key, _)| !OPTIONS_OF_NOTHING.iter().any(|start| key.starts_with(start)))
         .filter(|(key, _)| max || !OPTIONS_OF_MAX.iter().any(|start| key.starts_with(start)))
+        .map(|(key, value)| match key.as_str() {
+            "context" => (key.as_str(), shown(value).into()),
+            key if key.starts_with("context:") => (key, shown(value).into()),
+            key => (key, value.into()),
+        })
         .collect()
 }
 

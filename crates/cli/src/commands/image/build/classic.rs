@@ -19,7 +19,22 @@ use crate::progress::{self, To};
 use crate::session::Session;
 
 /// What only BuildKit's API can say.
-const ABSENT: [&str; 5] = ["allow", "build-context", "no-cache-filter", "secret", "ssh"];
+const ABSENT: [&str; 14] = [
+    "allow",
+    "annotation",
+    "attest",
+    "build-context",
+    "cache-from",
+    "cache-to",
+    "metadata-file",
+    "no-cache-filter",
+    "output",
+    "provenance",
+    "push",
+    "sbom",
+    "secret",
+    "ssh",
+];
 
 /// What is sent, and the path of the Dockerfile in it.
 struct Context {

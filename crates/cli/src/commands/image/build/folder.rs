@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use build::ignore::{Above, Ignore};
 use client::Upload;
@@ -59,25 +60,44 @@ pub(super) fn upload(directory: &Path, dockerfile: &str, outside: Option<String>
     let mut always = vec![IGNORE.to_owned(), format!("{dockerfile}{IGNORE}")];
     always.push(dockerfile.to_owned());
     let name = dockerfile.to_owned();
+    let why = Arc::new(Mutex::new(None));
+    let failed = Arc::clone(&why);
     let packing = move || {
         let out = Writer::new(io::BufWriter::with_capacity(BUFFER_BYTES, writer));
         let mut packer = Packer { out, ignore, always, links: HashMap::new(), buffer: vec![0; BUFFER_BYTES] };
-        let packed = packer.directory(&root, Path::new(""), &Above::default(), 0).and_then(|()| {
-            if let Some(text) = &outside {
-                packer.out.file(&name, 0o644, text.as_bytes())?;
-            }
-            packer.out.finish().and_then(|mut out| out.flush())
-        });
+        let packed = packer
+            .directory(&root, Path::new(""), &Above::default(), 0)
+            .and_then(|()| outside.map_or(Ok(()), |text| packer.out.file(&name, 0o644, text.as_bytes())));
         match packed {
-            // Whoever read it has gone, and says why.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                eprintln!("cannot read the build context: {error}");
-            }
-            _ => {}
+            // Of a pipe that is closed, who read it says why.
+            Ok(()) => drop(packer.out.finish()),
+            // The pipe ends behind what is said of it.
+            Err(error) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
         }
     };
     std::thread::Builder::new().name("context".into()).spawn(packing).map_err(wrong("send"))?;
-    Upload::new(reader).map_err(wrong("send"))
+    Upload::new(Packed { reader, why }).map_err(wrong("send"))
+}
+
+/// What is packed by a thread: it ends as that ends.
+struct Packed {
+    reader: io::PipeReader,
+    /// Why the thread has given up, if it has.
+    why: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Read for Packed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(buffer)?;
+        if got > 0 || buffer.is_empty() {
+            return Ok(got);
+        }
+        // An archive that only ends here would be one without the rest of the files.
+        match self.why.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(0),
+        }
+    }
 }
 
 impl<W: Write> Packer<W> {
@@ -118,7 +138,8 @@ impl<W: Write> Packer<W> {
             if !hidden {
                 self.out.entry(&described(path, &stat, Kind::Directory))?;
             }
-            return self.directory(&fsx::open_dir_at(dir, name)?, path, &matched, depth + 1);
+            let below = fsx::open_dir_at(dir, name).map_err(|error| unread(path, &error))?;
+            return self.directory(&below, path, &matched, depth + 1);
         }
         if hidden {
             return Ok(());
@@ -138,7 +159,7 @@ impl<W: Write> Packer<W> {
                         return self.out.entry(&entry);
                     }
                 }
-                let file = fsx::open_regular_at(dir, name)?;
+                let file = fsx::open_regular_at(dir, name).map_err(|error| unread(path, &error))?;
                 let mut entry = described(path, stat, Kind::File);
                 entry.size = file.metadata()?.len();
                 self.out.entry(&entry)?;
@@ -170,6 +191,11 @@ impl<W: Write> Packer<W> {
         }
         Ok(())
     }
+}
+
+/// Says which file of the context cannot be read.
+fn unread(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot read {} of the build context: {error}", path.display()))
 }
 
 /// An entry that is nobody's in particular: whose the files are on this machine means nothing in an image.

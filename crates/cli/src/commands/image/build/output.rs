@@ -277,6 +277,13 @@ impl Caches {
             }
             options.exports.push(entry);
         }
+        // What Docker's users write since before there was --cache-to.
+        let inline = super::arguments(parsed).remove("BUILDKIT_INLINE_CACHE");
+        if inline.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+            && !options.exports.iter().any(|entry| entry.r#type == "inline")
+        {
+            options.exports.push(CacheOptionsEntry { r#type: "inline".to_owned(), ..Default::default() });
+        }
         let is_none = options.imports.is_empty() && options.exports.is_empty();
         caches.options = (!is_none).then_some(options);
         Ok(caches)
