@@ -195,6 +195,11 @@ pub trait Sources: Send + Sync + 'static {
     /// Unless it is [`Holds::Foreign`], what it holds does not change while the build lasts.
     fn context<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>>;
 
+    /// The `.dockerignore` of a context with a name; nothing if it has none, or if what it says does not count.
+    fn ignore<'a>(&'a self, _name: &'a str) -> Task<'a, Result<Option<String>, SourceError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// A secret; nothing if there is none of this name.
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>>;
 

@@ -37,6 +37,8 @@ const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How often it is told how much has come.
 const TELL_EVERY: Duration = Duration::from_millis(150);
+/// What is told of when the context's ignore file comes.
+const IGNORE_VERTEX: &str = "[internal] load .dockerignore";
 /// Directories that one build asks for.
 const CONTEXTS_MAX: usize = 64;
 /// What registries of Docker are called where passwords are asked for.
@@ -164,7 +166,7 @@ impl SessionSources {
         if own_ignore.is_some() {
             return Ok((dockerfile, own_ignore));
         }
-        let ignore = self.shown("[internal] load .dockerignore", self.load_ignore()).await?;
+        let ignore = self.shown(IGNORE_VERTEX, self.load_ignore(IGNORE_VERTEX, &self.context_dir)).await?;
         Ok((dockerfile, ignore))
     }
 
@@ -187,10 +189,10 @@ impl SessionSources {
         Ok((found, read(&place, &ignore).await?))
     }
 
-    async fn load_ignore(&self) -> Result<Option<Document>> {
+    async fn load_ignore(&self, vertex: &str, dir: &str) -> Result<Option<Document>> {
         let name = ".dockerignore";
-        let ask = Ask { name: self.context_dir.clone(), follow: vec![name.to_owned()], exclude: Vec::new() };
-        let place = self.place(&self.vertex("[internal] load .dockerignore"), "context", &ask).await?;
+        let ask = Ask { name: dir.to_owned(), follow: vec![name.to_owned()], exclude: Vec::new() };
+        let place = self.place(&self.vertex(vertex), "context", &ask).await?;
         read(&place, name).await
     }
 
@@ -349,6 +351,14 @@ impl Sources for SessionSources {
         wanted: &'a Wanted,
     ) -> Task<'a, std::result::Result<Directory, SourceError>> {
         Box::pin(async move { self.load_context(name, wanted).await.map_err(|e| SourceError(e.chain())) })
+    }
+
+    fn ignore<'a>(&'a self, name: &'a str) -> Task<'a, std::result::Result<Option<String>, SourceError>> {
+        let vertex = format!("[context {name}] load .dockerignore");
+        Box::pin(async move {
+            let found = self.shown(&vertex, self.load_ignore(&vertex, name)).await.map_err(source)?;
+            Ok(found.map(|document| document.text))
+        })
     }
 
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, std::result::Result<Option<Vec<u8>>, SourceError>> {

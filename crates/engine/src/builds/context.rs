@@ -159,8 +159,7 @@ fn missing(name: &str) -> Error {
     ))
 }
 
-/// A text of a context, if it is there.
-pub(super) fn text(root: &Root, path: &str) -> Result<Option<String>> {
+fn text(root: &Root, path: &str) -> Result<Option<String>> {
     match root.read_bounded(path, DOCUMENT_BYTES_MAX) {
         Ok(bytes) => build::text::decode(path, bytes).map(Some).map_err(Error::invalid),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

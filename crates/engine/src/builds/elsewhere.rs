@@ -28,14 +28,6 @@ use crate::error::{Error, Result};
 /// What makes `.git` stay in a build's context, as in BuildKit.
 const KEEP: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
-/// How the names begin of contexts that the engine fetches; a colon is in no name of the client's own.
-const OF_ENGINE: &str = "remote:";
-
-/// Whether the engine fetches the context of this name, and not the client sends it.
-pub(super) fn is_of_engine(name: &str) -> bool {
-    name.starts_with(OF_ENGINE)
-}
-
 /// What lies at an address.
 #[derive(Debug)]
 struct Brought {
@@ -86,7 +78,8 @@ pub(super) async fn place(
     }
     for (name, given) in &mut request.contexts {
         if let NamedContext::Remote(address) = given {
-            let own = format!("{OF_ENGINE}{name}");
+            // A colon is in no name of the client's own.
+            let own = format!("remote:{name}");
             add(&own, address);
             *given = NamedContext::Local(own);
         }
@@ -204,6 +197,14 @@ impl Sources for Spread {
                 brought.fd.try_clone().map_err(|error| SourceError(format!("cannot open it: {error}")))?;
             Ok(Directory { fd, holds: Holds::Everything })
         })
+    }
+
+    /// Of what is elsewhere it does not count, as in BuildKit.
+    fn ignore<'a>(&'a self, name: &'a str) -> Task<'a, Result<Option<String>, SourceError>> {
+        if self.contexts.contains_key(name) {
+            return Box::pin(async { Ok(None) });
+        }
+        self.inner.ignore(name)
     }
 
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>> {

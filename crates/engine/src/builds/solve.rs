@@ -19,10 +19,9 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use super::cache::{Cache, Made, hold};
 use super::command::{self, Command};
 use super::content::Survey;
-use super::context::{self, IGNORE};
+use super::context::IGNORE;
 use super::copying::{self, Copying, Source};
 use super::digests::Digests;
-use super::elsewhere;
 use super::fetch;
 use super::git::Commit;
 use super::mounts::{self, Files};
@@ -261,16 +260,9 @@ impl Solver {
         Ok(Output::Directory(Arc::new(found), hides))
     }
 
-    /// What the `.dockerignore` of a named context hides. One that is elsewhere is as it is, as in BuildKit.
+    /// What the `.dockerignore` of a named context hides.
     async fn hidden_of(&self, name: &str) -> Result<Hidden, Failed> {
-        if elsewhere::is_of_engine(name) {
-            return Ok(Hidden::default());
-        }
-        let wanted = Wanted { paths: vec![IGNORE.to_owned()], hidden: Vec::new() };
-        let found = self.sources.context(name, &wanted).await.map_err(|error| unloaded(&error))?;
-        let root = copying::opened(&found)?;
-        let text = blocking::run("read what a context ignores", move || context::text(&root, IGNORE)).await?;
-        let text = text.unwrap_or_default();
+        let text = self.sources.ignore(name).await.map_err(|error| unloaded(&error))?.unwrap_or_default();
         let ignore = Ignore::parse(&text)
             .map_err(|error| Error::invalid(format!("{IGNORE} of the context {name}: {error}")))?;
         Ok(Arc::new((ignore, IGNORE.to_owned())))
