@@ -12,6 +12,7 @@ mod sealed;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::Filters;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use storage::{NewRecord, Store, Tx};
+use sys::path::Root;
 use sys::{fsx, mount};
 
 use crate::blocking;
@@ -208,13 +210,7 @@ impl Secrets {
             return Ok(None);
         }
         let failed = |e: io::Error| Error::system("cannot make a filesystem of secrets").with_source(e);
-        let attributes = mount::NOSUID | mount::NODEV | mount::NOEXEC;
-        let make = |more: &[(&str, Option<&str>)]| {
-            let options = [&[("mode", Some("0755")), ("size", Some("64m"))], more].concat();
-            mount::filesystem("tmpfs", Some("secrets"), &options, attributes)
-        };
-        // Kernels before 6.4 cannot keep it out of the swap.
-        let tmpfs = make(&[("noswap", None)]).or_else(|_| make(&[])).map_err(failed)?;
+        let tmpfs = in_memory().map_err(failed)?;
         for secret in wanted {
             let data = self.open(&secret.source)?;
             let name = target(secret);
@@ -224,6 +220,40 @@ impl Secrets {
         mount::change(&tmpfs, false, change).map_err(failed)?;
         Ok(Some(tmpfs))
     }
+}
+
+/// A filesystem in memory for what must reach no disk, mounted nowhere yet.
+pub(crate) fn in_memory() -> io::Result<OwnedFd> {
+    let attributes = mount::NOSUID | mount::NODEV | mount::NOEXEC;
+    let make = |more: &[(&str, Option<&str>)]| {
+        let options = [&[("mode", Some("0755")), ("size", Some("64m"))], more].concat();
+        mount::filesystem("tmpfs", Some("secrets"), &options, attributes)
+    };
+    // Kernels before 6.4 cannot keep it out of the swap.
+    make(&[("noswap", None)]).or_else(|_| make(&[]))
+}
+
+/// A file in such a filesystem, as a mount of its own that is nowhere yet. `scratch` is a directory where it is shown for a moment, in
+/// a mount namespace that nobody else sees.
+pub(crate) fn file_in_memory(
+    scratch: &Path,
+    data: &[u8],
+    owner: (u32, u32),
+    mode: u32,
+) -> io::Result<OwnedFd> {
+    const NAME: &str = "secret";
+    let secret = SecretMount { uid: owner.0, gid: owner.1, mode: Some(mode), ..SecretMount::default() };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("secret".into()).spawn_scoped(scope, || {
+            shim::rootfs::enter()?;
+            let tmpfs = in_memory()?;
+            put(&tmpfs, NAME, &secret, data)?;
+            // Kernels before 6.15 copy no mount that is nowhere.
+            mount::attach(&tmpfs, fsx::open_dir(scratch)?)?;
+            mount::clone_fd(Root::open(scratch)?.open_path(NAME)?, false)
+        })?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug: the thread panicked")))
+    })
 }
 
 fn put(tmpfs: &OwnedFd, name: &str, secret: &SecretMount, data: &[u8]) -> io::Result<()> {

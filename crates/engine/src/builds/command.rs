@@ -143,8 +143,9 @@ impl Start {
             shared.store.restore_layers(&layers)?;
             shared.store.create_snapshot(&record.id, &diff_ids, &lease)?;
             let script = script.as_deref();
-            let mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script)?;
-            let prepared = start::prepare(&shared, &record, &paths)?;
+            let mut mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script)?;
+            let secrets = std::mem::take(&mut mounts.secrets);
+            let prepared = start::prepare(&shared, &record, &paths, secrets)?;
             Ok((prepared, mounts, record))
         })
         .await?;

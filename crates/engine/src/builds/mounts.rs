@@ -26,6 +26,7 @@ use super::lasting::Lasting;
 use super::place::{Placing, Wishes};
 use super::select::{Sieve, pick_one};
 use crate::containers::record::{MountKind, MountRecord, Paths, Record};
+use crate::containers::start::Given;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -108,6 +109,8 @@ pub(super) struct Prepared {
     made: Vec<PathBuf>,
     /// What the store keeps for them.
     snapshots: Vec<String>,
+    /// Secrets, each a mount in memory.
+    pub secrets: Given,
     /// Sockets that nobody listens on yet.
     pub sockets: Vec<Socket>,
     _kept: Vec<OwnedFd>,
@@ -156,7 +159,7 @@ impl Preparation<'_> {
                 self.record.mounts.push(MountRecord { point, kind: MountKind::Tmpfs { options: size } });
                 Ok(())
             }
-            Kind::Secret => self.secret(number, &mount, files),
+            Kind::Secret => self.secret(&mount, files),
             Kind::Cache => {
                 let directory = self.cache(&mount, &files, &sieve, instance)?;
                 self.bind(directory, &mount.target, !mount.read_only);
@@ -318,7 +321,7 @@ impl Preparation<'_> {
         fsx::chmod(&fd, fsx::Mode::from_raw_mode(mount.mode.unwrap_or(CACHE_MODE))).map_err(failed)
     }
 
-    fn secret(&mut self, number: usize, mount: &Mount, files: Files) -> Result<()> {
+    fn secret(&mut self, mount: &Mount, files: Files) -> Result<()> {
         // One that is not there and not required is left out.
         let Files::Secret(content) = files else { return Ok(()) };
         let id = secret_id(mount);
@@ -330,12 +333,12 @@ impl Preparation<'_> {
             if mount.target.is_empty() {
                 return Ok(());
             }
-            return self.secret_file(number, mount, &id, value.as_bytes());
+            return self.secret_file(mount, &id, value.as_bytes());
         }
-        self.secret_file(number, mount, &id, &content)
+        self.secret_file(mount, &id, &content)
     }
 
-    fn secret_file(&mut self, number: usize, mount: &Mount, id: &str, content: &[u8]) -> Result<()> {
+    fn secret_file(&mut self, mount: &Mount, id: &str, content: &[u8]) -> Result<()> {
         let target = if mount.target.is_empty() {
             let name = Path::new(id).file_name().unwrap_or_default().to_string_lossy().into_owned();
             format!("{SECRETS}{name}")
@@ -343,11 +346,13 @@ impl Preparation<'_> {
             build::ignore::clean(&format!("{}/{}", root_of(&mount.target), mount.target))
         };
         let mode = mount.mode.unwrap_or(SECRET_MODE);
-        let file = self.file(&format!("secret-{number}"), content, mode)?;
-        let opened = std::fs::File::open(&file).map_err(|e| Error::io("open", &file, e))?;
-        fsx::chown(&opened, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0))
-            .map_err(|e| Error::io("set the owner of", &file, e))?;
-        self.bind(file, &target, false);
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        // In memory alone: no disk has it, whatever becomes of the step.
+        let file = crate::secrets::file_in_memory(&self.paths.state, content, owner, mode)
+            .map_err(|error| Error::system(format!("cannot mount secret {id}")).with_source(error))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        self.prepared.secrets.insert(path.clone(), file);
+        self.bind(path, &target, false);
         Ok(())
     }
 

@@ -43,8 +43,16 @@ pub(crate) struct Prepared {
     pub sources: Vec<String>,
 }
 
-/// Prepares everything; blocks.
-pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Result<Prepared> {
+/// Mounts that are nowhere yet, by the sources that bind mounts of a record name for them.
+pub(crate) type Given = BTreeMap<PathBuf, OwnedFd>;
+
+/// Prepares everything; blocks. What is `given` is bound as it is.
+pub(crate) fn prepare(
+    context: &Context,
+    record: &Record,
+    paths: &Paths,
+    mut given: Given,
+) -> Result<Prepared> {
     let mounts = context.store.mounts(&record.id)?;
     let who = who(record, &mounts)?;
     files::make_state_dir(paths)?;
@@ -85,7 +93,7 @@ pub(crate) fn prepare(context: &Context, record: &Record, paths: &Paths) -> Resu
     let mut binds = Vec::with_capacity(plan.binds.len());
     let mut bind_indexes = Vec::with_capacity(plan.binds.len());
     for bind in &plan.binds {
-        let lent = if bind.lent { joins.shm.take() } else { None };
+        let lent = if bind.lent { joins.shm.take() } else { given.remove(&bind.source) };
         binds.push(lent.map_or_else(|| open_source(context, record, bind), Ok)?);
         bind_indexes.push(u32::try_from(bind.index).unwrap_or(u32::MAX));
     }

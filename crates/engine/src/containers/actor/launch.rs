@@ -55,10 +55,11 @@ impl Actor {
         logging::reach(&self.record).await.map_err(|error| (EXIT_NOT_STARTED, error))?;
         let (context, record, paths) = (Arc::clone(&self.context), self.record.clone(), self.paths.clone());
         let turns = self.turns_of_volumes().await.map_err(|error| (EXIT_NOT_STARTED, error))?;
-        let prepared =
-            blocking::run("prepare a container's start", move || start::prepare(&context, &record, &paths))
-                .await
-                .map_err(|error| (EXIT_NOT_STARTED, error))?;
+        let prepared = blocking::run("prepare a container's start", move || {
+            start::prepare(&context, &record, &paths, start::Given::new())
+        })
+        .await
+        .map_err(|error| (EXIT_NOT_STARTED, error))?;
         drop(turns);
         let Prepared { mounts, binds, bind_indexes, joined, lent, joins, sources } = prepared;
         for (mount, source) in self.record.mounts.iter_mut().zip(sources) {
