@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use api::container::{Config, HostConfig, LogConfig, MountPoint};
 use build::graph::Exec;
@@ -14,9 +14,10 @@ use build::request::{Network, Request, SharedSources};
 use jiff::Timestamp;
 use shim::wire::Streams;
 use storage::{ImageLayer, Lease};
+use sys::lock::Lock;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Failed;
 use super::agent::Agents;
@@ -57,6 +58,27 @@ pub(super) struct Command<'a> {
     pub mounts: Vec<mounts::Wanted>,
     pub sources: &'a SharedSources,
     pub voice: &'a Voice,
+    pub held: Arc<Held>,
+}
+
+/// What a step has for itself until its command is dead, also where nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    _gates: Vec<OwnedMutexGuard<()>>,
+    /// Directories of caches that nobody removes meanwhile.
+    used: std::sync::Mutex<Vec<Lock>>,
+}
+
+impl Held {
+    /// Holds these.
+    pub fn new(gates: Vec<OwnedMutexGuard<()>>) -> Self {
+        Self { _gates: gates, ..Self::default() }
+    }
+
+    /// Holds a cache as well.
+    pub fn hold(&self, lock: Lock) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+    }
 }
 
 /// A container that goes when this does, whatever has become of it.
@@ -65,6 +87,7 @@ struct Sandbox {
     record: Record,
     /// Held while it is being made, which nobody interrupts: what is half there cannot be cleared away.
     making: Arc<Mutex<()>>,
+    held: Arc<Held>,
     swept: bool,
 }
 
@@ -73,7 +96,13 @@ impl Sandbox {
     async fn sweep(mut self) -> Result<()> {
         self.swept = true;
         let (context, record) = (Arc::clone(&self.context), self.record.clone());
-        blocking::run("clear up after a step", move || clear(&context, &record)).await
+        let held = Arc::clone(&self.held);
+        blocking::run("clear up after a step", move || {
+            let cleared = clear(&context, &record);
+            drop(held);
+            cleared
+        })
+        .await
     }
 }
 
@@ -84,7 +113,7 @@ impl Drop for Sandbox {
         }
         // The build was given up: its command ends now.
         let (context, record) = (Arc::clone(&self.context), self.record.clone());
-        let making = Arc::clone(&self.making);
+        let (making, held) = (Arc::clone(&self.making), Arc::clone(&self.held));
         self.context.tasks.spawn(async move {
             let _made = making.lock().await;
             let id = record.id.clone();
@@ -96,6 +125,7 @@ impl Drop for Sandbox {
             if let Err(error) = cleared.await {
                 tracing::warn!(id, error = error.chain(), "something is left of a step of a build");
             }
+            drop(held);
         });
     }
 }
@@ -125,6 +155,7 @@ struct Start {
     script: Option<String>,
     sources: SharedSources,
     output: UnixStream,
+    held: Arc<Held>,
 }
 
 /// A command that runs.
@@ -136,14 +167,14 @@ struct Started {
 
 impl Start {
     async fn run(self) -> Result<Started, Failed> {
-        let Self { context, lease, layers, mut record, wanted, script, sources, output } = self;
+        let Self { context, lease, layers, mut record, wanted, script, sources, output, held } = self;
         let (shared, paths) = (Arc::clone(&context), context.paths(&record.id));
         let (prepared, mut mounts, record) = blocking::run("prepare a step", move || {
             let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
             shared.store.restore_layers(&layers)?;
             shared.store.create_snapshot(&record.id, &diff_ids, &lease)?;
             let script = script.as_deref();
-            let mut mounts = mounts::prepare(&shared, &lease, &mut record, &paths, wanted, script)?;
+            let mut mounts = mounts::prepare(&shared, (&lease, &held), &mut record, &paths, wanted, script)?;
             let secrets = std::mem::take(&mut mounts.secrets);
             let prepared = start::prepare(&shared, &record, &paths, secrets)?;
             Ok((prepared, mounts, record))
@@ -183,7 +214,7 @@ impl Command<'_> {
         let context = Arc::clone(self.context);
         let making = Arc::new(Mutex::new(()));
         let made = Arc::clone(&making).lock_owned().await;
-        let sandbox = Sandbox { context, record, making, swept: false };
+        let sandbox = Sandbox { context, record, making, held: Arc::clone(&self.held), swept: false };
         let (ours, theirs) = UnixStream::pair().map_err(broken)?;
         let start = Start {
             context: Arc::clone(self.context),
@@ -194,6 +225,7 @@ impl Command<'_> {
             script: self.exec.script.clone(),
             sources: Arc::clone(self.sources),
             output: theirs,
+            held: Arc::clone(&self.held),
         };
         let started = self.context.tasks.spawn(async move {
             let started = start.run().await;

@@ -13,11 +13,10 @@ use build::request::{self, Holds};
 use oci::Digest;
 use storage::{ImageLayer, Lease};
 use sys::fsx::{self, FileType};
-use sys::lock::Lock;
 use sys::path::Root;
 
 use super::agent::{self, Socket};
-use super::command::point;
+use super::command::{Held, point};
 use super::content::{self, Survey};
 use super::context::Scratch;
 use super::copying;
@@ -114,13 +113,12 @@ pub(super) struct Prepared {
     /// Sockets that nobody listens on yet.
     pub sockets: Vec<Socket>,
     _kept: Vec<OwnedFd>,
-    /// Caches that nobody removes meanwhile.
-    used: Vec<Lock>,
 }
 
 struct Preparation<'a> {
     context: &'a Context,
     lease: &'a Lease,
+    held: &'a Held,
     record: &'a mut Record,
     paths: &'a Paths,
     prepared: Prepared,
@@ -129,13 +127,13 @@ struct Preparation<'a> {
 /// Adds the mounts of a step to its container, whose snapshot is there.
 pub(super) fn prepare(
     context: &Context,
-    lease: &Lease,
+    (lease, held): (&Lease, &Held),
     record: &mut Record,
     paths: &Paths,
     wanted: Vec<Wanted>,
     script: Option<&str>,
 ) -> Result<Prepared> {
-    let mut preparation = Preparation { context, lease, record, paths, prepared: Prepared::default() };
+    let mut preparation = Preparation { context, lease, held, record, paths, prepared: Prepared::default() };
     crate::containers::files::make_state_dir(paths)?;
     for (number, wanted) in wanted.into_iter().enumerate() {
         preparation.one(number, wanted)?;
@@ -263,7 +261,7 @@ impl Preparation<'_> {
         let name = cache_directory(mount, &begun, instance);
         let used = Lasting::new(&self.context.config.data_root).enter(&name, &cache_name(mount))?;
         let path = used.path;
-        self.prepared.used.push(used.lock);
+        self.held.hold(used.lock);
         let failed = |e| Error::io("make the cache", &path, e);
         if path.is_dir() {
             return Ok(path);

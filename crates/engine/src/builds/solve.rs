@@ -17,7 +17,7 @@ use storage::{ImageLayer, Lease};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::cache::{Cache, Made, hold};
-use super::command::{self, Command};
+use super::command::{self, Command, Held};
 use super::content::Survey;
 use super::context::IGNORE;
 use super::copying::{self, Copying, Source};
@@ -299,7 +299,7 @@ impl Solver {
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
         // Who looks at other files is not held up: what is the same is known by now.
-        let _alone = match alone {
+        let alone = match alone {
             Some(alone) => alone,
             None => self.cache.gate(second.as_ref().unwrap_or(&own)).lock_owned().await,
         };
@@ -312,10 +312,12 @@ impl Solver {
             }
             return Ok((stacked(below, made), true));
         }
-        let locked = work.occupy(&self.cache).await?;
+        let mut gates = work.occupy(&self.cache).await?;
+        gates.push(alone);
+        let held = Arc::new(Held::new(gates));
         let slot = self.slots.acquire().await;
-        let (layer, is_certain) = work.run(self, voice, surveys).await?;
-        drop((slot, locked));
+        let (layer, is_certain) = work.run(self, voice, surveys, &held).await?;
+        drop(slot);
         let made = Made {
             layer: Some(layer).filter(|layer| !assemble::is_empty(layer)),
             created: Timestamp::now().to_string(),
@@ -560,6 +562,7 @@ impl Work {
         solver: &Solver,
         voice: &Voice,
         seen: Vec<Survey>,
+        held: &Arc<Held>,
     ) -> Result<(ImageLayer, bool), Failed> {
         match self {
             Self::Exec { exec, mut mounts, layers } => {
@@ -581,6 +584,7 @@ impl Work {
                     mounts,
                     sources: &solver.sources,
                     voice,
+                    held: Arc::clone(held),
                 };
                 let layer = command.run().await?;
                 drop(scratch);
