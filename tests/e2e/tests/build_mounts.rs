@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kit::{Cli, Cmd, Host};
+use kit::{Cli, Cmd, Host, wait_for};
 
 /// A directory with a Dockerfile and some files.
 fn folder(host: &Host, name: &str, dockerfile: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -45,4 +45,37 @@ fn a_secret_is_in_memory_alone() {
     assert!(told.contains("440 7 8 5\n400 0 0 7\nsecond\n"), "{told}");
     // Nothing of them is left where they were seen.
     assert!(!told.contains("secrets\n") && told.contains("/deep: No such file"), "{told}");
+}
+
+#[test]
+fn places_behind_links_leave_nothing() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox\nRUN mkdir -p /usr/made /real/run && ln -s usr/made /made && ln -s /real/run /usr/run\n\
+        RUN --mount=type=bind,source=tool,target=/made/tool --mount=type=tmpfs,target=/usr/run/deep/er \
+        cat /made/tool && touch /usr/run/deep/er/x /made/kept\n";
+    let folder = folder(&host, "links", text, &[("tool", "tool\n")]);
+    build(&host, &folder, &["-t", "clean"]).ok();
+    assert_eq!(run(&host, "clean", "ls -A /usr/made /real/run"), "/real/run:\n\n/usr/made:\nkept");
+}
+
+#[test]
+fn a_cache_is_locked_until_who_has_it_is_dead() {
+    let host = Host::with_busybox();
+    let mount = "--mount=type=cache,target=/c,sharing=locked";
+    let text = format!(
+        "FROM busybox\nRUN {mount} trap '' TERM INT; touch /c/busy; while :; do date +%s.%N >/c/alive; done\n"
+    );
+    let first = folder(&host, "first", &text, &[]);
+    let text = format!(
+        "FROM busybox\nRUN {mount} test -e /c/busy; sum=$(md5sum /c/alive); sleep 0.3; test \"$sum\" = \"$(md5sum /c/alive)\"\n"
+    );
+    let second = folder(&host, "second", &text, &[]);
+    let client = build(&host, &first, &[]).spawn();
+    let caches = host.data_root().join("build/caches");
+    wait_for("the step to run", || {
+        let entries = fs::read_dir(&caches).ok()?;
+        entries.flatten().any(|entry| entry.path().join("alive").exists()).then_some(())
+    });
+    drop(client);
+    build(&host, &second, &[]).ok();
 }

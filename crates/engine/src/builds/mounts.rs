@@ -1,11 +1,12 @@
 //! `--mount` of `RUN`: files of contexts, stages and images, caches, memory, secrets; and what putting them there leaves in the files
 //! of the step, which is nobody's change.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use build::dockerfile::mount::{Kind, Mount};
@@ -45,6 +46,8 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 const COPIED: &str = "/files";
 /// A script of the Dockerfile: everybody may run it.
 const SCRIPT_MODE: u32 = 0o755;
+/// Links on the way to a place: the kernel's own limit.
+const LINKS_MAX: u32 = 40;
 
 /// Where files of a mount come from.
 #[derive(Debug, Clone)]
@@ -393,19 +396,53 @@ impl Preparation<'_> {
             .collect();
         self.prepared.made = super::view::looked(&mounts, &self.context.config.exec_root, move |root| {
             let mut missing = Vec::new();
-            for target in targets {
-                let mut so_far = PathBuf::new();
-                for step in &target {
-                    so_far.push(step);
-                    if root.stat(&so_far).is_err() && !missing.contains(&so_far) {
-                        missing.push(so_far.clone());
-                    }
-                }
-            }
+            targets.iter().try_for_each(|target| note_missing(root, target, &mut missing))?;
             Ok(missing)
         })?;
         Ok(())
     }
+}
+
+/// Notes what of a path is not there, as what is made for it will really be called: links on the way lead elsewhere.
+fn note_missing(root: &Root, target: &Path, missing: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut todo: VecDeque<OsString> = VecDeque::new();
+    let prepend = |todo: &mut VecDeque<OsString>, path: &Path| {
+        for component in path.components().rev() {
+            match component {
+                Component::Normal(name) => todo.push_front(name.to_owned()),
+                Component::ParentDir => todo.push_front("..".into()),
+                _ => {}
+            }
+        }
+    };
+    prepend(&mut todo, target);
+    let (mut real, mut links) = (PathBuf::new(), 0);
+    while let Some(name) = todo.pop_front() {
+        if name == ".." {
+            real.pop();
+            continue;
+        }
+        real.push(name);
+        match root.lstat(&real) {
+            Ok(stat) if fsx::kind(&stat) == FileType::Symlink => {
+                links += 1;
+                if links > LINKS_MAX {
+                    // Nothing is mounted there: the step says so.
+                    return Ok(());
+                }
+                let link = root.read_link(&real)?;
+                real.pop();
+                if link.is_absolute() {
+                    real.clear();
+                }
+                prepend(&mut todo, &link);
+            }
+            Ok(_) => {}
+            Err(_) if missing.contains(&real) => {}
+            Err(_) => missing.push(real.clone()),
+        }
+    }
+    Ok(())
 }
 
 fn root_of(target: &str) -> &'static str {
@@ -526,5 +563,33 @@ fn remove(root: &Root, path: &Path) -> io::Result<()> {
         },
         FileType::RegularFile if stat.st_size == 0 => fsx::unlink_at(&dir, &name),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn places_that_are_missing_are_known_by_their_real_names() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
+        fs::create_dir_all(dir.path().join("run")).unwrap();
+        symlink("usr/bin", dir.path().join("bin")).unwrap();
+        symlink("/run", dir.path().join("usr/run")).unwrap();
+        symlink("../../not/there", dir.path().join("usr/lost")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let missing = |targets: &[&str]| {
+            let mut missing = Vec::new();
+            targets.iter().try_for_each(|one| note_missing(&root, Path::new(one), &mut missing)).unwrap();
+            missing.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&["bin/tool"]), ["usr/bin/tool"]);
+        assert_eq!(missing(&["usr/run/a/b", "run/a/c", "bin", "run"]), ["run/a", "run/a/b", "run/a/c"]);
+        assert_eq!(missing(&["usr/lost/x"]), ["not", "not/there", "not/there/x"]);
+        assert!(missing(&["loop/x"]).is_empty());
     }
 }
