@@ -274,9 +274,8 @@ impl Preparation<'_> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(failed)?;
         let new = place.join(crate::names::new_id()?);
         std::fs::DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
-        let filled = self
-            .fill_cache(mount, files, sieve, &new)
-            .and_then(|()| std::fs::rename(&new, &path).map_err(failed));
+        let filled =
+            self.fill_cache(mount, files, sieve, &new).and_then(|()| moved(&new, &path).map_err(failed));
         if let Err(error) = filled {
             let _ = std::fs::remove_dir_all(&new);
             // Somebody else was faster.
@@ -401,6 +400,18 @@ impl Preparation<'_> {
         })?;
         Ok(())
     }
+}
+
+/// Puts a directory in its place, unless something is there: it may be an empty cache that somebody uses.
+fn moved(from: &Path, to: &Path) -> io::Result<()> {
+    let split = |path: &Path| -> io::Result<(OwnedFd, OsString)> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        Ok((fsx::open_dir(dir)?, name.to_owned()))
+    };
+    let ((from, old), (to, new)) = (split(from)?, split(to)?);
+    fsx::rename_new_at(from, old, to, new)
 }
 
 /// Notes what of a path is not there, as what is made for it will really be called: links on the way lead elsewhere.
@@ -571,6 +582,18 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_cache_takes_the_place_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, place) = (dir.path().join("new"), dir.path().join("place"));
+        fs::create_dir_all(&new).unwrap();
+        fs::create_dir_all(&place).unwrap();
+        assert_eq!(moved(&new, &place).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs::remove_dir(&place).unwrap();
+        moved(&new, &place).unwrap();
+        assert!(place.is_dir() && !new.exists());
+    }
 
     #[test]
     fn places_that_are_missing_are_known_by_their_real_names() {
