@@ -90,6 +90,37 @@ impl Lasting {
         Err(Error::system(format!("cannot use the cache {title}: it is removed again and again")))
     }
 
+    /// Ends the use of a cache that could not be made: where it is still not there, nothing is left of it.
+    pub fn give_up(&self, used: Used, name: &str) {
+        drop(used.lock);
+        self.forget(name);
+    }
+
+    /// Removes what is beside a cache that is not there, unless somebody is about to make it.
+    fn forget(&self, name: &str) {
+        let beside = self.beside(name);
+        if let Ok(Some(lock)) = Lock::try_exclusive(&beside)
+            && lock.file().is_ok_and(|file| is_at(&file, &beside))
+            && !self.place().join(name).exists()
+        {
+            // An empty file that is left harms nobody.
+            let _ = fs::remove_file(&beside);
+        }
+    }
+
+    /// Forgets caches that an engine which died was about to make.
+    fn forget_missing(&self) {
+        let Ok(entries) = fs::read_dir(self.place()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(USED))
+                && !self.place().join(name).exists()
+            {
+                self.forget(name);
+            }
+        }
+    }
+
     fn found(&self) -> Result<Vec<Found>> {
         let place = self.place();
         let entries = match fs::read_dir(&place) {
@@ -145,6 +176,7 @@ impl Lasting {
             freed += one.bytes;
             gone.push(one.name);
         }
+        self.forget_missing();
         Ok((gone, freed))
     }
 
@@ -169,8 +201,16 @@ impl Lasting {
         let away = self.data_root.join(super::context::PLACE);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&away).map_err(failed)?;
         let id = names::new_id()?;
-        fs::rename(&path, away.join(&id)).map_err(failed)?;
-        fs::remove_file(&beside).map_err(failed)?;
+        let moved = fs::rename(&path, away.join(&id));
+        let is_gone = moved.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if is_gone || moved.is_ok() {
+            fs::remove_file(&beside).map_err(failed)?;
+        }
+        if is_gone {
+            // Somebody else has removed it: the file beside it was made anew by our looking at it.
+            return Ok(false);
+        }
+        moved.map_err(failed)?;
         drop(lock);
         let away = fsx::open_dir(&away).map_err(failed)?;
         fsx::remove_tree(&away, &id).map_err(failed)?;
@@ -250,5 +290,47 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join(super::super::context::PLACE)).unwrap().count(), 0);
         drop(filled(&lasting, "a"));
         assert_eq!(names(), ["a"]);
+    }
+
+    #[test]
+    fn two_that_remove_at_once_are_both_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let lasting = Lasting::new(dir.path());
+        drop(filled(&lasting, "a"));
+        assert!(lasting.remove("a").unwrap());
+        // The second has seen it before the first was done.
+        assert!(!lasting.remove("a").unwrap());
+        assert_eq!(fs::read_dir(lasting.place()).unwrap().count(), 0);
+        for _ in 0..20 {
+            (0..8).for_each(|number| drop(filled(&lasting, &number.to_string())));
+            let prune = || lasting.prune(&PruneOptions::default(), 0).unwrap().0.len();
+            let gone: usize = std::thread::scope(|scope| {
+                let others: Vec<_> = (0..3).map(|_| scope.spawn(prune)).collect();
+                others.into_iter().map(|other| other.join().unwrap()).sum()
+            });
+            assert!(gone <= 8);
+            lasting.prune(&PruneOptions::default(), 0).unwrap();
+            assert_eq!(fs::read_dir(lasting.place()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn of_a_cache_that_could_not_be_made_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let lasting = Lasting::new(dir.path());
+        let other = lasting.enter("a", "/a").unwrap();
+        let used = lasting.enter("a", "/a").unwrap();
+        // Another one is about to make it.
+        lasting.give_up(used, "a");
+        assert!(lasting.beside("a").exists());
+        lasting.give_up(other, "a");
+        assert!(!lasting.beside("a").exists());
+        // An engine has died over it.
+        drop(lasting.enter("a", "/a").unwrap());
+        lasting.prune(&PruneOptions::default(), 0).unwrap();
+        assert!(!lasting.beside("a").exists());
+        let used = filled(&lasting, "a");
+        lasting.give_up(used, "a");
+        assert!(lasting.beside("a").exists());
     }
 }

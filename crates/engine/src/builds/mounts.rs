@@ -262,12 +262,22 @@ impl Preparation<'_> {
         };
         let begun = if base.is_empty() { base } else { format!("{base}/{}", source(mount)) };
         let name = cache_directory(mount, &begun, instance);
-        let used = Lasting::new(&self.context.config.data_root).enter(&name, &cache_name(mount))?;
-        let path = used.path;
-        self.held.hold(used.lock);
-        let failed = |e| Error::io("make the cache", &path, e);
+        let lasting = Lasting::new(&self.context.config.data_root);
+        let used = lasting.enter(&name, &cache_name(mount))?;
+        let path = used.path.clone();
+        let made = self.make_cache(mount, files, sieve, &path);
+        match made {
+            Ok(()) => self.held.hold(used.lock),
+            Err(_) => lasting.give_up(used, &name),
+        }
+        made.map(|()| path)
+    }
+
+    /// Makes the directory of a cache, if it is not there.
+    fn make_cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, path: &Path) -> Result<()> {
+        let failed = |e| Error::io("make the cache", path, e);
         if path.is_dir() {
-            return Ok(path);
+            return Ok(());
         }
         // It is there as a whole or not at all, also after a kill: what is half there lies where an engine that starts removes it.
         let place = self.context.config.data_root.join(super::context::PLACE);
@@ -275,13 +285,13 @@ impl Preparation<'_> {
         let new = place.join(crate::names::new_id()?);
         std::fs::DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
         let filled =
-            self.fill_cache(mount, files, sieve, &new).and_then(|()| moved(&new, &path).map_err(failed));
+            self.fill_cache(mount, files, sieve, &new).and_then(|()| moved(&new, path).map_err(failed));
         if let Err(error) = filled {
             let _ = std::fs::remove_dir_all(&new);
             // Somebody else was faster.
-            return if path.is_dir() { Ok(path) } else { Err(error) };
+            return if path.is_dir() { Ok(()) } else { Err(error) };
         }
-        Ok(path)
+        Ok(())
     }
 
     fn fill_cache(&self, mount: &Mount, files: &Files, sieve: &Sieve, new: &Path) -> Result<()> {
