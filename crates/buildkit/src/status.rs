@@ -21,7 +21,8 @@ use crate::sources::own_vertex;
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one message to the client: below what any client takes.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// How long a build waits for a client that is there and does not read. Then the oldest is lost, and the build goes on.
+/// How long a build waits for a client that is there and does not read. Then the oldest is lost, and the build goes on: it waits again
+/// only for a client that has read all there was.
 const SLOW_MAX: Duration = Duration::from_secs(30);
 /// How warnings are counted: the only level that clients show by default.
 const WARNING_LEVEL: i64 = 1;
@@ -39,6 +40,8 @@ struct State {
     waiting: VecDeque<(usize, StatusResponse)>,
     bytes: usize,
     readers: usize,
+    /// Whether it was waited in vain, and nobody has read everything since.
+    is_given_up: bool,
     is_closed: bool,
 }
 
@@ -51,7 +54,8 @@ impl Backlog {
                 let room = self.room.notified();
                 let has_room = {
                     let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                    state.bytes + length <= BACKLOG_BYTES_MAX || state.readers == 0
+                    let waits = state.readers > 0 && !state.is_given_up;
+                    state.bytes + length <= BACKLOG_BYTES_MAX || !waits
                 };
                 if has_room {
                     return;
@@ -59,10 +63,13 @@ impl Backlog {
                 room.await;
             }
         };
-        if tokio::time::timeout(SLOW_MAX, full).await.is_err() {
-            tracing::debug!("a client does not read what its build tells");
-        }
+        let waited = tokio::time::timeout(SLOW_MAX, full).await;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if waited.is_err() && !std::mem::replace(&mut state.is_given_up, true) {
+            tracing::debug!("a client does not read what its build tells");
+            // Nor does anybody else wait for it.
+            self.room.notify_waiters();
+        }
         while state.bytes + length > BACKLOG_BYTES_MAX
             && let Some((old, _)) = state.waiting.pop_front()
         {
@@ -71,13 +78,14 @@ impl Backlog {
         state.bytes += length;
         state.waiting.push_back((length, response));
         drop(state);
-        self.news.notify_one();
+        self.news.notify_waiters();
     }
 
     /// No more is coming.
     pub(crate) fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        self.news.notify_one();
+        // Whoever reads is to know.
+        self.news.notify_waiters();
     }
 
     /// Somebody reads from now on.
@@ -118,8 +126,11 @@ impl Reader {
             all.logs.extend(one.logs);
             all.warnings.extend(one.warnings);
         }
+        if state.waiting.is_empty() {
+            state.is_given_up = false;
+        }
         if bytes > 0 {
-            self.0.room.notify_one();
+            self.0.room.notify_waiters();
             return Some(Some(all));
         }
         state.is_closed.then_some(None)
@@ -129,7 +140,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).readers -= 1;
-        self.0.room.notify_one();
+        self.0.room.notify_waiters();
     }
 }
 
@@ -294,18 +305,67 @@ mod tests {
         backlog.push(log(&big)).await;
         backlog.push(log(&big)).await;
         // Without a reader the oldest goes.
-        let reader = Arc::clone(&backlog).reader();
         let before = tokio::time::Instant::now();
         backlog.push(log("c")).await;
-        assert!(before.elapsed() >= Duration::ZERO);
+        let waited = || before.elapsed().as_secs() / SLOW_MAX.as_secs();
+        assert_eq!(waited(), 0);
         backlog.push(log(&big)).await;
-        assert!(before.elapsed() >= SLOW_MAX);
-        assert!(reader.next().await.is_some());
+        let reader = Arc::clone(&backlog).reader();
+        // It is waited for once.
+        for _ in 0..5 {
+            backlog.push(log(&big)).await;
+        }
+        assert_eq!(waited(), 1);
+        // Who has read all is waited for again.
+        while reader.take().is_some() {}
+        backlog.push(log(&big)).await;
+        assert_eq!(waited(), 1);
+        backlog.push(log(&big)).await;
+        assert_eq!(waited(), 2);
+        while reader.take().is_some() {}
+        backlog.push(log(&big)).await;
+        let pushing = Arc::clone(&backlog);
+        let pushers: Vec<_> = [log(&big), log(&big)]
+            .into_iter()
+            .map(|one| {
+                let backlog = Arc::clone(&pushing);
+                tokio::spawn(async move { backlog.push(one).await })
+            })
+            .collect();
+        // Several that wait give up together.
+        for pusher in pushers {
+            pusher.await.unwrap();
+        }
+        assert_eq!(waited(), 3);
         drop(reader);
-        let before = tokio::time::Instant::now();
         backlog.push(log(&big)).await;
         backlog.push(log(&big)).await;
-        assert!(before.elapsed() < SLOW_MAX);
+        assert_eq!(waited(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_reads_hears_of_more_and_of_the_end() {
+        let backlog = Arc::new(Backlog::default());
+        let waiting = || {
+            let reader = Arc::clone(&backlog).reader();
+            tokio::spawn(async move {
+                let mut told = 0;
+                while let Some(response) = reader.next().await {
+                    told += response.logs.len();
+                }
+                told
+            })
+        };
+        let readers = [waiting(), waiting(), waiting()];
+        tokio::task::yield_now().await;
+        backlog.push(log("a")).await;
+        tokio::task::yield_now().await;
+        backlog.close();
+        let mut told = 0;
+        for reader in readers {
+            told += tokio::time::timeout(SLOW_MAX, reader).await.unwrap().unwrap();
+        }
+        assert_eq!(told, 1);
     }
 
     #[test]
