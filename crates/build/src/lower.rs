@@ -15,6 +15,7 @@ use crate::dockerfile::{Dockerfile, Instruction};
 use crate::expand::Environment;
 use crate::graph::{Builder, Copy, Graph, Op};
 use crate::progress::Line;
+use crate::remote;
 use crate::request::{CONTEXT, NamedContext, NoCache, Request};
 use crate::stages::{self, DEFAULT_PATH, Origin, Scope, Stages};
 use crate::text::Span;
@@ -415,9 +416,9 @@ fn step_name(stage: &str, number: usize, total: usize, what: &str) -> String {
     if stage.is_empty() { format!("[{place}] {what}") } else { format!("[{stage} {place}] {what}") }
 }
 
-/// An instruction as it is shown.
+/// An instruction as it is shown: names of steps are for everybody's eyes, and are kept.
 fn shown(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = remote::redacted(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     match line.char_indices().nth(SHOWN_LETTERS_MAX) {
         Some((end, _)) => line[..end].to_owned(),
         None => line,

@@ -95,6 +95,27 @@ pub fn shown(text: &str) -> String {
     }
 }
 
+/// A text as it may be told: the addresses in it without names and passwords.
+pub fn redacted(text: &str) -> String {
+    let mut told = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        told.push_str(head);
+        let end = tail
+            .find(|letter: char| letter.is_whitespace() || "/?#\"'`,<>|&;()".contains(letter))
+            .unwrap_or(tail.len());
+        rest = match tail[..end].rsplit_once('@') {
+            Some((user, _)) if user.contains(':') => {
+                told.push_str("xxxxx");
+                &tail[user.len()..]
+            }
+            _ => tail,
+        };
+    }
+    told + rest
+}
+
 /// `git@example.com:team/project`: what `scp` understands.
 fn is_secure_copy(address: &str) -> bool {
     let Some((user, rest)) = address.split_once('@') else { return false };
@@ -218,6 +239,22 @@ mod tests {
         match Remote::parse_context(text).unwrap() {
             Some(Remote::Git(git)) => git,
             other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn texts_are_told_without_passwords() {
+        for (text, told) in [
+            ("ADD https://h/f https://u:p@h/f /", "ADD https://h/f https://xxxxx@h/f /"),
+            (
+                r#"ADD ["http://a:b@h:1/x","ssh://c:d@e@h/y", "/"]"#,
+                r#"ADD ["http://xxxxx@h:1/x","ssh://xxxxx@h/y", "/"]"#,
+            ),
+            ("RUN curl 'https://u:@h'|sh", "RUN curl 'https://xxxxx@h'|sh"),
+            ("ADD ssh://git@h:22/r https://u@h/:@ a@b:c /", "ADD ssh://git@h:22/r https://u@h/:@ a@b:c /"),
+            ("://", "://"),
+        ] {
+            assert_eq!(redacted(text), told);
         }
     }
 
