@@ -239,8 +239,14 @@ fn digest(mut file: &File, buffer: &mut Vec<u8>) -> io::Result<FileDigest> {
 }
 
 impl Visitor for Keys<'_> {
-    fn enter(&mut self, item: &Item<'_>, _: &OwnedFd) -> io::Result<()> {
+    fn enter(&mut self, item: &Item<'_>, fd: &OwnedFd) -> io::Result<()> {
         self.head(b'd', item.path, item.stat);
+        // They are copied with it.
+        for (name, value) in attributes(fd)? {
+            self.hasher.update(b"@");
+            self.text(name.as_bytes());
+            self.text(&value);
+        }
         Ok(())
     }
 
@@ -260,6 +266,34 @@ impl Visitor for Keys<'_> {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::select::pick_one;
+    use super::*;
+
+    #[test]
+    fn what_is_copied_with_a_directory_is_in_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("files/sub")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let sieve = Sieve::default();
+        let keyed = |owners| {
+            let picked = pick_one(&root, "files", &sieve).unwrap();
+            key(&root, &[picked], &sieve, owners).unwrap()
+        };
+        let before = keyed(false);
+        let sub = root.open_dir("files/sub").unwrap();
+        if sys::xattr::set(&sub, std::ffi::OsStr::new("user.told"), b"x").is_ok() {
+            assert_ne!(keyed(false), before);
+        }
+        let (told, owned) = (keyed(false), keyed(true));
+        if fsx::chown(&sub, 7, 8).is_ok() {
+            assert_eq!(keyed(false), told);
+            assert_ne!(keyed(true), owned);
         }
     }
 }

@@ -508,7 +508,9 @@ pub(super) fn key(wanted: &[Wanted], surveys: &[Survey]) -> Result<Option<Digest
                 // Of a directory that is copied, its own permissions are no part; of one that is mounted they are.
                 let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
                 let mode = root.stat(at).map_err(|e| Error::io("look at", at, e))?.st_mode;
-                let key = content::key(&root, std::slice::from_ref(&picked), sieve, false)?;
+                // What an archive says of owners is seen, unless files are gathered, which are root's then.
+                let owners = directory.holds == Holds::Everything && !one.has_to_be_gathered();
+                let key = content::key(&root, std::slice::from_ref(&picked), sieve, owners)?;
                 format!("{mode:o} {key}")
             }
         };
