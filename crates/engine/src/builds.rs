@@ -256,6 +256,7 @@ impl Builds {
         warns: bool,
     ) -> Result<Prepared, Failed> {
         let read = read(&request)?;
+        result::epoch(&request)?;
         if warns {
             warn(&request, &read, teller).await?;
         }

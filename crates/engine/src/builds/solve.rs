@@ -26,6 +26,7 @@ use super::fetch;
 use super::git::Commit;
 use super::mounts::{self, Files};
 use super::remote::Imports;
+use super::result::epoch;
 use super::select::Sieve;
 use super::tell::Voice;
 use super::{Failed, Resolved};
@@ -284,6 +285,10 @@ impl Solver {
                 let Request { hosts, shm_size, ulimits, .. } = &*self.request;
                 format!("{hosts:?}{shm_size:?}{ulimits:?}{}", command::hostname(&self.request))
             }
+            // Their times are those that were said, if any were.
+            Op::Copy(copy) if !copy.inline.is_empty() || !copy.urls.is_empty() => {
+                epoch(&self.request)?.map(|epoch| format!("epoch {}", epoch.as_second())).unwrap_or_default()
+            }
             _ => String::new(),
         };
         let first = work.first_key(&own, &base, &options);
@@ -402,7 +407,8 @@ impl Solver {
         source: Source,
         (fetched, commits): (Vec<copying::Fetched>, Vec<Commit>),
     ) -> Copying {
-        let epoch = self.request.arguments.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+        // One that is wrong was refused before anything was done.
+        let epoch = epoch(&self.request).ok().flatten().map(|epoch| epoch.as_second());
         Copying {
             context: Arc::clone(&self.context),
             lease: Arc::clone(&self.lease),
