@@ -210,6 +210,12 @@ impl<'a> Caller<'a> {
             settings.push((format!("http.{}/.extraheader", self.origin()), header));
             settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
         }
+        if let Some(user) = user(&self.git.url) {
+            // Put back where the host is called, which submodules may be on as well; no file says it.
+            let origin = self.origin();
+            let (scheme, host) = origin.split_once("://").unwrap_or_default();
+            settings.push((format!("url.{scheme}://{user}@{host}/.insteadOf"), format!("{origin}/")));
+        }
         self.environment = fixed.chain(passed).collect();
         // Not by arguments, which everybody on this machine can read.
         self.environment.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string()));
@@ -221,6 +227,14 @@ impl<'a> Caller<'a> {
             self.forward(sources).await?;
         }
         Ok(())
+    }
+
+    /// The address as the program gets it, which writes it into files.
+    fn url(&self) -> String {
+        match user(&self.git.url) {
+            Some(user) => self.git.url.replacen(&format!("{user}@"), "", 1),
+            None => self.git.url.clone(),
+        }
     }
 
     /// Scheme and host of the repository.
@@ -288,7 +302,7 @@ impl<'a> Caller<'a> {
         }
         let wanted = name.unwrap_or("HEAD");
         let peeled = format!("{wanted}^{{}}");
-        let listed = self.call(&["ls-remote", "-q", "--", &self.git.url, wanted, &peeled]).await?;
+        let listed = self.call(&["ls-remote", "-q", "--", &self.url(), wanted, &peeled]).await?;
         find(&listed, wanted).ok_or_else(|| {
             let hint = if build::remote::check_commit(wanted).is_ok() {
                 ": name a commit by all its letters"
@@ -302,12 +316,14 @@ impl<'a> Caller<'a> {
     /// Its files. `keep`: whether `.git` is among them.
     pub async fn check_out(self, commit: &Commit, keep: bool) -> Result<Tree> {
         let tree = self.place.path.join("tree").display().to_string();
-        let url = self.git.url.as_str();
+        let url = self.url();
+        let url = url.as_str();
         let inside = |args: &[&str]| -> Vec<String> {
             ["-C", &tree].iter().chain(args).map(|word| (*word).to_owned()).collect()
         };
         self.call(&["init", "-q", "--", &tree]).await?;
-        self.run(&inside(&["config", "remote.origin.url", &shown(url)])).await?;
+        // Addresses within are relative to this one.
+        self.run(&inside(&["config", "remote.origin.url", url])).await?;
         let shallow =
             ["fetch", "-q", "--no-tags", "--depth=1", "--no-recurse-submodules", "--", url, &commit.id];
         if let Err(error) = self.run(&inside(&shallow)).await {
@@ -329,11 +345,8 @@ impl<'a> Caller<'a> {
         }
         self.run(&inside(&["checkout", "-q", "--detach", &commit.id, "--"])).await?;
         if self.git.submodules != Some(false) && Path::new(&tree).join(".gitmodules").is_file() {
-            // Addresses within are relative to the repository's own.
-            self.run(&inside(&["config", "remote.origin.url", url])).await?;
             self.run(&inside(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]))
                 .await?;
-            self.run(&inside(&["config", "remote.origin.url", &shown(url)])).await?;
         }
         let time = self
             .run(&inside(&["log", "-1", "--no-show-signature", "--format=%ct", &commit.id, "--"]))
@@ -411,7 +424,11 @@ impl<'a> Caller<'a> {
         if !status.success() {
             // Neither a password nor where we keep it is anybody's business.
             let place = self.place.path.display().to_string();
-            return Err(failed(words.replace(&self.git.url, &told).replace(&place, "")));
+            let words = words.replace(&self.git.url, &told).replace(&place, "");
+            return Err(failed(match user(&self.git.url) {
+                Some(user) => words.replace(&format!("{user}@"), "xxxxx@"),
+                None => words,
+            }));
         }
         String::from_utf8(answer).map_err(|_| failed("its answer is not UTF-8".to_owned()))
     }
@@ -498,6 +515,13 @@ async fn last_words(stream: Option<impl AsyncRead + Unpin>) -> String {
         .collect()
 }
 
+/// Name and password in the address of a repository that is called by HTTP.
+fn user(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"))?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    host.rsplit_once('@').map(|(user, _)| user).filter(|user| !user.is_empty())
+}
+
 /// Makes files be as the repository says, whatever this engine's own settings are: owner, mode and time; without what is git's own.
 fn settle(dir: &OwnedFd, time: Time, keep: bool, depth: usize) -> io::Result<()> {
     if depth > DEPTH_MAX {
@@ -532,6 +556,16 @@ fn settle(dir: &OwnedFd, time: Time, keep: bool, depth: usize) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_passwords_are_those_before_the_host() {
+        assert_eq!(user("https://u:p@h/r@2"), Some("u:p"));
+        assert_eq!(user("http://t@h:80/r"), Some("t"));
+        assert_eq!(user("https://u:p@q@h"), Some("u:p@q"));
+        for none in ["https://h/a@b", "https://@h/r", "ssh://git@h/r", "git@h:r", "git://h/r"] {
+            assert_eq!(user(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn references_are_found_as_git_finds_them() {
