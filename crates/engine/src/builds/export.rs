@@ -68,8 +68,15 @@ impl Built {
                 }
             }
         }
-        for cache in &export.caches {
-            response.extend(self.export_cache(cache, &teller).await?);
+        for (number, cache) in export.caches.iter().enumerate() {
+            let told = self.export_cache(cache, &teller).await?;
+            if export.caches.len() > 1
+                && let Some(manifest) = told.get(remote::MANIFEST)
+            {
+                // The name is that of the last; each has its own beside it.
+                response.insert(format!("{}.{number}", remote::MANIFEST), manifest.clone());
+            }
+            response.extend(told);
         }
         self.remains.whole.store(is_kept, Ordering::Relaxed);
         Ok(response)

@@ -19,7 +19,7 @@ use super::cache::Made;
 use crate::error::{Error, Result};
 
 pub(super) use find::load;
-pub(super) use write::{inline, put};
+pub(super) use write::{MANIFEST, inline, put};
 
 /// What a cache's own document is.
 const CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";

@@ -20,7 +20,7 @@ use crate::blocking;
 use crate::error::{Error, Result};
 
 /// What the client is told of a cache in its own directory.
-const MANIFEST: &str = "cache.manifest";
+pub(in crate::builds) const MANIFEST: &str = "cache.manifest";
 
 /// Records of a step, one for each of its keys.
 fn records(noted: &Noted, layer: Option<usize>) -> impl Iterator<Item = Record> {

@@ -37,6 +37,14 @@ pub(super) fn find(folder: &Path, tag: &str) -> Result<Option<String>> {
     Ok(entry.and_then(|entry| entry["digest"].as_str()).map(str::to_owned))
 }
 
+/// Whether a blob is there.
+pub(super) fn has(folder: &Path, digest: &str) -> bool {
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    digest.split_once(':').is_some_and(|(algorithm, hex)| {
+        is_name(algorithm) && is_name(hex) && folder.join("blobs").join(algorithm).join(hex).is_file()
+    })
+}
+
 /// Makes a tag lead to something.
 pub(super) fn tag(folder: &Path, descriptor: &Value, tag: &str) -> Result<()> {
     let mut index = read(folder)?.unwrap_or_else(

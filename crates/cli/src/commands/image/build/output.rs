@@ -24,6 +24,8 @@ const SUBJECTS: [&str; 4] = ["manifest", "index", "manifest-descriptor", "index-
 /// What begins the names of stores that are caches, and the tag that a cache has where nobody says otherwise.
 const LOCAL: &str = "local:";
 const LATEST: &str = "latest";
+/// By what name the engine tells of a cache; of one of several, with its number behind a dot.
+const MANIFEST: &str = "cache.manifest";
 
 /// All outputs.
 #[derive(Debug, Default)]
@@ -251,8 +253,8 @@ pub(super) fn attestations(parsed: &Parsed) -> Result<Vec<(String, String)>> {
 pub(super) struct Caches {
     pub(super) options: Option<CacheOptions>,
     pub(super) stores: Stores,
-    /// Directories that are written, and the tags that lead to what is.
-    written: Vec<(PathBuf, String)>,
+    /// Directories that are written, by the numbers of their caches, and the tags that lead to what is.
+    written: Vec<(usize, PathBuf, String)>,
 }
 
 impl Caches {
@@ -273,7 +275,7 @@ impl Caches {
         for text in parsed.list("cache-to") {
             let entry = cache(text)?;
             if entry.r#type == "local" {
-                caches.export(&entry)?;
+                caches.export(options.exports.len(), &entry)?;
             }
             options.exports.push(entry);
         }
@@ -303,22 +305,31 @@ impl Caches {
         Ok(())
     }
 
-    fn export(&mut self, entry: &CacheOptionsEntry) -> Result<()> {
+    fn export(&mut self, number: usize, entry: &CacheOptionsEntry) -> Result<()> {
         let dest = entry.attrs.get("dest").cloned();
         let dest = dest.ok_or_else(|| Error::say("local cache exporter requires dest"))?;
         let folder = PathBuf::from(&dest);
         fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
-        self.written.push((folder.clone(), entry.attrs.get("tag").map_or(LATEST, String::as_str).to_owned()));
+        let tag = entry.attrs.get("tag").map_or(LATEST, String::as_str);
+        self.written.push((number, folder.clone(), tag.to_owned()));
         self.stores.insert(format!("{LOCAL}{dest}"), folder);
         Ok(())
     }
 
     /// Makes what was written be found.
     pub(super) fn finish(&self, response: &HashMap<String, String>) -> Result<()> {
-        let Some(told) = response.get("cache.manifest") else { return Ok(()) };
-        let descriptor: serde_json::Value = serde_json::from_str(told)
-            .map_err(|error| Error::Message(format!("the engine tells of its cache wrongly: {error}")))?;
-        self.written.iter().try_for_each(|(folder, tag)| layout::tag(folder, &descriptor, tag))
+        for (number, folder, tag) in &self.written {
+            // Of several each has its own; an engine that tells of one alone tells of the last.
+            let own = response.get(&format!("{MANIFEST}.{number}"));
+            let Some(told) = own.or_else(|| response.get(MANIFEST)) else { continue };
+            let descriptor: serde_json::Value = serde_json::from_str(told)
+                .map_err(|error| Error::Message(format!("the engine tells of its cache wrongly: {error}")))?;
+            let digest = descriptor["digest"].as_str().unwrap_or_default();
+            if layout::has(folder, digest) {
+                layout::tag(folder, &descriptor, tag)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -358,6 +369,30 @@ mod tests {
         let all: Vec<_> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(all, [("type", "local"), ("dest", "a,b"), ("x", "1=2")]);
         assert!(fields("type=\"x").is_err() && fields("type").is_err());
+    }
+
+    #[test]
+    fn each_cache_is_found_by_its_own_manifest() {
+        let folders = tempfile::tempdir().unwrap();
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let told = |letter: &str| format!("{{\"digest\":\"{}\",\"size\":2}}", digest(letter));
+        let mut caches = Caches::default();
+        for (number, letter) in [(0, "a"), (2, "b"), (3, "c")] {
+            let folder = folders.path().join(letter);
+            fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+            if letter != "c" {
+                fs::write(folder.join("blobs/sha256").join(letter.repeat(64)), "{}").unwrap();
+            }
+            caches.written.push((number, folder, LATEST.to_owned()));
+        }
+        let found = |letter: &str| layout::find(&folders.path().join(letter), LATEST).unwrap();
+        // Of one that has nothing of what was told nothing is said.
+        caches.finish(&HashMap::from([(MANIFEST.to_owned(), told("b"))])).unwrap();
+        assert_eq!(["a", "b", "c"].map(found), [None, Some(digest("b")), None]);
+        let each = [("cache.manifest", "b"), ("cache.manifest.0", "a"), ("cache.manifest.2", "b")];
+        let each = each.into_iter().map(|(key, letter)| (key.to_owned(), told(letter)));
+        caches.finish(&each.collect()).unwrap();
+        assert_eq!(["a", "b", "c"].map(found), [Some(digest("a")), Some(digest("b")), None]);
     }
 
     #[test]
