@@ -196,6 +196,8 @@ impl Builds {
         let built = self.solve(request, sources, teller.clone()).await?;
         let image = ImageOutput { names: names.clone(), store: true, ..ImageOutput::default() };
         let (image, config) = built.export_image(image).await?;
+        // The image keeps what it is made of.
+        built.remains.whole.store(true, Ordering::Relaxed);
         Ok(Outcome { image, config, names })
     }
 
@@ -233,7 +235,6 @@ impl Builds {
         for one in prepared {
             parts.push(self.solve_for(one, &sources, &teller, (&lease, &imports)).await?);
         }
-        remains.whole.store(true, Ordering::Relaxed);
         self.bound();
         Ok(Arc::new(Built {
             context: Arc::clone(&self.context),

@@ -37,7 +37,8 @@ impl Built {
     pub async fn export(self: &Arc<Self>, export: &Export, teller: Teller) -> Result<Response> {
         // Images in the store keep what they are made of; of everything else something is left.
         let keeps = |output: &Output| matches!(output, Output::Image(image) if image.store);
-        let is_kept = export.caches.is_empty() && export.outputs.iter().all(keeps);
+        let is_kept =
+            export.caches.is_empty() && !export.outputs.is_empty() && export.outputs.iter().all(keeps);
         self.remains.whole.store(false, Ordering::Relaxed);
         let mut response = Response::new();
         let several = export.outputs.len() > 1;
