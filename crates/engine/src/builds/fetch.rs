@@ -27,7 +27,8 @@ pub(super) async fn all(context: &Context, copy: &Copy) -> Result<Vec<Fetched>> 
                 return Err(Error::not_implemented(format!("--checksum={wanted}: sha256 alone is known")));
             }
             if one.digest != wanted {
-                return Err(Error::invalid(format!("digest mismatch {}: {wanted} (of {url})", one.digest)));
+                let (found, url) = (one.digest, registry::client::shown_url(url));
+                return Err(Error::invalid(format!("digest mismatch {found}: {wanted} (of {url})")));
             }
         }
         fetched.push(one);
@@ -40,7 +41,10 @@ pub(super) async fn one(context: &Context, url: &str) -> Result<Fetched> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let name = path.split("://").nth(1).and_then(|rest| rest.split_once('/')).map_or("", |(_, path)| path);
     let name = name.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
-    let name = name.ok_or_else(|| Error::invalid(format!("cannot determine filename for source {url}")))?;
+    let name = name.ok_or_else(|| {
+        let url = registry::client::shown_url(url);
+        Error::invalid(format!("cannot determine filename for source {url}"))
+    })?;
     let shown = registry::client::shown_url(url);
     let mut fetch = context.images.client().fetch(url).await?;
     let failed = |e| Error::system(format!("cannot keep {shown}")).with_source(e);
