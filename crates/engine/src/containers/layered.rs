@@ -3,7 +3,7 @@
 //! Nothing that an image holds is trusted: links are followed inside the layers alone, and only regular files of a
 //! bounded size are read, without ever opening a FIFO or a device.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -28,6 +28,13 @@ pub struct Layered {
     root: Merged,
 }
 
+/// What a path leads to.
+enum Place {
+    Nothing,
+    Directory(Merged),
+    File(File),
+}
+
 enum Found {
     Nothing,
     Directory(Merged),
@@ -43,8 +50,42 @@ impl Layered {
         Ok(Self { root })
     }
 
+    /// The layers of these directories, topmost first.
+    pub fn of(dirs: Vec<OwnedFd>) -> Self {
+        Self { root: dirs }
+    }
+
     /// The content of the regular file at `path`; `None` if there is none, or something else.
     pub fn read(&self, path: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let Place::File(file) = self.find(path)? else { return Ok(None) };
+        let mut content = Vec::new();
+        file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
+        if content.len() as u64 > bytes_max {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{path} is larger than {bytes_max} bytes"),
+            ));
+        }
+        Ok(Some(content))
+    }
+
+    /// What is called what in the directory at `path`, in order; nothing if there is none, or something else.
+    pub fn list(&self, path: &str) -> io::Result<Vec<OsString>> {
+        let Place::Directory(merged) = self.find(path)? else { return Ok(Vec::new()) };
+        let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
+        for dir in &merged {
+            for entry in fsx::list(dir)? {
+                // The topmost layer that speaks of a name decides whether there is one.
+                if seen.insert(entry.name.clone()) && !is_whiteout(&fsx::stat_at(dir, &entry.name)?) {
+                    names.push(entry.name);
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn find(&self, path: &str) -> io::Result<Place> {
         let mut stack: Vec<Merged> = Vec::new();
         let mut todo: VecDeque<OsString> = VecDeque::new();
         prepend(&mut todo, Path::new(path))?;
@@ -55,33 +96,23 @@ impl Layered {
                 continue;
             }
             match look(stack.last().unwrap_or(&self.root), &name)? {
-                Found::Nothing | Found::Odd => return Ok(None),
+                Found::Nothing | Found::Odd => return Ok(Place::Nothing),
                 Found::Directory(next) => stack.push(next),
                 Found::Link(target) => {
                     links += 1;
                     if links > SYMLINKS_MAX {
-                        return Ok(None);
+                        return Ok(Place::Nothing);
                     }
                     if target.is_absolute() {
                         stack.clear();
                     }
                     prepend(&mut todo, &target)?;
                 }
-                Found::File(_) if !todo.is_empty() => return Ok(None),
-                Found::File(file) => {
-                    let mut content = Vec::new();
-                    file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
-                    if content.len() as u64 > bytes_max {
-                        return Err(io::Error::new(
-                            io::ErrorKind::FileTooLarge,
-                            format!("{path} is larger than {bytes_max} bytes"),
-                        ));
-                    }
-                    return Ok(Some(content));
-                }
+                Found::File(_) if !todo.is_empty() => return Ok(Place::Nothing),
+                Found::File(file) => return Ok(Place::File(file)),
             }
         }
-        Ok(None)
+        Ok(stack.pop().map_or(Place::Nothing, Place::Directory))
     }
 }
 
@@ -194,5 +225,38 @@ mod tests {
         assert_eq!(read(&l, "/etc/passwd"), None);
         fs::write(l[0].join("etc/big"), vec![b'x'; 1001]).unwrap();
         assert!(Layered::open(&l).unwrap().read("/etc/big", 1000).is_err());
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_seen_below() {
+        let (_dir, l) = layers(3);
+        let list = |path| {
+            let names = Layered::open(&l).unwrap().list(path).unwrap();
+            names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        for (layer, name) in [(2, "old"), (2, "lost"), (1, "new"), (0, "last")] {
+            fs::create_dir_all(l[layer].join("var/lib/dpkg")).unwrap();
+            fs::write(l[layer].join("var/lib/dpkg").join(name), name).unwrap();
+        }
+        assert_eq!(list("var/lib/dpkg"), ["last", "lost", "new", "old"]);
+        assert_eq!(list("/var"), ["lib"]);
+        assert!(list("var/lib/dpkg/old").is_empty() && list("nothing").is_empty());
+        let whiteout = |layer: usize, path: &str| {
+            let root = sys::path::Root::open(&l[layer]).unwrap();
+            root.mknod(path, FileType::CharacterDevice, Mode::empty(), 0).is_ok()
+        };
+        if !whiteout(1, "var/lib/dpkg/lost") {
+            // Nobody but root makes these.
+            return;
+        }
+        assert_eq!(list("var/lib/dpkg"), ["last", "new", "old"]);
+        let opaque = fsx::open_dir(l[1].join("var/lib")).unwrap();
+        sys::xattr::set(&opaque, OPAQUE, b"y").unwrap();
+        assert_eq!(list("var/lib/dpkg"), ["last", "new"]);
+        assert_eq!(read(&l, "var/lib/dpkg/old"), None);
+        fs::remove_dir_all(l[0].join("var")).unwrap();
+        assert!(whiteout(0, "var"));
+        assert!(list("var/lib/dpkg").is_empty());
+        assert_eq!(read(&l, "var/lib/dpkg/new"), None);
     }
 }

@@ -1,16 +1,17 @@
 //! What packages are in a result, as SPDX has it: those that the databases of dpkg and apk in its files know.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use sys::fsx::{self, FileType};
 use sys::path::Root;
 
 use super::super::result::{Built, Part};
 use super::attest::Predicate;
+use crate::containers::layered::Layered;
 use crate::error::{Error, Result};
 
 const SPDX: &str = "https://spdx.dev/Document";
@@ -40,45 +41,23 @@ struct Package {
 struct Files(Vec<Root>);
 
 impl Files {
-    /// A file as the topmost layer that speaks of it has it.
+    /// They as one tree: what a layer deletes of those below, or hides, is not there.
+    fn layered(&self) -> io::Result<Layered> {
+        let roots: io::Result<Vec<Root>> = self.0.iter().map(Root::try_clone).collect();
+        Ok(Layered::of(roots?.into_iter().map(OwnedFd::from).collect()))
+    }
+
     fn read(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
-        for layer in &self.0 {
-            match layer.lstat(path) {
-                Ok(stat) if fsx::kind(&stat) == FileType::RegularFile => {
-                    let bytes = layer.read_bounded(path, bytes_max);
-                    return bytes.map(Some).map_err(|error| Error::io("read", Path::new(path), error));
-                }
-                // Deleted, or something else that is no database.
-                Ok(_) => return Ok(None),
-                Err(error) if is_nothing(&error) => {}
-                Err(error) => return Err(Error::io("look at", Path::new(path), error)),
-            }
-        }
-        Ok(None)
+        let content = self.layered().and_then(|layers| layers.read(path, bytes_max));
+        content.map_err(|error| Error::io("read", Path::new(path), error))
     }
 
-    /// Names in a directory of all layers.
+    /// Names in a directory.
     fn names(&self, path: &str) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for layer in &self.0 {
-            match layer.open_dir(path).and_then(fsx::list) {
-                Ok(list) => names.extend(
-                    list.iter().map(|entry| String::from_utf8_lossy(entry.name.as_bytes()).into_owned()),
-                ),
-                Err(error) if is_nothing(&error) => {}
-                Err(error) => return Err(Error::io("list", Path::new(path), error)),
-            }
-        }
-        names.sort();
-        names.dedup();
-        Ok(names)
+        let names = self.layered().and_then(|layers| layers.list(path));
+        let names = names.map_err(|error| Error::io("list", Path::new(path), error))?;
+        Ok(names.iter().map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned()).collect())
     }
-}
-
-/// Whether there is nothing of a path: a link or a file may be in its way.
-fn is_nothing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || matches!(error.raw_os_error(), Some(40 | 18))
 }
 
 /// What packages are in a platform's result.
