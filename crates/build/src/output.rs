@@ -14,6 +14,8 @@ pub const PIECES_MAX: usize = 4;
 /// What compresses a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packer {
+    /// Nothing.
+    Plain,
     /// gzip.
     Gzip,
     /// zstd.

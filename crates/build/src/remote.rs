@@ -4,6 +4,8 @@ use crate::dockerfile::mount::truth;
 
 /// Letters of an address and of what it names.
 const LETTERS_MAX: usize = 4096;
+/// How the address of an archive begins that the client itself gives, as BuildKit's clients write it.
+const UPLOAD: &str = "http://buildkit-session/";
 
 /// An address that leads to something elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,17 @@ impl Remote {
         let (path, fragment) = text.split_once('#').map_or((text, None), |(path, rest)| (path, Some(rest)));
         git(&format!("https://{path}"), None, fragment).map(Some)
     }
+}
+
+/// Which archive of the client's an address means, if it means one: it is nowhere on the net.
+pub fn upload(address: &str) -> Option<&str> {
+    let name = address.strip_prefix(UPLOAD)?;
+    Some(name).filter(|name| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric()))
+}
+
+/// The address of an archive of the client's.
+pub fn upload_address(name: &str) -> String {
+    format!("{UPLOAD}{name}")
 }
 
 /// An address as it may be told: without a name and a password.
@@ -311,6 +324,16 @@ mod tests {
         ] {
             assert_eq!(Remote::parse(text).unwrap(), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_clients_give_themselves_is_told_apart() {
+        assert_eq!(upload(&upload_address("abc2")), Some("abc2"));
+        for other in ["http://buildkit-session/", "http://buildkit-session/a/../b", "http://e.com/abc", "abc"]
+        {
+            assert_eq!(upload(other), None, "{other}");
+        }
+        assert!(matches!(Remote::parse_context(&upload_address("abc2")), Ok(Some(Remote::Http(_)))));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use oci::{Digest, Platform};
 
 use crate::expand::Environment;
-use crate::output::{Attestations, CachePlace, Client};
+use tokio::sync::mpsc;
+
+use crate::output::{Attestations, CachePlace, Client, Piece};
 use crate::remote::Remote;
 
 /// The name of the context that is not named: what `COPY` copies from without `--from`.
@@ -215,6 +217,11 @@ pub trait Sources: Send + Sync + 'static {
 
     /// Name and password for a registry; nothing if the client has none.
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>>;
+
+    /// An archive that the client gives by a name, as what is built.
+    fn upload<'a>(&'a self, name: &'a str) -> Task<'a, Result<mpsc::Receiver<Piece>, SourceError>> {
+        Box::pin(async move { Err(SourceError(format!("no upload {name:?} of the client: it sends none"))) })
+    }
 
     /// The client as who takes what is made, where it is one that does.
     fn client(&self) -> Option<&dyn Client> {

@@ -12,8 +12,8 @@ use crate::exporter::Attributes;
 const CACHES_MAX: usize = 32;
 /// Bytes of a list of caches in an option.
 const LIST_BYTES_MAX: usize = 1 << 20;
-/// How layers of a cache are compressed where nobody says otherwise.
-const USUAL: Packing = Packing { by: Packer::Gzip, level: None, force: false };
+/// How layers are compressed that go to registries, where nobody says otherwise.
+pub(crate) const USUAL: Packing = Packing { by: Packer::Gzip, level: None, force: false };
 /// The type that a name alone means.
 const REGISTRY: &str = "registry";
 
@@ -136,11 +136,6 @@ fn export(entry: &CacheOptionsEntry) -> Result<CacheOutput> {
         return Err(Error::Absent("mode=max of an inline cache".to_owned()));
     }
     let image_manifest = attributes.flag("image-manifest")?.unwrap_or(true);
-    if !image_manifest && matches!(place, CachePlace::Registry(_)) {
-        return Err(Error::Absent(
-            "image-manifest=false of a cache at a registry (an index of what are no manifests)".to_owned(),
-        ));
-    }
     let docker_types = attributes.flag("oci-mediatypes")? == Some(false);
     if docker_types && image_manifest {
         // As BuildKit: an image's manifest of Docker's has no other configurations.
@@ -197,6 +192,9 @@ mod tests {
         assert!(from_json("{").is_err());
         let export = exports(Some(&options("registry", &[("ref", "x"), ("mode", "max")]))).unwrap().remove(0);
         assert!(export.max && export.image_manifest && !export.ignore_error);
+        let index = [("ref", "x"), ("image-manifest", "false"), ("oci-mediatypes", "false")];
+        let index = exports(Some(&options("registry", &index))).unwrap().remove(0);
+        assert!(!index.image_manifest && index.docker_types);
         let inline = exports(Some(&options("inline", &[]))).unwrap().remove(0);
         assert_eq!(inline.place, CachePlace::Inline);
     }
@@ -214,7 +212,7 @@ mod tests {
             ("local", &[], "requires dest"),
             ("inline", &[("mode", "max")], "mode=max"),
             ("registry", &[("ref", "x"), ("mode", "much")], "min or max"),
-            ("registry", &[("ref", "x"), ("image-manifest", "false")], "image-manifest=false"),
+            ("registry", &[("ref", "x"), ("oci-mediatypes", "false")], "image-manifest=false"),
             ("local", &[("dest", "x"), ("other", "y")], "other=y"),
         ] {
             let error = exports(Some(&options(kind, list))).unwrap_err().to_string();

@@ -12,6 +12,7 @@ mod session;
 mod solve;
 mod stores;
 mod takes;
+mod uploads;
 
 pub use crate::place::{Place, places};
 pub use agents::Agents;
@@ -26,3 +27,4 @@ pub use solve::{Ended, name, solve};
 pub use stores::Stores;
 pub use takes::{Taker, Takers};
 pub use tonic::Status;
+pub use uploads::{Upload, Uploads};

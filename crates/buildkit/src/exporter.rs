@@ -8,6 +8,7 @@ use build::output::{
 };
 use oci::Platform;
 
+use crate::cache::USUAL;
 use crate::error::{Error, Result};
 use crate::options::is_on;
 
@@ -123,6 +124,12 @@ impl<'a> Attributes<'a> {
         let force = self.flag("force-compression")?.unwrap_or(false);
         let level = self.text("compression-level");
         let by = match self.text("compression") {
+            Some("uncompressed") if level.is_some() => {
+                return Err(Error::Invalid(
+                    "compression-level means nothing of compression=uncompressed".to_owned(),
+                ));
+            }
+            Some("uncompressed") => Packer::Plain,
             Some("gzip") => Packer::Gzip,
             Some("zstd") => Packer::Zstd,
             Some(other) => return Err(self.absent("compression", other)),
@@ -209,9 +216,14 @@ fn image(attributes: &mut Attributes<'_>) -> Result<ImageOutput> {
     let names = attributes.names();
     let push = attributes.flag("push")?.unwrap_or(false);
     let by_digest = attributes.flag("push-by-digest")?.unwrap_or(false);
+    let mut form = attributes.form(false)?;
+    if push {
+        // What travels is compressed, unless it is to be so otherwise.
+        form.packing = form.packing.or(Some(USUAL));
+    }
     let output = ImageOutput {
         names,
-        form: attributes.form(false)?,
+        form,
         store: attributes.flag("store")?.unwrap_or(true),
         dangling_prefix: attributes.text("dangling-name-prefix").map(str::to_owned),
         name_canonical: attributes.flag("name-canonical")?.unwrap_or(false),
@@ -277,6 +289,7 @@ mod tests {
         };
         assert_eq!(image.names, ["a:1", "b"]);
         assert!(image.push && image.store && !image.push_by_digest && !image.form.docker_types);
+        assert_eq!(image.form.packing, Some(USUAL));
         let attrs = [("name", "a"), ("push", ""), ("push-by-digest", "true"), ("store", "false")];
         let Output::Image(image) = one("image", &attrs) else { panic!("no image") };
         assert!(!image.push && image.push_by_digest && !image.store);
@@ -309,6 +322,10 @@ mod tests {
         assert!(archive.directory && archive.form.docker_types);
         let packing = Packing { by: Packer::Zstd, level: Some(19), force: false };
         assert_eq!(archive.form.packing, Some(packing));
+        let Output::Archive(plain) = one("oci", &[("compression", "uncompressed")]) else {
+            panic!("no archive")
+        };
+        assert_eq!(plain.form.packing, Some(Packing { by: Packer::Plain, level: None, force: false }));
         let mut all = archive.form.annotations;
         all.sort_by(|one, other| one.value.cmp(&other.value));
         let all: Vec<_> =
@@ -333,7 +350,11 @@ mod tests {
         for (kind, attrs, word) in [
             ("gateway", &[][..], "gateway"),
             ("moby", &[("compression", "estargz")], "compression=estargz"),
-            ("image", &[("compression", "uncompressed")], "compression=uncompressed"),
+            (
+                "image",
+                &[("compression", "uncompressed"), ("compression-level", "1")],
+                "compression=uncompressed",
+            ),
             ("moby", &[("unpack", "false")], "unpack=false"),
             ("image", &[("registry.insecure", "true")], "registry.insecure=true"),
             ("docker", &[("tar", "false")], "tar=false"),

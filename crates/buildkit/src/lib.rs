@@ -44,6 +44,7 @@ mod service;
 mod session;
 mod sources;
 mod status;
+mod upload;
 
 pub use builder::{Builder, Built, Cached, Failure, Prune, SharedBuilt, Told, Worker};
 pub use error::{Error, Result};

@@ -24,7 +24,7 @@ use crate::filesync::{self, Ask};
 use crate::kept::{Kept, Lease};
 use crate::options::Options;
 use crate::session::Session;
-use crate::{contents, filesend};
+use crate::{contents, filesend, upload};
 
 pub(crate) const SECRET_METHOD: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 pub(crate) const CREDENTIALS_METHOD: &str = "/moby.filesync.v1.Auth/Credentials";
@@ -384,6 +384,13 @@ impl Sources for SessionSources {
         host: &'a str,
     ) -> Task<'a, std::result::Result<Option<(String, String)>, SourceError>> {
         Box::pin(async move { self.load_credentials(host).await.map_err(|e| SourceError(e.chain())) })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Task<'a, std::result::Result<mpsc::Receiver<Piece>, SourceError>> {
+        Box::pin(async move { upload::pull(&self.session, name).await.map_err(source) })
     }
 
     fn client(&self) -> Option<&dyn Client> {

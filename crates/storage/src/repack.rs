@@ -17,6 +17,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// How a layer is to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
+    /// Not at all.
+    Plain,
     /// gzip, at a level from 1 to 9.
     Gzip(u32),
     /// zstd, at a level from 1 to 19.
@@ -83,6 +85,7 @@ impl Store {
         };
         let full = |error| Error::io("write", &self.path("content/new"), error);
         match packing {
+            Packing::Plain => unpack(source, &mut out, &mut tally)?,
             Packing::Gzip(level) => {
                 let level = flate2::Compression::new(level.clamp(1, 9));
                 let mut encoder = flate2::write::GzEncoder::new(&mut out, level);

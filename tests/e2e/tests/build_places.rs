@@ -88,7 +88,6 @@ fn archives_come_whole_or_not_at_all() {
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("never")), "{left:?}");
     for (output, words) in [
         ("type=estargz", "estargz"),
-        ("type=oci,tar=false,dest=x", "tar=false"),
         ("type=local", "dest is required"),
         ("dest=x", "type is required"),
         ("type=image,compression=estargz", "compression=estargz"),

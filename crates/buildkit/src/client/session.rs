@@ -9,6 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::Secrets
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
+use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +23,7 @@ use super::passwords::{self, Passwords};
 use super::secrets::{self, Secrets};
 use super::stores::{self, Keeper, Stores};
 use super::takes::{self, Sink, Takers};
+use super::uploads::{self, Uploads};
 use super::{files, name};
 use crate::caller::gone;
 use crate::error::Result;
@@ -42,6 +44,8 @@ pub struct Answers {
     pub passwords: Passwords,
     /// Directories that blobs are in, and go to.
     pub stores: Stores,
+    /// Archives that are built.
+    pub uploads: Uploads,
     /// Where what is made goes.
     pub takers: Takers,
 }
@@ -93,6 +97,7 @@ impl Session {
             secrets_method(),
             passwords_method(),
             takes::METHOD,
+            uploads::METHOD,
             crate::agents::CHECK_METHOD,
             crate::agents::CARRY_METHOD,
         ];
@@ -115,11 +120,12 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Answers { directories, secrets, agents, passwords, stores, takers } = self.answers;
+        let Answers { directories, secrets, agents, passwords, stores, uploads, takers } = self.answers;
         let routes = Routes::new(FileSyncServer::new(files::Giver::new(directories)))
             .add_service(SecretsServer::new(secrets::Giver(Arc::new(secrets))))
             .add_service(SshServer::new(agents::Giver(Arc::new(agents))))
             .add_service(AuthServer::new(passwords::Giver(passwords)))
+            .add_service(UploadServer::new(uploads::Giver::new(uploads)))
             .add_service(Sink::new(takers))
             .add_service(Keeper::new(stores))
             .prepare();

@@ -46,6 +46,8 @@ pub(super) struct Fetched {
     pub file: std::fs::File,
     /// What it holds.
     pub digest: Digest,
+    /// When it was changed last, in seconds since 1970; then where nobody says so.
+    pub modified: i64,
 }
 
 /// What is copied, and on what.
@@ -219,7 +221,8 @@ impl Copying {
                 self.unpack(&placing, file)?;
                 continue;
             }
-            placing.fetched(&fetched.name, &fetched.file, now)?;
+            let modified = Time { seconds: fetched.modified, nanoseconds: 0 };
+            placing.fetched(&fetched.name, &fetched.file, modified)?;
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use build::output::Client;
-use build::progress::{self, End, Event, Teller, Vertex, WeakTeller};
-use build::remote::{Git, Remote, shown};
+use build::output::{Client, Piece};
+use build::progress::{End, Event, Teller, Vertex, WeakTeller};
+use build::remote::{Git, Remote, shown, upload};
 use build::request::{
     CONTEXT, Directory, Document, Holds, NamedContext, Request, SharedSources, SourceError, Sources, Task,
     Wanted,
@@ -15,7 +15,7 @@ use build::request::{
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::context::{self, Scratch};
 use super::git::{Caller, Tree};
@@ -56,7 +56,7 @@ struct Elsewhere {
 struct Spread {
     context: Arc<Context>,
     inner: SharedSources,
-    /// Sources last as long as what they were built into: a build has told everything before that.
+    /// Of the build, as long as it tells anything: a result holds its sources longer.
     teller: WeakTeller,
     keeps_git: bool,
     contexts: BTreeMap<String, Elsewhere>,
@@ -115,28 +115,33 @@ impl Spread {
     /// What lies at an address; fetched the first time.
     async fn bring<'a>(&'a self, elsewhere: &'a Elsewhere) -> Result<&'a Brought> {
         let brought = elsewhere.brought.get_or_init(|| async {
-            let (name, address) = match &elsewhere.address {
-                Remote::Git(git) => ("load git source", git.url.as_str()),
-                Remote::Http(url) => ("load remote build context", url.as_str()),
+            let name = match &elsewhere.address {
+                Remote::Git(git) => format!("[internal] load git source {}", shown(&git.url)),
+                // Its name is another one each time, and tells nobody anything.
+                Remote::Http(url) if upload(url).is_some() => {
+                    "[internal] load remote build context".to_owned()
+                }
+                Remote::Http(url) => format!("[internal] load remote build context {}", shown(url)),
             };
-            let name = format!("[internal] {name} {}", shown(address));
             let digest = Digest::from_sha256(Sha256::digest(&name).into());
             let vertex = Vertex { digest: digest.clone(), name, inputs: Vec::new() };
-            // Nobody listens: nobody needs to know.
-            let teller = self.teller.upgrade().unwrap_or_else(|| progress::channel().0);
-            let _ = teller.send(Event::Vertex(vertex)).await;
-            let voice = Voice::new(teller, digest);
-            voice.started().await;
+            let voice = self.teller.upgrade().map(|teller| Voice::new(teller, digest));
+            if let (Some(teller), Some(voice)) = (self.teller.upgrade(), &voice) {
+                // Nobody listens: nobody needs to know.
+                let _ = teller.send(Event::Vertex(vertex)).await;
+                voice.started().await;
+            }
             let brought = match &elsewhere.address {
                 Remote::Git(git) => self.repository(git).await,
                 Remote::Http(url) => self.file(url).await,
             };
-            voice
-                .done(match &brought {
-                    Ok(_) => End::Ran,
-                    Err(error) => End::Failed(error.chain()),
-                })
-                .await;
+            let end = match &brought {
+                Ok(_) => End::Ran,
+                Err(error) => End::Failed(error.chain()),
+            };
+            if let Some(voice) = voice {
+                voice.done(end).await;
+            }
             brought
         });
         brought.await.as_ref().map_err(Clone::clone)
@@ -154,8 +159,13 @@ impl Spread {
     }
 
     async fn file(&self, url: &str) -> Result<Brought> {
-        let fetched = fetch::one(&self.context, url).await?;
-        let (context, told) = (Arc::clone(&self.context), shown(url));
+        let (fetched, told) = match upload(url) {
+            Some(name) => {
+                (fetch::upload(&self.context, &self.inner, name).await?, "what the client sends".to_owned())
+            }
+            None => (fetch::one(&self.context, url).await?, shown(url)),
+        };
+        let context = Arc::clone(&self.context);
         blocking::run_long("unpack a context", move || {
             let (store, scratch) = (&context.store, Scratch::new(&context)?);
             let open = || {
@@ -221,6 +231,10 @@ impl Sources for Spread {
 
     fn credentials<'a>(&'a self, host: &'a str) -> Task<'a, Result<Option<(String, String)>, SourceError>> {
         self.inner.credentials(host)
+    }
+
+    fn upload<'a>(&'a self, name: &'a str) -> Task<'a, Result<mpsc::Receiver<Piece>, SourceError>> {
+        self.inner.upload(name)
     }
 
     fn client(&self) -> Option<&dyn Client> {

@@ -3,7 +3,7 @@
 use std::io::{Seek, SeekFrom, Write};
 
 use build::graph::Copy;
-use build::request::SharedSources;
+use build::request::{SharedSources, SourceError};
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -47,21 +47,60 @@ pub(super) async fn one(context: &Context, url: &str) -> Result<Fetched> {
     })?;
     let shown = registry::client::shown_url(url);
     let mut fetch = context.images.client().fetch(url).await?;
-    let failed = |e| Error::system(format!("cannot keep {shown}")).with_source(e);
-    let mut file = nameless(context).map_err(failed)?;
-    // While it comes: nobody reads gigabytes a second time to know them.
-    let mut hasher = Sha256::new();
-    let mut bytes = 0;
+    let mut spool = Spool::new(context, &shown)?;
+    // What is fetched twice is the same file twice: the time is its own, and never the build's.
+    spool.modified = fetch.modified().unwrap_or_default();
     while let Some(chunk) = fetch.chunk().await? {
-        bytes += chunk.len() as u64;
-        if bytes > BYTES_MAX {
-            return Err(Error::invalid(format!("{shown} has more than {BYTES_MAX} bytes")));
-        }
-        hasher.update(&chunk);
-        file.write_all(&chunk).map_err(failed)?;
+        spool.write(&chunk)?;
     }
-    file.seek(SeekFrom::Start(0)).map_err(failed)?;
-    Ok(Fetched { name, file, digest: Digest::from_sha256(hasher.finalize().into()) })
+    spool.finish(name)
+}
+
+/// Takes an archive that the client gives.
+pub(super) async fn upload(context: &Context, sources: &SharedSources, name: &str) -> Result<Fetched> {
+    let refused = |error: SourceError| Error::invalid(format!("cannot read the build context: {error}"));
+    let mut pieces = sources.upload(name).await.map_err(refused)?;
+    let mut spool = Spool::new(context, "the build context")?;
+    while let Some(piece) = pieces.recv().await {
+        spool.write(&piece.map_err(refused)?)?;
+    }
+    spool.finish("context".to_owned())
+}
+
+/// What comes from elsewhere, on its way into a file without a name.
+struct Spool {
+    what: String,
+    file: std::fs::File,
+    hasher: Sha256,
+    bytes: u64,
+    modified: i64,
+}
+
+impl Spool {
+    fn new(context: &Context, what: &str) -> Result<Self> {
+        let file = nameless(context).map_err(|e| unkept(what, e))?;
+        Ok(Self { what: what.to_owned(), file, hasher: Sha256::new(), bytes: 0, modified: 0 })
+    }
+
+    /// Takes a piece. Its digest is made while it comes: nobody reads gigabytes a second time to know them.
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.bytes += piece.len() as u64;
+        if self.bytes > BYTES_MAX {
+            return Err(Error::invalid(format!("{} has more than {BYTES_MAX} bytes", self.what)));
+        }
+        self.hasher.update(piece);
+        self.file.write_all(piece).map_err(|e| unkept(&self.what, e))
+    }
+
+    fn finish(mut self, name: String) -> Result<Fetched> {
+        self.file.seek(SeekFrom::Start(0)).map_err(|e| unkept(&self.what, e))?;
+        let digest = Digest::from_sha256(self.hasher.finalize().into());
+        Ok(Fetched { name, file: self.file, digest, modified: self.modified })
+    }
+}
+
+fn unkept(what: &str, error: std::io::Error) -> Error {
+    Error::system(format!("cannot keep {what}")).with_source(error)
 }
 
 /// A file that goes with its last descriptor.
@@ -117,6 +156,7 @@ pub(super) fn key(fetched: &[Fetched], commits: &[Commit]) -> Option<Digest> {
     for one in fetched {
         hasher.update(one.name.as_bytes());
         hasher.update(one.digest.as_str());
+        hasher.update(one.modified.to_le_bytes());
     }
     Some(Digest::from_sha256(hasher.finalize().into()))
 }

@@ -1,7 +1,7 @@
 //! Files that a URL leads to, which no registry has: what is imported.
 
 use reqwest::Response;
-use reqwest::header::LOCATION;
+use reqwest::header::{LAST_MODIFIED, LOCATION};
 use url::Url;
 
 use super::hosts::Place;
@@ -83,6 +83,12 @@ impl Fetch {
     /// How long it is, if the server says so.
     pub fn length(&self) -> Option<u64> {
         self.response.content_length()
+    }
+
+    /// When it was changed last, in seconds since 1970, if the server says so (RFC 9110, section 8.8.2).
+    pub fn modified(&self) -> Option<i64> {
+        let text = self.response.headers().get(LAST_MODIFIED)?.to_str().ok()?;
+        Some(jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp().as_second())
     }
 
     /// The next bytes; none at the end.

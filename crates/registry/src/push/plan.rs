@@ -125,6 +125,18 @@ fn entry(manifest: &PlatformManifest) -> Descriptor {
     Descriptor::new(&manifest.media_type, manifest.digest.clone(), manifest.size)
 }
 
+fn add(list: &mut Vec<Part>, part: &Descriptor, foreign: bool) {
+    if list.iter().all(|known| known.digest != part.digest) {
+        list.push(Part {
+            digest: part.digest.clone(),
+            size: part.size,
+            media_type: part.media_type.clone(),
+            foreign,
+            diff_id: None,
+        });
+    }
+}
+
 impl Walk<'_> {
     /// Adds a document and what it names; false if not all of it is here.
     fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
@@ -148,7 +160,12 @@ impl Walk<'_> {
             }
             Document::Index(index) => {
                 for entry in &index.manifests {
-                    if !self.visit(entry, depth - 1)? {
+                    let kind = media_type::essence(&entry.media_type);
+                    let is_document =
+                        kind.is_empty() || media_type::is_manifest(kind) || media_type::is_index(kind);
+                    // Build caches are indexes of layers, and of what tells of them.
+                    let is_here = if is_document { self.visit(entry, depth - 1)? } else { self.blob(entry)? };
+                    if !is_here {
                         self.plan.absent.push(entry.digest.clone());
                     }
                 }
@@ -176,17 +193,18 @@ impl Walk<'_> {
         }
         for (at, part) in parts.into_iter().enumerate() {
             let list = if at == 0 { &mut self.plan.configs } else { &mut self.plan.layers };
-            if list.iter().all(|known| known.digest != part.digest) {
-                list.push(Part {
-                    digest: part.digest.clone(),
-                    size: part.size,
-                    media_type: part.media_type.clone(),
-                    foreign: foreign(part),
-                    diff_id: None,
-                });
-            }
+            add(list, part, foreign(part));
         }
         Ok(true)
+    }
+
+    /// Adds a blob that an index names by itself; false if it is not here.
+    fn blob(&mut self, entry: &Descriptor) -> Result<bool> {
+        let is_here = self.hold(&entry.digest)?;
+        if is_here {
+            add(&mut self.plan.layers, entry, false);
+        }
+        Ok(is_here)
     }
 
     /// Keeps a blob until the push is over; false if it is not here.

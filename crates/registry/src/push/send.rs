@@ -193,6 +193,7 @@ impl Pusher {
 fn other(layer: &Part, recompress: Option<Recompress>) -> Option<(Packing, &'static str, Digest)> {
     let Recompress { packing, all } = recompress?;
     let wanted = match packing {
+        Packing::Plain => media_type::Compression::None,
         Packing::Gzip(_) => media_type::Compression::Gzip,
         Packing::Zstd(_) => media_type::Compression::Zstd,
     };
@@ -203,6 +204,8 @@ fn other(layer: &Part, recompress: Option<Recompress>) -> Option<(Packing, &'sta
     let diff_id = layer.diff_id.clone()?;
     let docker = layer.media_type.contains("docker");
     let kind = match packing {
+        Packing::Plain if docker => media_type::DOCKER_LAYER,
+        Packing::Plain => media_type::OCI_LAYER,
         Packing::Gzip(_) if docker => media_type::DOCKER_LAYER_GZIP,
         Packing::Gzip(_) => media_type::OCI_LAYER_GZIP,
         Packing::Zstd(_) => media_type::OCI_LAYER_ZSTD,

@@ -8,8 +8,10 @@ use crate::failure::Failure;
 use crate::reply::{Answer, Reply};
 use crate::routes::archives::Sender;
 use api::stream::{ErrorDetail, Progress};
+use build::diagnostic::Diagnostic;
 use build::progress::{self, Event, Listener};
-use build::request::Outcome;
+use build::request::{Document, Outcome};
+use build::text::Source;
 use bytes::Bytes;
 use classic::Screen;
 use engine::builds::{Archived, Failed, PruneOptions};
@@ -29,6 +31,10 @@ struct Building {
     screen: Screen,
     lines: VecDeque<Progress>,
     failed: Option<Failed>,
+    /// What is built, where it is known here.
+    document: Document,
+    /// Whether anything was told: what is wrong before that is told by the status alone.
+    has_told: bool,
     /// Why it came to nothing, for an answer that has not begun.
     refusal: Option<engine::Error>,
 }
@@ -38,6 +44,7 @@ impl Building {
     async fn next(&mut self) -> Option<Progress> {
         loop {
             if let Some(line) = self.lines.pop_front() {
+                self.has_told = true;
                 return Some(line);
             }
             let Some(running) = &mut self.running else { return self.failed.take().map(failure) };
@@ -57,6 +64,9 @@ impl Building {
                         Ok(outcome) => self.lines.extend(self.screen.succeeded(&outcome)),
                         Err(failed) => {
                             self.lines.extend(self.screen.failed());
+                            let has_told = self.has_told || !self.lines.is_empty();
+                            let excerpt = excerpt(&failed, &self.document).filter(|_| has_told);
+                            self.lines.extend(excerpt.and_then(|excerpt| self.screen.say(excerpt)));
                             self.refusal = Some(failed.error.clone()).filter(|_| failed.code.is_none());
                             self.failed = Some(failed);
                         }
@@ -69,6 +79,16 @@ impl Building {
     fn show(&mut self, event: Event) {
         self.lines.extend(self.screen.show(event));
     }
+}
+
+/// The instruction that a build has failed at, as what the steps say: the line that tells why is what scripts know it by.
+fn excerpt(failed: &Failed, document: &Document) -> Option<String> {
+    let span = failed.place.filter(|_| !document.text.is_empty())?;
+    let why = match failed.code {
+        Some(code) => format!("the command returned a non-zero code: {code}"),
+        None => failed.error.to_string(),
+    };
+    Some(Diagnostic::error(span, why).render(&Source::new(&document.text), &document.name))
 }
 
 /// How the last line tells why.
@@ -114,6 +134,7 @@ pub(crate) async fn build(call: Call) -> Answer {
         sources
     };
     let (teller, listener) = progress::channel();
+    let document = request.dockerfile.clone();
     let running = async move { engine.builds().build(request, Arc::new(sources), teller).await };
     let mut building = Building {
         running: Some(Box::pin(running)),
@@ -121,6 +142,8 @@ pub(crate) async fn build(call: Call) -> Answer {
         screen: Screen::new(quiet),
         lines: VecDeque::new(),
         failed: None,
+        document,
+        has_told: false,
         refusal: None,
     };
     // What is wrong before anything was done is told by the status.

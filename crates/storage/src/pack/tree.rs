@@ -165,6 +165,21 @@ impl Tree {
         naming: Naming,
         fence: Fence,
     ) -> Result<(W, Vec<Vec<u8>>)> {
+        let (out, stubs) = self.pack_some(out, naming, fence)?;
+        Ok((out.finish().map_err(|error| wrapped(error, Path::new("archive")))?, stubs))
+    }
+
+    /// Packs all of it under another name, and lets the archive go on.
+    pub fn pack_into<W: Write>(&self, out: Writer<W>, naming: Naming) -> Result<Writer<W>> {
+        self.pack_some(out, naming, Fence::default()).map(|(out, _)| out)
+    }
+
+    fn pack_some<W: Write>(
+        &self,
+        out: Writer<W>,
+        naming: Naming,
+        fence: Fence,
+    ) -> Result<(Writer<W>, Vec<Vec<u8>>)> {
         let mut packer = Packer {
             tree: self,
             out,
@@ -180,8 +195,7 @@ impl Tree {
         while !packer.levels.is_empty() {
             packer.step()?;
         }
-        let out = packer.out.finish().map_err(|error| wrapped(error, Path::new("archive")))?;
-        Ok((out, packer.stubs))
+        Ok((packer.out, packer.stubs))
     }
 }
 

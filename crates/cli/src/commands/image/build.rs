@@ -181,11 +181,10 @@ async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     let has_buildkit = headers.get(BUILDER.0).is_some_and(|version| version == BUILDER.1);
     let is_classic = !has_buildkit || std::env::var(CLASSIC).is_ok_and(|value| is_off(&value));
     let input = input(&parsed.args[0], parsed.text("file"))?;
-    let id = match input {
-        Input::Directory(_) | Input::Dockerfile(_) | Input::Address(_) if !is_classic => {
-            solve::build(session, parsed, input).await?
-        }
-        _ => classic::build(session, parsed, input).await?,
+    let id = if is_classic {
+        classic::build(session, parsed, input).await?
+    } else {
+        solve::build(session, parsed, input).await?
     };
     if let (Some(path), Some(id)) = (parsed.text("iidfile"), id) {
         fs::write(path, id).map_err(|source| Error::File { verb: "write", path: path.to_owned(), source })?;
@@ -206,7 +205,13 @@ fn input(place: &str, file: Option<&str>) -> Result<Input> {
                 "invalid argument: can't use stdin for both build context and dockerfile",
             ));
         }
-        return standard();
+        let input = standard()?;
+        if matches!(input, Input::Dockerfile(_)) && file.is_some_and(|file| !file.is_empty()) {
+            return Err(Error::say(
+                "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles",
+            ));
+        }
+        return Ok(input);
     }
     if place.contains("://") || place.starts_with("git@") || place.starts_with("github.com/") {
         return Ok(Input::Address(place.to_owned()));

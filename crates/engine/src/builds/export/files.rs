@@ -8,7 +8,7 @@ use std::sync::Arc;
 use build::output::{Directory, FilesOutput, Written};
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
-use storage::pack::Writer;
+use storage::pack::{Naming, Writer};
 use sys::fsx::{self, FileType};
 
 use super::super::result::{Built, Part};
@@ -23,6 +23,8 @@ use crate::pipe::{Flow, written};
 /// Files that statements are about, and directories in one another.
 const SUBJECTS_MAX: usize = 100_000;
 const DEPTH_MAX: usize = 512;
+/// Who may do what with the file of a statement in an archive.
+const STATEMENT_MODE: u32 = 0o644;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -40,7 +42,7 @@ pub(super) async fn send(
         ));
     }
     if output.archive {
-        part_of(voice, "sending tarball", tarball(built, number, split)).await?;
+        part_of(voice, "sending tarball", tarball(built, number, split, output)).await?;
     } else {
         part_of(voice, "copying files", directories(built, number, split, output)).await?;
     }
@@ -138,26 +140,29 @@ fn merged(built: &Built, part: &Part) -> Result<OwnedFd> {
     Ok(store.layer_directory(&built.lease, &only)?)
 }
 
-async fn tarball(built: &Arc<Built>, number: usize, split: bool) -> Result<()> {
-    if built.parts.len() > 1 {
-        return Err(Error::not_implemented(
-            "an archive of the files of several platforms: take type=local, or build for one after the other",
-        ));
-    }
-    if split || attest::is_wanted(built, false) {
-        return Err(Error::not_implemented(
-            "an archive of files with platform-split=true, or with attestations: take type=local",
-        ));
-    }
-    let own = Arc::clone(built);
+async fn tarball(built: &Arc<Built>, number: usize, split: bool, output: &FilesOutput) -> Result<()> {
+    let (own, prefix) = (Arc::clone(built), output.attestation_prefix.clone());
     let flow = Flow::start(&built.context.tasks, "send the files of a result", move |outlet| {
-        let Some(part) = own.parts.first() else { return Ok(()) };
         let store = &own.context.store;
-        store.restore_layers(&part.layers)?;
-        let ids: Vec<Digest> = part.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let tree = store.layers_tree(&own.lease, &ids)?;
-        let mut outlet = tree.pack(Writer::new(outlet))?;
-        outlet.flush().map_err(written)
+        let mut out = Writer::new(outlet);
+        for part in &own.parts {
+            let statements = match attest::is_wanted(&own, false) {
+                true => stated(&own, part, &merged(&own, part)?, &prefix)?,
+                false => Vec::new(),
+            };
+            store.restore_layers(&part.layers)?;
+            let ids: Vec<Digest> = part.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+            let tree = store.layers_tree(&own.lease, &ids)?;
+            let directory = directory_of(part, split);
+            let naming =
+                directory.as_ref().map_or(Naming::AsIs, |name| Naming::Below(name.as_bytes().to_vec()));
+            out = tree.pack_into(out, naming)?;
+            for Written { name, content } in statements {
+                let path = directory.as_ref().map_or_else(|| name.clone(), |above| format!("{above}/{name}"));
+                out.file(&path, STATEMENT_MODE, &content).map_err(written)?;
+            }
+        }
+        out.finish().and_then(|mut outlet| outlet.flush()).map_err(written)
     });
     archive::stream(built, number, std::collections::BTreeMap::new(), flow).await
 }

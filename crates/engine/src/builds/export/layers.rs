@@ -43,6 +43,7 @@ pub(super) fn formed(built: &Built, part: &Part, form: &Form) -> Result<Vec<Imag
 /// A layer compressed otherwise.
 pub(in crate::builds) fn packed(built: &Built, layer: &ImageLayer, packing: Packing) -> Result<ImageLayer> {
     let (kind, how) = match packing.by {
+        Packer::Plain => (media_type::OCI_LAYER, storage::Packing::Plain),
         Packer::Gzip => {
             (media_type::OCI_LAYER_GZIP, storage::Packing::Gzip(packing.level.unwrap_or(GZIP_LEVEL)))
         }
@@ -53,7 +54,8 @@ pub(in crate::builds) fn packed(built: &Built, layer: &ImageLayer, packing: Pack
         }
     };
     let is_so = layer.clone().in_oci().media_type == kind;
-    if is_so && (!packing.force && packing.level.is_none()) {
+    let is_settled = packing.by == Packer::Plain || !packing.force && packing.level.is_none();
+    if is_so && is_settled {
         return Ok(layer.clone());
     }
     let store = &built.context.store;

@@ -1,4 +1,6 @@
-//! What packages are in a result, as SPDX has it: those that the databases of dpkg and apk in its files know.
+//! What packages are in a result, as SPDX has it: those that the databases of dpkg, apk and RPM in its files know.
+
+mod rpm;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +22,8 @@ const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 const DPKG: &str = "var/lib/dpkg/status";
 /// Images without a package manager have a file for each package here.
 const DPKG_PARTS: &str = "var/lib/dpkg/status.d";
-const RPM: [&str; 2] = ["var/lib/rpm", "usr/lib/sysimage/rpm"];
+/// The second was the first one's place, and may be a link to it: what a lower layer has of it is old then.
+const RPM: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
 const RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 /// Bytes of a database: that of a large distribution has some ten megabytes.
 const DATABASE_BYTES_MAX: u64 = 64 << 20;
@@ -35,6 +38,8 @@ struct Package {
     version: String,
     architecture: String,
     license: String,
+    /// What goes before all versions that have a smaller one, with RPM.
+    epoch: Option<u32>,
 }
 
 /// What a result has, read from the layers that it is stacked of.
@@ -67,13 +72,6 @@ pub(super) fn predicate(built: &Built, part: &Part) -> Result<Predicate> {
     let open =
         |layer: &storage::ImageLayer| Ok(Root::from_fd(store.layer_directory(&built.lease, &layer.diff_id)?));
     let files = Files(part.layers.iter().rev().map(open).collect::<Result<_>>()?);
-    for path in RPM {
-        if !files.names(path)?.is_empty() {
-            return Err(Error::not_implemented(format!(
-                "an SBOM of packages of RPM (/{path}): only those of dpkg and apk are read"
-            )));
-        }
-    }
     let mut release = None;
     for path in RELEASE {
         release = match release {
@@ -96,12 +94,37 @@ pub(super) fn predicate(built: &Built, part: &Part) -> Result<Predicate> {
             packages.extend(dpkg(&String::from_utf8_lossy(&text)).map(|one| ("deb", one)));
         }
     }
+    packages.extend(of_rpm(&files)?.into_iter().map(|one| ("rpm", one)));
     packages.sort();
     packages.dedup();
     if packages.len() > PACKAGES_MAX {
         return Err(Error::invalid(format!("an SBOM has {PACKAGES_MAX} packages at most")));
     }
     Ok(Predicate { name: "sbom.spdx.json", kind: SPDX, content: document(part, &distribution, &packages) })
+}
+
+/// The packages of RPM's database, if there is one.
+fn of_rpm(files: &Files) -> Result<Vec<Package>> {
+    for path in RPM {
+        let names = files.names(path)?;
+        if let Some(database) = files.read(&format!("{path}/{}", rpm::DATABASE), DATABASE_BYTES_MAX)? {
+            let journal = files.read(&format!("{path}/{}", rpm::JOURNAL), DATABASE_BYTES_MAX)?;
+            if journal.is_some_and(|journal| !journal.is_empty()) {
+                return Err(Error::not_implemented(format!(
+                    "an SBOM of packages of RPM with /{path}/{}: what is written there is not taken in yet; end the step with `rpm --rebuilddb`",
+                    rpm::JOURNAL
+                )));
+            }
+            return rpm::packages(database);
+        }
+        if let Some(name) = rpm::OLDER.iter().find(|name| names.iter().any(|one| one == *name)) {
+            return Err(Error::not_implemented(format!(
+                "an SBOM of packages of RPM in its older database (/{path}/{name}): only {} is read",
+                rpm::DATABASE
+            )));
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// What a distribution calls itself.
@@ -126,7 +149,7 @@ fn dpkg(text: &str) -> impl Iterator<Item = Package> {
             name: field(paragraph, "Package:")?.to_owned(),
             version: field(paragraph, "Version:")?.to_owned(),
             architecture: field(paragraph, "Architecture:").unwrap_or_default().to_owned(),
-            license: String::new(),
+            ..Package::default()
         })
     })
 }
@@ -138,6 +161,7 @@ fn apk(text: &str) -> impl Iterator<Item = Package> {
             version: field(paragraph, "V:")?.to_owned(),
             architecture: field(paragraph, "A:").unwrap_or_default().to_owned(),
             license: field(paragraph, "L:").unwrap_or_default().to_owned(),
+            epoch: None,
         })
     })
 }
@@ -160,15 +184,17 @@ fn document(part: &Part, distribution: &str, packages: &[(&str, Package)]) -> Va
         .iter()
         .enumerate()
         .map(|(number, (kind, package))| {
-            let Package { name, version, architecture, license } = package;
+            let Package { name, version, architecture, license, epoch } = package;
             let place =
                 if distribution.is_empty() { String::new() } else { format!("{}/", escaped(distribution)) };
             let url = format!(
-                "pkg:{kind}/{place}{}@{}?arch={}",
+                "pkg:{kind}/{place}{}@{}?arch={}{}",
                 escaped(name),
                 escaped(version),
-                escaped(architecture)
+                escaped(architecture),
+                epoch.map(|epoch| format!("&epoch={epoch}")).unwrap_or_default()
             );
+            let version = epoch.map_or_else(|| version.clone(), |epoch| format!("{epoch}:{version}"));
             json!({
                 "SPDXID": format!("SPDXRef-Package-{kind}-{number}"),
                 "name": name,

@@ -33,6 +33,11 @@ impl Screen {
         Self { quiet, ..Self::default() }
     }
 
+    /// Something that is said beside the steps, unless nothing is to be said.
+    pub fn say(&self, what: impl Into<String>) -> Option<Progress> {
+        (!self.quiet).then(|| text(what))
+    }
+
     /// What an event shows.
     pub fn show(&mut self, event: Event) -> Vec<Progress> {
         if self.quiet {

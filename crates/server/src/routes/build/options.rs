@@ -3,6 +3,7 @@
 use crate::call::Call;
 use crate::failure::Failure;
 use build::expand::Environment;
+use build::output::CachePlace;
 use build::remote::Remote;
 use build::request::{Limits, Network, NoCache, RemoteContext, Request, Ulimit};
 use serde::de::DeserializeOwned;
@@ -56,6 +57,8 @@ pub(super) fn read(call: &Call) -> Result<Asked, Failure> {
     let ulimits: Vec<LimitIn> = json(call, "ulimits")?;
     let platform = engine::images::parse_platform(query.get("platform"))?;
     let shm_size = query.number::<i64>("shmsize")?.filter(|bytes| *bytes > 0);
+    // What images of registries know of their steps; Docker's own builder looked into those that are here, which the cache knows anyway.
+    let caches: Vec<String> = json(call, "cachefrom")?;
     let request = Request {
         target: Some(query.get("target").to_owned()).filter(|target| !target.is_empty()),
         arguments: environment,
@@ -74,6 +77,7 @@ pub(super) fn read(call: &Call) -> Result<Asked, Failure> {
         tags: query.all("t").filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
         squash: query.flag("squash"),
         remote: remote(query.get("remote"))?,
+        cache_from: caches.into_iter().map(CachePlace::Registry).collect(),
         ..Request::default()
     };
     Ok(Asked {
@@ -105,14 +109,10 @@ fn refuse(call: &Call) -> Result<(), Failure> {
             "BuildKit's builder (version=2); set DOCKER_BUILDKIT=0 for the classic one, or use corten build: it",
         ));
     }
-    // The one is a list in JSON, the other is given as often as there are options.
-    let caches: Vec<String> = json(call, "cachefrom")?;
-    for (name, given) in
-        [("cachefrom", !caches.is_empty()), ("securityopt", !query.get("securityopt").is_empty())]
-    {
-        if given {
-            return Err(Failure::absent(&format!("the parameter {name} of builds")));
-        }
+    if !query.get("securityopt").is_empty() {
+        return Err(Failure::invalid(
+            "The daemon on this platform does not support setting security options on build (securityopt)",
+        ));
     }
     let outputs: Vec<serde_json::Value> = json(call, "outputs")?;
     if !outputs.is_empty() {

@@ -19,7 +19,7 @@ use crate::progress::{self, To};
 use crate::session::Session;
 
 /// What only BuildKit's API can say.
-const ABSENT: [&str; 14] = [
+const ABSENT: [&str; 15] = [
     "allow",
     "annotation",
     "attest",
@@ -34,6 +34,7 @@ const ABSENT: [&str; 14] = [
     "sbom",
     "secret",
     "ssh",
+    "load",
 ];
 
 /// What is sent, and the path of the Dockerfile in it.
@@ -46,7 +47,7 @@ struct Context {
 pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> Result<Option<String>> {
     if let Some(flag) = ABSENT.iter().find(|flag| parsed.given(flag)) {
         return Err(Error::Message(format!(
-            "--{flag} needs BuildKit's API, which is not used here: leave DOCKER_BUILDKIT=0 out, and give the context as a directory"
+            "--{flag} needs BuildKit's API, which is not used here: leave DOCKER_BUILDKIT=0 out"
         )));
     }
     let quiet = match parsed.text("progress").unwrap_or("auto") {

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::failed;
 use crate::error::{Error, Result};
 
-/// What an index calls a tag.
+/// What an index calls a tag, and a whole name.
 const TAG: &str = "org.opencontainers.image.ref.name";
+const NAME: &str = "io.containerd.image.name";
 const INDEX: &str = "index.json";
 /// Bytes of an index.
 const INDEX_BYTES_MAX: u64 = 4 << 20;
@@ -47,14 +48,40 @@ pub(super) fn has(folder: &Path, digest: &str) -> bool {
 
 /// Makes a tag lead to something.
 pub(super) fn tag(folder: &Path, descriptor: &Value, tag: &str) -> Result<()> {
+    let mut entry = descriptor.clone();
+    entry["annotations"][TAG] = tag.into();
+    add(folder, vec![entry], |entry| entry["annotations"][TAG] == tag)
+}
+
+/// Makes names lead to an image, or makes it be there where it has none.
+pub(super) fn put(folder: &Path, descriptor: &Value, names: &[&str]) -> Result<()> {
+    let mut entries: Vec<Value> = Vec::new();
+    for name in names {
+        let mut entry = descriptor.clone();
+        // The tag is what comes behind the last colon, unless that is a port's.
+        let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+        entry["annotations"][TAG] = tag.unwrap_or("latest").into();
+        entry["annotations"][NAME] = (*name).into();
+        entries.push(entry);
+    }
+    if entries.is_empty() {
+        entries.push(descriptor.clone());
+    }
+    let digest = &descriptor["digest"];
+    add(folder, entries, |entry| {
+        let name = &entry["annotations"][NAME];
+        names.iter().any(|own| name == own) || name.is_null() && entry["digest"] == *digest
+    })
+}
+
+/// Adds entries to the index in the place of others.
+fn add(folder: &Path, new: Vec<Value>, replaces: impl Fn(&Value) -> bool) -> Result<()> {
     let mut index = read(folder)?.unwrap_or_else(
         || json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}),
     );
     let mut entries = index["manifests"].as_array().cloned().unwrap_or_default();
-    entries.retain(|entry| entry["annotations"][TAG] != tag);
-    let mut entry = descriptor.clone();
-    entry["annotations"][TAG] = tag.into();
-    entries.push(entry);
+    entries.retain(|entry| !replaces(entry));
+    entries.extend(new);
     index["manifests"] = entries.into();
     write(folder, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
     write(folder, INDEX, &index)
@@ -82,6 +109,14 @@ mod tests {
         tag(folder.path(), &json!({"digest": "sha256:3"}), "other").unwrap();
         assert_eq!(find(folder.path(), "latest").unwrap().as_deref(), Some("sha256:2"));
         assert_eq!(find(folder.path(), "other").unwrap().as_deref(), Some("sha256:3"));
+        for digest in ["sha256:4", "sha256:5"] {
+            put(folder.path(), &json!({"digest": digest}), &["e.com:5000/x:v1", "e.com:5000/y"]).unwrap();
+            put(folder.path(), &json!({"digest": "sha256:6"}), &[]).unwrap();
+        }
+        let index = read(folder.path()).unwrap().unwrap();
+        let entries = index["manifests"].as_array().unwrap();
+        assert_eq!(entries.len(), 5, "{index}");
+        assert_eq!(find(folder.path(), "v1").unwrap().as_deref(), Some("sha256:5"));
         fs::write(folder.path().join(INDEX), "{").unwrap();
         assert!(find(folder.path(), "latest").is_err());
     }

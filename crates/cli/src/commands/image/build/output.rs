@@ -21,6 +21,9 @@ const ARCHIVES: [&str; 3] = ["tar", "oci", "docker"];
 /// What annotations are of, as their keys begin, and as outputs have it.
 const SUBJECTS: [&str; 4] = ["manifest", "index", "manifest-descriptor", "index-descriptor"];
 
+/// What the store is called that an image's blobs go to.
+const EXPORT: &str = "export";
+
 /// What begins the names of stores that are caches, and the tag that a cache has where nobody says otherwise.
 const LOCAL: &str = "local:";
 const LATEST: &str = "latest";
@@ -32,6 +35,9 @@ const MANIFEST: &str = "cache.manifest";
 pub(super) struct Outputs {
     pub(super) exporters: Vec<Exporter>,
     pub(super) takers: Takers,
+    pub(super) stores: Stores,
+    /// The directory that an image's blobs go to.
+    layout: Option<PathBuf>,
     /// Archives that have another name until they are whole: that, and their own.
     unfinished: Vec<(PathBuf, PathBuf)>,
 }
@@ -128,10 +134,10 @@ impl Outputs {
                 kind
             }
             archive if ARCHIVES.contains(&archive) => {
-                if attrs.get("tar").is_some_and(|value| value == "false") {
-                    return Err(Error::say(
-                        "an output with tar=false is not available yet: take the archive",
-                    ));
+                if archive == "oci" && attrs.get("tar").is_some_and(|value| super::is_off(value)) {
+                    self.layout(&dest.ok_or_else(needed)?)?;
+                    self.exporters.push(Exporter { r#type: kind, attrs });
+                    return Ok(());
                 }
                 match dest {
                     Some(dest) => {
@@ -151,6 +157,18 @@ impl Outputs {
             _ => kind,
         };
         self.exporters.push(Exporter { r#type: kind, attrs });
+        Ok(())
+    }
+
+    /// A directory that an image's blobs go to, instead of an archive of them.
+    fn layout(&mut self, dest: &str) -> Result<()> {
+        if self.layout.is_some() {
+            return Err(Error::say("an output with tar=false is there already: there is one at most"));
+        }
+        let folder = PathBuf::from(dest);
+        fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
+        self.stores.insert(EXPORT.to_owned(), folder.clone());
+        self.layout = Some(folder);
         Ok(())
     }
 
@@ -178,8 +196,16 @@ impl Outputs {
         Ok(Taker::Archive(file))
     }
 
-    /// Gives archives their names, now that they are whole.
-    pub(super) fn finish(mut self) -> Result<()> {
+    /// Gives archives their names, now that they are whole, and makes what is in a directory be found.
+    pub(super) fn finish(mut self, response: &HashMap<String, String>) -> Result<()> {
+        if let Some(folder) = &self.layout {
+            let told = response.get("containerimage.descriptor").map(|told| decoded(told));
+            let descriptor =
+                told.flatten().ok_or_else(|| Error::say("the engine does not tell of its image"))?;
+            let names = response.get("image.name").map(String::as_str).unwrap_or_default();
+            let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+            layout::put(folder, &descriptor, &names)?;
+        }
         for (from, to) in std::mem::take(&mut self.unfinished) {
             fs::rename(&from, &to).map_err(failed("write", &to))?;
         }
@@ -344,16 +370,18 @@ fn cache(text: &str) -> Result<CacheOptionsEntry> {
     Ok(CacheOptionsEntry { r#type: kind, attrs })
 }
 
+/// An object that is told as JSON in base64.
+fn decoded(value: &str) -> Option<serde_json::Value> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&bytes).ok().filter(serde_json::Value::is_object)
+}
+
 /// What a build has told of its outputs, as `--metadata-file` has it: what is JSON in base64 is JSON.
 pub(super) fn metadata(build: &str, response: &HashMap<String, String>) -> String {
-    use base64::Engine as _;
-    let decode = |value: &str| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
-        serde_json::from_slice::<serde_json::Value>(&bytes).ok().filter(serde_json::Value::is_object)
-    };
     let mut all: BTreeMap<&str, serde_json::Value> = response
         .iter()
-        .map(|(key, value)| (key.as_str(), decode(value).unwrap_or_else(|| value.as_str().into())))
+        .map(|(key, value)| (key.as_str(), decoded(value).unwrap_or_else(|| value.as_str().into())))
         .collect();
     all.insert("buildx.build.ref", build.into());
     serde_json::to_string_pretty(&all).unwrap_or_default()

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use buildkit::client::Directory;
+use buildkit::client::{self as builder, Directory, Uploads};
 
 use super::{Input, arguments, dockerfile_from_standard_input, labels, ulimits};
 use crate::archive::STANDARD;
@@ -18,12 +19,14 @@ const CONTEXT: &str = "context";
 const NAMED: &str = "named-";
 
 /// What is asked for, and what it needs of this machine.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Asked {
     /// The frontend's options.
     pub(super) attributes: HashMap<String, String>,
     /// Directories that the engine may have files of.
     pub(super) directories: BTreeMap<String, Directory>,
+    /// Archives that are built.
+    pub(super) uploads: Uploads,
 }
 
 impl Asked {
@@ -92,29 +95,23 @@ pub(super) fn read(parsed: &Parsed, input: Input) -> Result<Asked> {
     Ok(asked)
 }
 
-/// The directories of the Dockerfile and of the files.
+/// A Dockerfile that is in no directory.
+fn text(text: String) -> (String, Directory) {
+    let texts = BTreeMap::from([("Dockerfile".to_owned(), text.into_bytes())]);
+    ("Dockerfile".to_owned(), Directory::Texts(texts))
+}
+
+/// The directories of the Dockerfile and of the files, or where they are otherwise.
 fn inputs(asked: &mut Asked, input: Input, file: Option<&str>) -> Result<()> {
-    let text = |text: String| {
-        let texts = BTreeMap::from([("Dockerfile".to_owned(), text.into_bytes())]);
-        ("Dockerfile".to_owned(), Directory::Texts(texts))
-    };
-    if let Input::Address(address) = input {
-        // The engine has it before it has anything of ours.
-        asked.say("context", address);
-        if file == Some(STANDARD) {
-            let (name, dockerfile) = text(dockerfile_from_standard_input(Vec::new())?);
-            asked.say("filename", name);
-            asked.say("dockerfilekey", DOCKERFILE);
-            asked.directories.insert(DOCKERFILE.to_owned(), dockerfile);
-        } else {
-            asked.say("filename", file.unwrap_or("Dockerfile"));
-        }
-        return Ok(());
-    }
     let (context, (name, dockerfile)) = match (input, file) {
+        (Input::Address(address), file) => return elsewhere(asked, address, file),
+        (Input::Archive(begun), file) => {
+            let name = builder::name();
+            let address = build::remote::upload_address(&name);
+            asked.uploads.insert(name, Box::new(io::Cursor::new(begun).chain(io::stdin())));
+            return elsewhere(asked, address, file);
+        }
         (Input::Dockerfile(given), _) => (Directory::Texts(BTreeMap::new()), text(given)),
-        (Input::Address(_), _) => return Err(Error::say("a bug: an address is no directory")),
-        (Input::Archive(_), _) => return Err(Error::say("a bug: an archive is built by the classic API")),
         (Input::Directory(directory), Some(STANDARD)) => {
             (Directory::Disk(directory), text(dockerfile_from_standard_input(Vec::new())?))
         }
@@ -126,6 +123,20 @@ fn inputs(asked: &mut Asked, input: Input, file: Option<&str>) -> Result<()> {
     asked.say("filename", name);
     asked.directories.insert(CONTEXT.to_owned(), context);
     asked.directories.insert(DOCKERFILE.to_owned(), dockerfile);
+    Ok(())
+}
+
+/// What the engine has as a whole before it has anything of ours.
+fn elsewhere(asked: &mut Asked, address: String, file: Option<&str>) -> Result<()> {
+    asked.say("context", address);
+    if file == Some(STANDARD) {
+        let (name, dockerfile) = text(dockerfile_from_standard_input(Vec::new())?);
+        asked.say("filename", name);
+        asked.say("dockerfilekey", DOCKERFILE);
+        asked.directories.insert(DOCKERFILE.to_owned(), dockerfile);
+    } else {
+        asked.say("filename", file.unwrap_or("Dockerfile"));
+    }
     Ok(())
 }
 

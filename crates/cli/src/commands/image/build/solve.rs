@@ -32,12 +32,15 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     let asked = request::read(parsed, input)?;
     let mut outputs = Outputs::read(parsed)?;
     let mut caches = Caches::read(parsed)?;
+    let mut stores = std::mem::take(&mut caches.stores);
+    stores.append(&mut outputs.stores);
     let answers = Answers {
         secrets: secret::read(parsed.list("secret"))?,
         agents: ssh::read(parsed.list("ssh"))?,
         passwords: passwords(session),
         directories: asked.directories,
-        stores: std::mem::take(&mut caches.stores),
+        stores,
+        uploads: asked.uploads,
         takers: std::mem::take(&mut outputs.takers),
     };
     let shared_key = shared_key(&answers);
@@ -67,7 +70,7 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     shown.summarize(mode, ended.as_ref().err().map(|status| &**status));
     let response =
         ended.map_err(|status| Error::Message(format!("failed to solve: {}", status.message())))?;
-    outputs.finish()?;
+    outputs.finish(&response)?;
     caches.finish(&response)?;
     if let Some(path) = parsed.text("metadata-file") {
         fs::write(path, output::metadata(&name, &response)).map_err(|source| Error::File {
