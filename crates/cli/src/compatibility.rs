@@ -10,7 +10,7 @@ use crate::flags::Flag;
 const BEGIN: &str = "<!-- flags: written by `CORTEN_WRITE=1 cargo test -p cli compatibility` -->\n";
 const END: &str = "<!-- end of flags -->\n";
 /// The commands whose flags are listed.
-const COMMANDS: [&str; 4] = ["run", "create", "exec", "update"];
+const COMMANDS: [&str; 5] = ["run", "create", "exec", "update", "build"];
 /// What Docker does not have.
 const BEYOND: [(&str, &[&str]); 3] = [
     ("run", &["health-http", "health-tcp", "secret"]),
@@ -62,6 +62,49 @@ const NOTES: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same of one command, whatever a flag of that name does elsewhere. Those of `build` are of the classic client's and of buildx's.
+const OWN_NOTES: &[(&str, &str, &str)] = &[
+    ("build", "allow", "`network.host`, `security.insecure`; others are refused by name"),
+    ("build", "attest", "`type=provenance`, `type=sbom`; `generator=` is refused"),
+    ("build", "builder", "`default`: the engine builds itself; others are refused in buildx's words"),
+    ("build", "cache-from", "`registry`, `local`; `gha`, `s3` and `azblob` are refused by name"),
+    ("build", "cache-to", "`inline`, `registry`, `local`; `gha`, `s3` and `azblob` are refused by name"),
+    (
+        "build",
+        "call",
+        "`build`, `check`, `outline`, `targets`, without a daemon; other requests are refused by name",
+    ),
+    (
+        "build",
+        "compress",
+        "changes nothing, and says so: files are sent one by one, and only those that have changed",
+    ),
+    (
+        "build",
+        "debug",
+        "refused: this client has no log of its own; `--progress rawjson` shows all that is told",
+    ),
+    ("build", "force-rm", "steps have no containers that could stay"),
+    ("build", "load", "the image is in the engine, also if it goes elsewhere"),
+    (
+        "build",
+        "memory",
+        "by BuildKit's API too, where Docker ignores it; so are `--memory-swap`, `--cpu-*` and `--cpuset-*`",
+    ),
+    ("build", "network", "one of the engine's networks too, which buildx refuses"),
+    (
+        "build",
+        "output",
+        "`compression=estargz`, `registry.insecure=true`, `unpack=false` and `load=false` are refused by name",
+    ),
+    ("build", "policy", "refused: not there yet; `signature-policy` of the daemon holds for `FROM`"),
+    ("build", "rm", "steps have no containers that could stay; `=false` is refused"),
+    ("build", "sbom", "packages of dpkg, apk and RPM; other generators are refused by name"),
+    ("build", "secret", "needs BuildKit's API, as with Docker"),
+    ("build", "security-opt", "refused in Docker's words"),
+    ("build", "squash", "keeps the layers of the base image"),
+];
+
 fn flags(command: &str) -> Vec<&'static Flag> {
     let Action::Group(children) = commands::root().action else { panic!("the root holds commands") };
     let command: &Command = children.iter().find(|child| child.name == command).expect("a command");
@@ -83,7 +126,10 @@ fn table() -> String {
         writeln!(text, "\n### {command}: {docker} flags of Docker\n\n| flag | state |\n| --- | --- |")
             .expect("text");
         for flag in flags {
+            let own = OWN_NOTES.iter().find(|(of, name, _)| *of == command && *name == flag.long);
+            let own = own.map(|(_, _, note)| *note);
             let note = NOTES.iter().find(|(name, _)| *name == flag.long).map(|(_, note)| *note);
+            let note = own.or(note);
             let state = match note {
                 _ if is_beyond(command, flag.long) => "beyond Docker",
                 Some(note) => note,
@@ -115,5 +161,23 @@ fn notes_are_about_flags_that_exist() {
     let all: Vec<&str> = COMMANDS.iter().flat_map(|command| flags(command)).map(|flag| flag.long).collect();
     for name in NOTES.iter().map(|(name, _)| name).chain(BEYOND.iter().flat_map(|(_, flags)| *flags)) {
         assert!(all.contains(name), "{name}");
+    }
+    for (command, name, _) in OWN_NOTES {
+        assert!(flags(command).iter().any(|flag| flag.long == *name), "{command} --{name}");
+    }
+}
+
+/// What `docker build --help` of 28.2 lists, and `docker buildx build --help` of 0.30.
+#[test]
+fn build_has_all_flags_of_both_clients() {
+    let classic = "add-host build-arg cache-from cgroup-parent compress cpu-period cpu-quota cpu-shares cpuset-cpus cpuset-mems \
+        disable-content-trust file force-rm iidfile isolation label memory memory-swap network no-cache platform pull quiet rm \
+        security-opt shm-size squash tag target ulimit";
+    let buildx = "add-host allow annotation attest build-arg build-context builder cache-from cache-to call cgroup-parent check debug \
+        file iidfile label load metadata-file network no-cache no-cache-filter output platform policy progress provenance pull \
+        push quiet sbom secret shm-size ssh tag target ulimit";
+    let known: Vec<&str> = flags("build").iter().map(|flag| flag.long).collect();
+    for name in classic.split_whitespace().chain(buildx.split_whitespace()) {
+        assert!(known.contains(&name), "--{name}");
     }
 }

@@ -38,13 +38,6 @@ const BUILDER: (&str, &str) = ("builder-version", "2");
 /// Docker's way to ask for the classic builder.
 const CLASSIC: &str = "DOCKER_BUILDKIT";
 
-/// Flags of Docker's that are not here yet.
-const ABSENT: [&str; 5] = ["builder", "debug", "policy", "security-opt", "isolation"];
-
-const fn absent(long: &'static str) -> Flag {
-    list(long, "Not available yet").hidden()
-}
-
 /// `build`.
 pub const COMMAND: Command = Command {
     name: "build",
@@ -122,20 +115,22 @@ pub const COMMAND: Command = Command {
                 list("tag", "Name of the image (name[:tag])").short('t'),
                 text("target", "The stage to build"),
                 list("ulimit", "Limits of the steps' processes (name=soft[:hard])").value("ulimit"),
-                // There is nothing that would have to be kept or removed, and images are always loaded.
-                switch("rm", "Accepted for scripts: no containers of steps stay").hidden(),
-                switch("force-rm", "Accepted for scripts: no containers of steps stay").hidden(),
-                switch("load", "Accepted for scripts: the image is always in the engine").hidden(),
             ],
         },
         Group {
             title: "",
             flags: &[
-                absent("builder"),
-                absent("debug"),
-                absent("policy"),
-                absent("security-opt"),
-                absent("isolation"),
+                // Docker's that have nothing to do here, or next to nothing: `accepted` says of each which of its values are taken.
+                switch("rm", "Remove containers of steps: none stay").hidden(),
+                switch("force-rm", "Remove containers of steps: none stay").hidden(),
+                switch("load", "The image is in the engine, also if it goes elsewhere").hidden(),
+                switch("compress", "Compress what is sent: see --output for what is made").hidden(),
+                text("builder", "Who builds: there is `default` alone").hidden(),
+                text("isolation", "There is `default` alone").hidden(),
+                switch("disable-content-trust", "There is nothing that would have to be left out").hidden(),
+                list("security-opt", "Refused: steps are confined as containers are").hidden(),
+                list("policy", "Refused: not available yet").hidden(),
+                switch("debug", "Refused: this client has no log of its own").short('D').hidden(),
             ],
         },
     ],
@@ -171,9 +166,7 @@ enum Input {
 }
 
 async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
-    if let Some(flag) = ABSENT.iter().find(|flag| parsed.given(flag)) {
-        return Err(Error::Message(format!("--{flag} is not available yet: leave it out")));
-    }
+    accepted(session, parsed)?;
     if let Some(call) = call::Call::of(parsed)? {
         return call.answer(session, parsed, input(&parsed.args[0], parsed.text("file"))?);
     }
@@ -188,6 +181,48 @@ async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     };
     if let (Some(path), Some(id)) = (parsed.text("iidfile"), id) {
         fs::write(path, id).map_err(|source| Error::File { verb: "write", path: path.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// Refuses what flags of Docker's ask for that is not here.
+fn accepted(session: &Session, parsed: &Parsed) -> Result<()> {
+    let refuse = |why: &str| Err(Error::Message(why.to_owned()));
+    if parsed.given("rm") && !parsed.on("rm") {
+        return refuse("--rm=false is not available: steps have no containers that could stay; leave it out");
+    }
+    if parsed.given("disable-content-trust") && !parsed.on("disable-content-trust") {
+        return refuse(
+            "--disable-content-trust=false is not available: there is no Notary; set signature-policy in daemon.json",
+        );
+    }
+    if parsed.list("security-opt").next().is_some() {
+        return refuse(
+            "The daemon on this platform does not support setting security options on build: leave --security-opt out",
+        );
+    }
+    if parsed.given("policy") {
+        return refuse("--policy is not available yet: set signature-policy in daemon.json");
+    }
+    if parsed.on("debug") {
+        return refuse(
+            "--debug is not available: this client has no log; --progress rawjson shows all that is told",
+        );
+    }
+    match parsed.text("isolation").unwrap_or_default() {
+        "" | "default" => {}
+        other => return Err(Error::Message(format!("Unsupported isolation: {other:?}"))),
+    }
+    match parsed.text("builder").unwrap_or_default() {
+        "" | "default" => {}
+        other => {
+            return Err(Error::Message(format!(
+                "no builder {other:?} found: the engine builds itself; leave --builder out, or choose an engine with --context"
+            )));
+        }
+    }
+    if parsed.on("compress") {
+        session.note("WARNING: --compress changes nothing: files are sent one by one, and only those that have changed");
     }
     Ok(())
 }

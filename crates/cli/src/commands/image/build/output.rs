@@ -91,6 +91,9 @@ impl Outputs {
             if is_image && parsed.on("push") {
                 exporter.attrs.insert("push".to_owned(), "true".to_owned());
             }
+            if is_image && parsed.on("load") {
+                exporter.attrs.insert("store".to_owned(), "true".to_owned());
+            }
             if !is_image && !matches!(exporter.r#type.as_str(), "oci" | "docker") {
                 continue;
             }
