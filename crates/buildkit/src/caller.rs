@@ -20,7 +20,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const ORIGIN: &str = "http://session";
 
 /// Sends requests on a connection.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     send: http2::SendRequest<tonic::body::Body>,
 }

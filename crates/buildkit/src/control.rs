@@ -1,5 +1,6 @@
 //! Builds begun and followed: `moby.buildkit.v1.Control`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +11,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
 };
 use build::output::Export;
+use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -18,6 +20,7 @@ use crate::cache;
 use crate::cached;
 use crate::error::Error;
 use crate::exporter;
+use crate::history::{Recording, Told};
 use crate::jobs::Beginning;
 use crate::service::{Service, Solved, version};
 use crate::session::Introduction;
@@ -25,6 +28,8 @@ use crate::session::Introduction;
 /// The permission to use the host's network, and that to do what containers may not.
 const NETWORK_HOST: &str = "network.host";
 const SECURITY_INSECURE: &str = "security.insecure";
+/// The header that says when a history was told.
+const NOW: &str = "buildkit-current-timestamp";
 /// Bytes of a session that travels inside a call, on their way.
 const TUNNEL_BYTES: usize = 64 << 10;
 
@@ -37,6 +42,61 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(service: Arc<Service>) -> Self {
         Self { service }
+    }
+
+    /// Does a build to its end; what the client is told of it.
+    async fn solved(
+        &self,
+        request: SolveRequest,
+        told: Option<Arc<Told>>,
+    ) -> Result<HashMap<String, String>, Status> {
+        let is_exported = !request.exporters.is_empty() || !request.exporter_deprecated.is_empty();
+        let export = check(&request).and_then(|()| exports(&request));
+        let imports = cache::imports(request.cache.as_ref());
+        // Also a build that is refused begins, and ends at once: the client asks about it by other calls, which would wait for it.
+        let beginning = Beginning {
+            session: request.session.clone(),
+            cache_from: imports.as_ref().map(Clone::clone).unwrap_or_default(),
+            may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
+            may_be_insecure: request.entitlements.iter().any(|one| one == SECURITY_INSECURE),
+            told,
+        };
+        let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
+        let export = export?;
+        imports?;
+        let job = Arc::clone(&running.0);
+        let names = if request.frontend.is_empty() {
+            // The client leads the build through the gateway, and says there what has come of it.
+            let returned = tokio::select! {
+                returned = returned => returned.map_err(|_| Error::Gone("the build".to_owned()))?,
+                () = self.service.shutdown.cancelled() => return Err(Error::Gone("the engine ends".to_owned()).into()),
+            };
+            returned.map_err(|status| {
+                // Details and all: where it went wrong is among them.
+                let details = prost::Message::encode_to_vec(&status);
+                Status::with_details(Code::from(status.code), status.message, details.into())
+            })?
+        } else {
+            match self.service.build(&job, &request.frontend, &request.frontend_attrs, &[]).await? {
+                Solved::Image(name) => vec![name],
+                Solved::Answer(metadata) => {
+                    drop(running);
+                    let text = |(key, value): (String, Vec<u8>)| {
+                        (format!("frontend.{key}"), String::from_utf8_lossy(&value).into_owned())
+                    };
+                    return Ok(metadata.into_iter().map(text).collect());
+                }
+            }
+        };
+        let exporter_response = match Service::result(&job, &names)? {
+            Some(built) => exporter::response(self.service.export(&job, &built, &export).await?),
+            None if is_exported && !job.has_answered.load(Ordering::Relaxed) => {
+                return Err(Error::Invalid("there is no result to put out".to_owned()).into());
+            }
+            None => HashMap::new(),
+        };
+        drop(running);
+        Ok(exporter_response)
     }
 }
 
@@ -70,59 +130,28 @@ fn exports(request: &SolveRequest) -> Result<Export, Error> {
 impl control_server::Control for Control {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        let is_exported = !request.exporters.is_empty() || !request.exporter_deprecated.is_empty();
-        let export = check(&request).and_then(|()| exports(&request));
-        let imports = cache::imports(request.cache.as_ref());
-        // Also a build that is refused begins, and ends at once: the client asks about it by other calls, which would wait for it.
-        let beginning = Beginning {
-            session: request.session.clone(),
-            cache_from: imports.as_ref().map(Clone::clone).unwrap_or_default(),
-            may_use_host_network: request.entitlements.iter().any(|one| one == NETWORK_HOST),
-            may_be_insecure: request.entitlements.iter().any(|one| one == SECURITY_INSECURE),
-        };
-        let (running, returned) = self.service.jobs.begin(&request.r#ref, beginning)?;
-        let export = export?;
-        imports?;
-        let job = Arc::clone(&running.0);
-        let names = if request.frontend.is_empty() {
-            // The client leads the build through the gateway, and says there what has come of it.
-            let returned = tokio::select! {
-                returned = returned => returned.map_err(|_| Error::Gone("the build".to_owned()))?,
-                () = self.service.shutdown.cancelled() => return Err(Error::Gone("the engine ends".to_owned()).into()),
-            };
-            returned.map_err(|status| {
-                // Details and all: where it went wrong is among them.
-                let details = prost::Message::encode_to_vec(&status);
-                Status::with_details(Code::from(status.code), status.message, details.into())
-            })?
-        } else {
-            match self.service.build(&job, &request.frontend, &request.frontend_attrs, &[]).await? {
-                Solved::Image(name) => vec![name],
-                Solved::Answer(metadata) => {
-                    drop(running);
-                    let text = |(key, value): (String, Vec<u8>)| {
-                        (format!("frontend.{key}"), String::from_utf8_lossy(&value).into_owned())
-                    };
-                    let exporter_response = metadata.into_iter().map(text).collect();
-                    return Ok(Response::new(SolveResponse { exporter_response }));
-                }
-            }
-        };
-        let exporter_response = match Service::result(&job, &names)? {
-            Some(built) => exporter::response(self.service.export(&job, &built, &export).await?),
-            None if is_exported && !job.has_answered.load(Ordering::Relaxed) => {
-                return Err(Error::Invalid("there is no result to put out".to_owned()).into());
-            }
-            None => std::collections::HashMap::new(),
-        };
-        drop(running);
-        Ok(Response::new(SolveResponse { exporter_response }))
+        let recording = self.service.history.begin(&request);
+        let told = recording.as_ref().map(Recording::told);
+        let outcome = self.solved(request, told).await;
+        // Who is told that it has ended finds it among what has.
+        if let Some(recording) = recording {
+            recording.end(outcome.as_ref());
+        }
+        outcome.map(|exporter_response| Response::new(SolveResponse { exporter_response }))
     }
 
     type StatusStream = BoxStream<'static, Result<StatusResponse, Status>>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
-        let job = self.service.jobs.get(&request.into_inner().r#ref).await?;
+        let name = request.into_inner().r#ref;
+        if let Some(follower) = self.service.history.follow(&name, self.service.jobs.is_heard(&name)) {
+            let told = stream::unfold(follower, |mut follower| async move {
+                let next = follower.next().await?;
+                Some((Ok(next), follower))
+            });
+            return Ok(Response::new(Box::pin(told)));
+        }
+        let job = self.service.jobs.get(&name).await?;
         let reader = Arc::clone(&job.backlog).reader();
         let told = stream::unfold(reader, |reader| async move {
             let next = reader.next().await?;
@@ -206,15 +235,32 @@ impl control_server::Control for Control {
 
     async fn listen_build_history(
         &self,
-        _request: Request<BuildHistoryRequest>,
+        request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        Err(Error::Absent("a history of builds".to_owned()).into())
+        let request = request.into_inner();
+        let (known, listening) = self.service.history.listen(&request)?;
+        let known = stream::iter(known.into_iter().map(Ok));
+        let coming = stream::unfold(listening, |mut listening| async move {
+            let next = listening.next().await?;
+            Some((Ok(next), listening))
+        });
+        let shutdown = self.service.shutdown.clone();
+        let coming = coming.take_until(async move { shutdown.cancelled().await });
+        let told: Self::ListenBuildHistoryStream =
+            if request.early_exit { Box::pin(known) } else { Box::pin(known.chain(coming)) };
+        let mut response = Response::new(told);
+        // Who shows how long a build goes on already counts from here, not from a clock of its own.
+        if let Ok(now) = jiff::Timestamp::now().to_string().parse() {
+            response.metadata_mut().insert(NOW, now);
+        }
+        Ok(response)
     }
 
     async fn update_build_history(
         &self,
-        _request: Request<UpdateBuildHistoryRequest>,
+        request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        Err(Error::Absent("a history of builds".to_owned()).into())
+        self.service.history.update(&request.into_inner())?;
+        Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::SharedBuilt;
 use crate::error::{Error, Result};
+use crate::history::Told;
 use crate::status::Backlog;
 
 /// Builds at once.
@@ -32,6 +33,8 @@ pub(crate) type Returned = std::result::Result<Vec<String>, rpc::Status>;
 
 /// A build.
 pub(crate) struct Job {
+    /// What the client calls it.
+    pub(crate) name: String,
     /// The session that gives it its files.
     pub(crate) session: String,
     /// Caches that its steps are looked for in.
@@ -91,6 +94,8 @@ pub(crate) struct Beginning {
     pub(crate) cache_from: Vec<CachePlace>,
     pub(crate) may_use_host_network: bool,
     pub(crate) may_be_insecure: bool,
+    /// Where what it tells is kept.
+    pub(crate) told: Option<Arc<Told>>,
 }
 
 /// The builds that there are.
@@ -128,11 +133,12 @@ impl Jobs {
         }
         let (sender, returned) = oneshot::channel();
         let job = Arc::new(Job {
+            name: name.to_owned(),
             session: beginning.session,
             cache_from: beginning.cache_from,
             may_use_host_network: beginning.may_use_host_network,
             may_be_insecure: beginning.may_be_insecure,
-            backlog: Arc::default(),
+            backlog: Arc::new(Backlog::kept_by(beginning.told)),
             ends: CancellationToken::new(),
             has_answered: AtomicBool::new(false),
             results: Mutex::default(),
@@ -143,6 +149,12 @@ impl Jobs {
         drop(table);
         self.changed.send_replace(());
         Ok((Running(job), returned))
+    }
+
+    /// Whether somebody has heard of a build of this name already; nothing where there is none.
+    pub(crate) fn is_heard(&self, name: &str) -> Option<bool> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(name).map(|job| !job.backlog.is_unread())
     }
 
     /// A build by its name; one that is about to begin is waited for.

@@ -35,6 +35,7 @@ mod filesend;
 pub mod filesync;
 mod gateway;
 mod health;
+mod history;
 mod jobs;
 mod kept;
 mod options;

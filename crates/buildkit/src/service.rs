@@ -28,6 +28,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::health::Serving;
+use crate::history::History;
 use crate::jobs::{Job, Jobs};
 use crate::kept::Kept;
 use crate::options::Options;
@@ -55,6 +56,7 @@ const HOSTNAME_LABEL: &str = "org.mobyproject.buildkit.worker.hostname";
 pub struct Service {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) jobs: Jobs,
+    pub(crate) history: Arc<History>,
     pub(crate) shutdown: CancellationToken,
     kept: Arc<Kept>,
     builder: Arc<dyn Builder>,
@@ -87,7 +89,14 @@ enum Made {
 impl Service {
     /// The API over who builds. What it does ends at `shutdown`.
     pub fn new(builder: Arc<dyn Builder>, kept: Arc<Kept>, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { sessions: Arc::default(), jobs: Jobs::default(), shutdown, kept, builder })
+        Arc::new(Self {
+            sessions: Arc::default(),
+            jobs: Jobs::default(),
+            history: Arc::default(),
+            shutdown,
+            kept,
+            builder,
+        })
     }
 
     /// The sessions that builds find their files by.
@@ -103,6 +112,7 @@ impl Service {
         options: &HashMap<String, String>,
         cache_from: &[CachePlace],
     ) -> Result<Solved> {
+        self.history.describe(&job.name, frontend, options);
         let mut options = Options::read(frontend, options)?;
         let named = cache::merged([&job.cache_from, cache_from]);
         options.request.cache_from = cache::merged([&options.request.cache_from, &named]);

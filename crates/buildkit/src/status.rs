@@ -15,6 +15,7 @@ use build::{Diagnostic, Source};
 use prost::Message as _;
 use tokio::sync::Notify;
 
+use crate::history::Told;
 use crate::sources::own_vertex;
 
 /// Bytes that wait for a client that does not read; a build that it asked for waits then.
@@ -33,6 +34,8 @@ pub(crate) struct Backlog {
     state: Mutex<State>,
     news: Notify,
     room: Notify,
+    /// Where it is kept for whoever asks later.
+    told: Option<Arc<Told>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,12 +45,26 @@ struct State {
     readers: usize,
     /// Whether it was waited in vain, and nobody has read everything since.
     is_given_up: bool,
+    was_read: bool,
     is_closed: bool,
 }
 
 impl Backlog {
+    /// One of which all is kept as well.
+    pub(crate) fn kept_by(told: Option<Arc<Told>>) -> Self {
+        Self { told, ..Self::default() }
+    }
+
+    /// Whether nobody has read it yet: what is in it is for the first who does.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.state.lock().unwrap_or_else(PoisonError::into_inner).was_read
+    }
+
     /// Adds something. Waits for a reader that is slow; where there is none, the oldest goes.
     pub(crate) async fn push(&self, response: StatusResponse) {
+        if let Some(told) = &self.told {
+            told.note(&response);
+        }
         let length = response.encoded_len();
         let full = async {
             loop {
@@ -90,7 +107,10 @@ impl Backlog {
 
     /// Somebody reads from now on.
     pub(crate) fn reader(self: Arc<Self>) -> Reader {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).readers += 1;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.readers += 1;
+        state.was_read = true;
+        drop(state);
         Reader(self)
     }
 }

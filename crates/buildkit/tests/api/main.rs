@@ -2,6 +2,7 @@
 
 mod builder;
 mod client;
+mod history;
 mod takes;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! `builder`.
 
+mod history;
+
 use client::query::Query;
 use client::{Method, Request};
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use crate::units::size;
 
 /// The group.
 pub static GROUP: Command =
-    Command::group("builder", "Manage builds", &[&super::image::build::COMMAND, &PRUNE]);
+    Command::group("builder", "Manage builds", &[&super::image::build::COMMAND, &history::GROUP, &PRUNE]);
 
 /// `prune`.
 const PRUNE: Command = Command {

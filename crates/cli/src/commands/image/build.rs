@@ -10,6 +10,8 @@ mod secret;
 mod solve;
 mod ssh;
 
+pub(in crate::commands) use solve::open;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};

@@ -88,7 +88,7 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
 }
 
 /// A connection that goes on in HTTP/2.
-async fn open(
+pub(in crate::commands) async fn open(
     engine: &Client,
     path: &str,
     headers: Vec<(&'static str, String)>,
