@@ -10,6 +10,7 @@ use build::output::Export;
 use build::progress::Teller;
 use build::request::{Request, SharedSources, Task};
 use oci::Platform;
+use sys::path::Root;
 
 /// Why there is no image; one line for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,10 +74,16 @@ pub struct Prune {
 /// What the client is told of what was put out: names that scripts know.
 pub type Told = BTreeMap<String, String>;
 
+/// What looks at files, and keeps to itself what it has seen. It blocks.
+pub type Look = Box<dyn FnOnce(&Root) + Send>;
+
 /// What a build has come to. It is kept until it is dropped; what was not put out goes then.
 pub trait Built: Send + Sync + 'static {
     /// Puts it out.
     fn export<'a>(&'a self, export: &'a Export, teller: Teller) -> Task<'a, Result<Told, Failure>>;
+
+    /// Shows its files, which are those of one platform.
+    fn look(&self, look: Look) -> Task<'_, Result<(), Failure>>;
 }
 
 /// A result as its job holds it.

@@ -21,6 +21,7 @@ use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use walk::Walk;
+pub(crate) use walk::mode;
 
 /// The method that clients list if they take what is made.
 pub(crate) const METHOD: &str = "/moby.filesync.v1.FileSend/DiffCopy";

@@ -19,15 +19,20 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::builder::SharedBuilt;
 use crate::cache;
 use crate::error::Error;
 use crate::jobs::{Job, Returned};
+use crate::reading;
 use crate::service::{self, Service};
 
 /// The header that names the build.
 const BUILD: &str = "buildkit-controlapi-buildid";
 /// What of the gateway is there.
-const GATEWAY_CAPABILITIES: [&str; 8] = [
+const GATEWAY_CAPABILITIES: [&str; 11] = [
+    "readfile",
+    "readdir",
+    "statfile",
     "solve.base",
     "return",
     "returnmap",
@@ -67,6 +72,16 @@ impl Gateway {
             return Err(Error::Gone(format!("the build {name} has ended")));
         }
         Ok(job)
+    }
+}
+
+impl Gateway {
+    /// The result of a build that is read.
+    async fn result(&self, headers: &MetadataMap, name: &str, mount: i32) -> Result<SharedBuilt, Error> {
+        if mount != 0 {
+            return Err(Error::Absent("a mount of a container by the gateway".to_owned()));
+        }
+        self.job(headers).await?.result(name)
     }
 }
 
@@ -194,20 +209,31 @@ impl LlbBridge for Gateway {
 
     async fn read_file(
         &self,
-        _request: Request<ReadFileRequest>,
+        request: Request<ReadFileRequest>,
     ) -> Result<Response<ReadFileResponse>, Status> {
-        absent("reading a file of a result")
+        let built =
+            self.result(request.metadata(), &request.get_ref().r#ref, request.get_ref().mount_index).await?;
+        let request = request.into_inner();
+        let data = reading::content(&built, &request.file_path, request.range).await?;
+        Ok(Response::new(ReadFileResponse { data }))
     }
 
-    async fn read_dir(&self, _request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
-        absent("reading a directory of a result")
+    async fn read_dir(&self, request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
+        let built =
+            self.result(request.metadata(), &request.get_ref().r#ref, request.get_ref().mount_index).await?;
+        let request = request.into_inner();
+        let entries = reading::entries(&built, &request.dir_path, &request.include_pattern).await?;
+        Ok(Response::new(ReadDirResponse { entries }))
     }
 
     async fn stat_file(
         &self,
-        _request: Request<StatFileRequest>,
+        request: Request<StatFileRequest>,
     ) -> Result<Response<StatFileResponse>, Status> {
-        absent("looking at a file of a result")
+        let built =
+            self.result(request.metadata(), &request.get_ref().r#ref, request.get_ref().mount_index).await?;
+        let stat = reading::about(&built, &request.get_ref().path).await?;
+        Ok(Response::new(StatFileResponse { stat: Some(stat) }))
     }
 
     async fn new_container(

@@ -41,13 +41,14 @@ mod kept;
 mod options;
 mod place;
 mod question;
+mod reading;
 mod service;
 mod session;
 mod sources;
 mod status;
 mod upload;
 
-pub use builder::{Builder, Built, Cached, Failure, Prune, SharedBuilt, Told, Worker};
+pub use builder::{Builder, Built, Cached, Failure, Look, Prune, SharedBuilt, Told, Worker};
 pub use error::{Error, Result};
 pub use kept::{Kept, KeptDirectory};
 pub use service::{Service, serve};

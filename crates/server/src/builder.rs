@@ -3,7 +3,7 @@
 use build::output::Export;
 use build::progress::Teller;
 use build::request::{Request, SharedSources, Task};
-use buildkit::{Builder, Built, Cached, Failure, Kept, Prune, Service, SharedBuilt, Told, Worker};
+use buildkit::{Builder, Built, Cached, Failure, Kept, Look, Prune, Service, SharedBuilt, Told, Worker};
 use engine::builds::{CacheEntry, EntryKind, PruneOptions};
 use engine::{Engine, Error};
 use std::path::Path;
@@ -41,6 +41,13 @@ impl Built for EngineBuilt {
         Box::pin(async move {
             let told = self.0.export(export, teller).await;
             told.map_err(|error| Failure { message: error.chain(), place: None })
+        })
+    }
+
+    fn look(&self, look: Look) -> Task<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let looked = self.0.look(look).await;
+            looked.map_err(|error| Failure { message: error.chain(), place: None })
         })
     }
 }

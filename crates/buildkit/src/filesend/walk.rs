@@ -137,7 +137,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// A mode as Go has it; nothing for what is not sent.
-fn mode(stat: &fsx::Stat) -> Option<u32> {
+pub(crate) fn mode(stat: &fsx::Stat) -> Option<u32> {
     let kind = match fsx::kind(stat) {
         FileType::RegularFile => 0,
         FileType::Directory => bits::DIRECTORY,

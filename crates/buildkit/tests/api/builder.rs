@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use build::output::{Directory, Export, Output, Written};
 use build::progress::{Event, Stream, Teller, Vertex};
 use build::request::{CONTEXT, Holds, Request, SharedSources, Task, Wanted};
-use buildkit::{Builder, Built, Cached, Failure, Prune, SharedBuilt, Told, Worker};
+use buildkit::{Builder, Built, Cached, Failure, Look, Prune, SharedBuilt, Told, Worker};
 use oci::{Digest, Platform};
 use tokio::sync::Semaphore;
 
@@ -102,6 +102,16 @@ impl Built for Done {
                 }
             }
             Ok(told)
+        })
+    }
+
+    fn look(&self, look: Look) -> Task<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let wanted = Wanted { paths: vec![], hidden: vec![] };
+            let files = self.0.context(CONTEXT, &wanted).await.expect("the double builds");
+            let root = sys::path::Root::from_fd(files.fd);
+            tokio::task::spawn_blocking(move || look(&root)).await.expect("the double looks");
+            Ok(())
         })
     }
 }

@@ -14,9 +14,10 @@ fn asked(early_exit: bool) -> BuildHistoryRequest {
 }
 
 async fn all(client: &Client, request: BuildHistoryRequest) -> Vec<BuildHistoryEvent> {
-    let mut told = client.control().listen_build_history(request).await.unwrap().into_inner();
+    let told = client.control().listen_build_history(request).await;
+    let mut told = told.expect("a history").into_inner();
     let mut events = Vec::new();
-    while let Some(event) = told.message().await.unwrap() {
+    while let Some(event) = told.message().await.expect("an event") {
         events.push(event);
     }
     events

@@ -3,6 +3,7 @@
 mod builder;
 mod client;
 mod history;
+mod reading;
 mod takes;
 
 use std::collections::HashMap;

@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use oci::image::{History, ImageConfig};
 use oci::{Digest, Platform};
 use storage::{ImageLayer, Lease};
+use sys::path::Root;
 
+use super::context::Scratch;
 use super::solve::{Noted, Output, Solver};
-use super::{Failed, Remains};
+use super::{Failed, Remains, view};
 use crate::blocking;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -72,6 +74,31 @@ pub struct Built {
     pub(super) lease: Arc<Lease>,
     /// Last: what is left is cleared up when nothing keeps it any more.
     pub(super) remains: Remains,
+}
+
+impl Built {
+    /// Shows the files of the result, mounted in a namespace of its own, to what looks at them.
+    pub async fn look(self: &Arc<Self>, look: Box<dyn FnOnce(&Root) + Send>) -> Result<()> {
+        let own = Arc::clone(self);
+        blocking::run_long("look at the files of a result", move || {
+            let [part] = own.parts.as_slice() else {
+                return Err(Error::not_implemented("reading the files of several platforms"));
+            };
+            let (context, store) = (&own.context, &own.context.store);
+            store.restore_layers(&part.layers)?;
+            let ids: Vec<Digest> = part.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+            if ids.is_empty() {
+                look(&Scratch::new(context)?.root);
+                return Ok(());
+            }
+            let mounts = store.view(&own.lease, &ids)?;
+            view::seen(&mounts, &context.config.exec_root, |root| {
+                look(root);
+                Ok(())
+            })
+        })
+        .await
+    }
 }
 
 /// The time that images are to have, if it was said.
