@@ -10,11 +10,12 @@ use hyper::http::uri::PathAndQuery;
 use oci::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::movement::Movement;
 use crate::session::Session;
 
 pub(crate) const INFO: &str = "/containerd.services.content.v1.Content/Info";
@@ -117,7 +118,7 @@ async fn ready(grpc: &mut tonic::client::Grpc<Caller>) -> Result<()> {
     grpc.ready().await.map_err(|_| Error::Gone("the client's session".to_owned()))
 }
 
-fn refused(what: &str) -> impl Fn(tonic::Status) -> Error {
+fn refused(what: &str) -> impl Fn(Status) -> Error {
     move |status| Error::Client { what: what.to_owned(), status: Box::new(status) }
 }
 
@@ -157,9 +158,25 @@ pub(crate) async fn read(
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         let mut left = size;
+        let movement = Movement::begin();
         loop {
-            let told = match answers.message().await {
+            let message = tokio::select! {
+                message = movement.during(&what, async { Ok(answers.message().await) }) => message,
+                // Nobody wants it any more.
+                () = sender.closed() => return,
+            };
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => {
+                    let _ = sender.send(Err(SourceError(error.to_string()))).await;
+                    return;
+                }
+            };
+            let told = match message {
+                // What is empty brings nothing, and could go on for ever.
+                Ok(Some(ReadResponse { data, .. })) if data.is_empty() => continue,
                 Ok(Some(ReadResponse { data, .. })) if data.len() as u64 <= left => {
+                    movement.goes_on();
                     left -= data.len() as u64;
                     Ok(data)
                 }
@@ -182,6 +199,7 @@ struct Writing {
     head: WriteRequest,
     broken: Option<oneshot::Sender<SourceError>>,
     is_done: bool,
+    movement: Movement,
 }
 
 impl Writing {
@@ -190,7 +208,9 @@ impl Writing {
             return None;
         }
         let mut request = self.head.clone();
-        match self.pieces.recv().await {
+        let piece = self.pieces.recv().await;
+        self.movement.goes_on();
+        match piece {
             Some(Ok(data)) => {
                 self.head.offset += i64::try_from(data.len()).unwrap_or(i64::MAX);
                 request.data = data;
@@ -227,20 +247,22 @@ pub(crate) async fn write(
         expected: digest.to_string(),
         ..WriteRequest::default()
     };
-    let writing = Writing { pieces, head: start, broken: Some(broken), is_done: false };
+    let movement = Movement::begin();
+    let writing =
+        Writing { pieces, head: start, broken: Some(broken), is_done: false, movement: movement.clone() };
     let mut request = Request::new(stream::unfold(writing, Writing::next));
     head(request.metadata_mut(), store)?;
     ready(&mut grpc).await?;
     let codec = ProstCodec::<WriteRequest, WriteResponse>::default();
     let what = digest.to_string();
     let sending = async {
-        let answers = grpc.streaming(request, PathAndQuery::from_static(WRITE), codec).await;
-        let mut answers = match answers {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return Err(status),
+        let talk = async {
+            let answers = grpc.streaming(request, PathAndQuery::from_static(WRITE), codec).await?;
+            let mut answers = answers.into_inner();
+            while let Some(WriteResponse { .. }) = answers.message().await? {}
+            Ok(())
         };
-        while let Some(WriteResponse { .. }) = answers.message().await? {}
-        Ok(())
+        movement.during(&what, async { Ok(talk.await) }).await
     };
     let breaking = async {
         match breaks.await {
@@ -251,8 +273,8 @@ pub(crate) async fn write(
     tokio::select! {
         sent = sending => match sent {
             // Somebody was faster.
-            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
-            sent => sent.map_err(refused(&what)),
+            Ok(Err(status)) if Status::code(&status) == Code::AlreadyExists => Ok(()),
+            sent => sent?.map_err(refused(&what)),
         },
         error = breaking => Err(Error::Build(error.0)),
         () = session.closed() => Err(Error::Gone("the client's session has ended".to_owned())),

@@ -41,6 +41,14 @@ pub enum Error {
         /// How long it was waited for.
         within: Duration,
     },
+    /// The client does nothing any more.
+    #[error("{what} has not moved for {} s: the client does nothing about it", .within.as_secs())]
+    Still {
+        /// What it should do something about.
+        what: String,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// There are as many already as there may be.
     #[error("there are already {count} {what}, which is as many as there may be")]
     Full {
@@ -110,7 +118,7 @@ impl From<Error> for Status {
             Error::Full { .. } => Code::ResourceExhausted,
             Error::Gone(_) => Code::Cancelled,
             Error::Client { status, .. } => status.code(),
-            Error::Build(_) | Error::Io { .. } => Code::Unknown,
+            Error::Build(_) | Error::Io { .. } | Error::Still { .. } => Code::Unknown,
         };
         Self::new(code, error.chain())
     }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 
 use crate::error::{Error, Result};
+use crate::movement::{self, Movement};
 use crate::session::Session;
 use walk::Walk;
 pub(crate) use walk::mode;
@@ -34,7 +35,7 @@ const PACKETS_MAX: usize = 32;
 /// Files that the client has asked for and that were not sent yet; then it is not heard for a while.
 const ASKED_MAX: usize = 128;
 /// How long a client may take to end after all was sent: it writes to its disk.
-const END_MAX: Duration = Duration::from_secs(10 * 60);
+const END_MAX: Duration = movement::STILL_MAX;
 
 fn check(session: &Session) -> Result<()> {
     if session.answers(METHOD) {
@@ -67,10 +68,13 @@ pub(crate) async fn archive(
 ) -> Result<()> {
     check(session)?;
     let (broken, breaks) = oneshot::channel();
-    let state = (pieces, Some(broken));
-    let outgoing = stream::unfold(state, |(mut pieces, mut broken)| async move {
-        match pieces.recv().await? {
-            Ok(data) => Some((BytesMessage { data }, (pieces, broken))),
+    let movement = Movement::begin();
+    let state = (pieces, Some(broken), movement.clone());
+    let outgoing = stream::unfold(state, |(mut pieces, mut broken, movement)| async move {
+        let piece = pieces.recv().await;
+        movement.goes_on();
+        match piece? {
+            Ok(data) => Some((BytesMessage { data }, (pieces, broken, movement))),
             Err(error) => {
                 if let Some(broken) = broken.take() {
                     let _ = broken.send(error);
@@ -97,7 +101,7 @@ pub(crate) async fn archive(
         }
     };
     tokio::select! {
-        sent = sending => sent,
+        sent = movement.during("the result", sending) => sent,
         error = breaking => Err(Error::Build(error.0)),
         () = session.closed() => Err(Error::Gone("the client's session has ended".to_owned())),
     }
@@ -106,28 +110,37 @@ pub(crate) async fn archive(
 /// Sends directories: each under its name, or one at the top.
 pub(crate) async fn files(session: &Session, output: usize, directories: Vec<Directory>) -> Result<()> {
     check(session)?;
+    let _threads = movement::threads(2).await?;
     let (packets, waiting) = mpsc::channel::<Packet>(PACKETS_MAX);
-    let outgoing = stream::unfold(waiting, |mut waiting| async move {
+    let movement = Movement::begin();
+    let outgoing = stream::unfold((waiting, movement.clone()), |(mut waiting, movement)| async move {
         let packet = waiting.recv().await?;
-        Some((packet, waiting))
+        movement.goes_on();
+        Some((packet, (waiting, movement)))
     });
     let mut request = tonic::Request::new(outgoing);
     head(request.metadata_mut(), output, &BTreeMap::new())?;
     let (caller, origin) = session.caller();
     let (asked, wanted) = mpsc::channel::<u32>(ASKED_MAX);
     let walk = Walk::new(directories);
+    // Who reads here and fails ends the talk: the client need not notice.
+    let (failed, mut failures) = mpsc::channel::<()>(1);
+    let fails = move |_: &Error| {
+        let _ = failed.try_send(());
+    };
     let telling = {
-        let (walk, packets) = (walk.clone(), packets.clone());
-        tokio::task::spawn_blocking(move || walk.tell(&packets))
+        let (walk, packets, fails) = (walk.clone(), packets.clone(), fails.clone());
+        tokio::task::spawn_blocking(move || walk.tell(&packets).inspect_err(fails))
     };
     let sending = {
         let (walk, packets) = (walk, packets.clone());
-        tokio::task::spawn_blocking(move || walk.send(wanted, &packets))
+        tokio::task::spawn_blocking(move || walk.send(wanted, &packets).inspect_err(fails))
     };
     let talking = async {
         let mut client = PacketClient::with_origin(caller, origin);
         let mut answers = client.diff_copy(request).await.map_err(refused)?.into_inner();
         while let Some(packet) = answers.message().await.map_err(refused)? {
+            movement.goes_on();
             match PacketType::try_from(packet.r#type) {
                 // Who sends has ended with an error of its own, which is told below.
                 Ok(PacketType::PacketReq) => {
@@ -154,17 +167,23 @@ pub(crate) async fn files(session: &Session, output: usize, directories: Vec<Dir
         }
         Ok(false)
     };
+    let failing = async {
+        if failures.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    };
     let talked = tokio::select! {
-        talked = talking => talked,
+        talked = movement.during("the result", talking) => talked,
         () = session.closed() => Err(Error::Gone("the client's session has ended".to_owned())),
+        () = failing => Ok(false),
     };
     let gone = |_| Error::Gone("the sending of files has broken off".to_owned());
     let (told, sent) = tokio::join!(telling, sending);
-    let (told, sent) = (told.map_err(gone)?, sent.map_err(gone)?);
-    // What went wrong here comes first: the client ends because of it.
-    told.and(sent)?;
-    match talked? {
-        true => Ok(()),
-        false => Err(Error::Protocol("the client ends before it has all files".to_owned())),
+    match (told.map_err(gone)?.and(sent.map_err(gone)?), talked) {
+        // That nobody takes it any more is because of what the client has said.
+        (Ok(()) | Err(Error::Gone(_)), Err(error)) => Err(error),
+        (Err(error), _) => Err(error),
+        (Ok(()), Ok(true)) => Ok(()),
+        (Ok(()), Ok(false)) => Err(Error::Protocol("the client ends before it has all files".to_owned())),
     }
 }

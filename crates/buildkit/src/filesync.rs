@@ -10,10 +10,11 @@ use std::time::Duration;
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_client::FileSyncClient;
 use futures_util::stream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::Streaming;
 
 use crate::error::{Error, Result};
+use crate::movement::{self, Movement};
 use crate::session::Session;
 pub(crate) use entry::bits;
 pub use entry::{Entry, Kind};
@@ -29,10 +30,6 @@ const PACKETS_MAX: usize = 32;
 const ANSWERS_MAX: usize = tree::REQUESTS_MAX + 1;
 /// How long the client may take to end after all has come. Nothing hangs on it.
 const END_MAX: Duration = Duration::from_secs(2);
-/// Transfers at once: each keeps a thread.
-const TRANSFERS_MAX: usize = 32;
-
-static TRANSFERS: Semaphore = Semaphore::const_new(TRANSFERS_MAX);
 
 /// Makes a directory equal to what is asked for of the client's, and tells how many bytes have come. `keep` is held until nothing
 /// writes there any more, also if nobody waits for the end.
@@ -46,7 +43,7 @@ pub(crate) async fn receive(
     if !session.answers(METHOD) {
         return Err(Error::Invalid("the client gives no files: its session has no FileSync".to_owned()));
     }
-    let _place = TRANSFERS.acquire().await.map_err(|_| Error::Gone("the transfer".to_owned()))?;
+    let _thread = movement::threads(1).await?;
     let (answers, waiting) = mpsc::channel::<Packet>(ANSWERS_MAX);
     let outgoing = stream::unfold(waiting, |mut waiting| async move {
         let packet = waiting.recv().await?;
@@ -57,8 +54,11 @@ pub(crate) async fn receive(
     let (caller, origin) = session.caller();
     let refused =
         |status| Error::Client { what: format!("its directory {:?}", ask.name), status: Box::new(status) };
-    let incoming =
-        FileSyncClient::with_origin(caller, origin).diff_copy(request).await.map_err(refused)?.into_inner();
+    let what = format!("the transfer of the directory {:?}", ask.name);
+    let movement = Movement::begin();
+    let mut client = FileSyncClient::with_origin(caller, origin);
+    let begin = async { client.diff_copy(request).await.map_err(refused) };
+    let incoming = movement.during(&what, begin).await?.into_inner();
 
     let (packets, to_disk) = mpsc::channel(PACKETS_MAX);
     let progress = told.clone();
@@ -66,8 +66,11 @@ pub(crate) async fn receive(
         let _keep = keep;
         write(dir, to_disk, &answers, &progress)
     });
-    let reading = read(incoming, packets);
-    let (read, written) = tokio::join!(reading, writing);
+    let moving = movement.clone();
+    let reading = async { Ok(read(incoming, packets, &moving).await) };
+    // Where it stands still the packets end here, and with them the writing.
+    let (read, written) = tokio::join!(movement.during(&what, reading), writing);
+    let read = read?;
     let written = written.map_err(|_| Error::Gone("the transfer of files has broken off".to_owned()))?;
     match (written, read) {
         // The disk's word comes first: the stream ends because of it.
@@ -84,6 +87,7 @@ pub(crate) async fn receive(
 async fn read(
     mut incoming: Streaming<Packet>,
     packets: mpsc::Sender<Packet>,
+    movement: &Movement,
 ) -> std::result::Result<(), tonic::Status> {
     loop {
         let packet = tokio::select! {
@@ -91,7 +95,10 @@ async fn read(
             () = packets.closed() => break,
         };
         let Some(packet) = packet else { return Ok(()) };
-        if packets.send(packet).await.is_err() {
+        let is_over = packets.send(packet).await.is_err();
+        // Also the disk's slowness is none of the client's.
+        movement.goes_on();
+        if is_over {
             break;
         }
     }

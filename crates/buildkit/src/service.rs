@@ -163,6 +163,11 @@ impl Service {
         };
         // Whoever hears the result has heard what led to it.
         let _ = tokio::time::timeout(LAST_WORDS_MAX, telling).await;
+        let outcome = match outcome {
+            // What has broken because the client went is told as that.
+            Err(_) if session.is_closed() => Err(Error::Gone("the client has ended".to_owned())),
+            outcome => outcome,
+        };
         match outcome? {
             Made::Image(outcome) => job.keep(outcome).map(Solved::Image),
             Made::Answer(metadata) => {

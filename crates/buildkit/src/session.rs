@@ -59,6 +59,11 @@ impl Session {
         (self.caller.clone(), Caller::origin())
     }
 
+    /// Whether the client has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
     /// Ends when the client has gone.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;

@@ -318,6 +318,18 @@ mod tests {
         assert_eq!(waiting.await.unwrap(), None);
     }
 
+    #[tokio::test]
+    async fn all_who_read_hear_the_end() {
+        let backlog = Arc::new(Backlog::default());
+        let readers = [Arc::clone(&backlog).reader(), Arc::clone(&backlog).reader()];
+        let waiting = readers.map(|reader| tokio::spawn(async move { reader.next().await }));
+        tokio::task::yield_now().await;
+        backlog.close();
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), None);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_build_waits_for_a_slow_reader_but_not_for_ever() {
         let backlog = Arc::new(Backlog::default());

@@ -14,7 +14,9 @@ pub(crate) const DEPTH_MAX: usize = 512;
 const ATTRIBUTES_MAX: usize = 64;
 const ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
 /// Attributes that mean something in an image. Others command the engine's own filesystems: `trusted.overlay.*` would hide files.
-const ATTRIBUTES_TAKEN: [&str; 2] = ["user.", "security.capability"];
+const ATTRIBUTES_TAKEN: &str = "user.";
+/// This one says what a program may do. A file loses it when it is written to, and the kernel takes no more of it than some twenty bytes.
+pub(super) const CAPABILITY: &str = "security.capability";
 
 /// Bits of Go's `os.FileMode` beside the permissions.
 pub(crate) mod bits {
@@ -145,7 +147,7 @@ fn check_path(path: &str) -> Result<()> {
 
 /// Whether an extended attribute means something in an image.
 pub(crate) fn is_taken(name: &str) -> bool {
-    ATTRIBUTES_TAKEN.iter().any(|start| name.starts_with(start))
+    name == CAPABILITY || name.starts_with(ATTRIBUTES_TAKEN)
 }
 
 /// The attributes that are taken.
@@ -213,7 +215,13 @@ mod tests {
     #[test]
     fn attributes_that_command_the_engine_are_left_out() {
         let mut with = stat("a", 0o644, "");
-        for name in ["trusted.overlay.opaque", "security.selinux", "user.note", "security.capability"] {
+        for name in [
+            "trusted.overlay.opaque",
+            "security.selinux",
+            "security.capability2",
+            "user.note",
+            "security.capability",
+        ] {
             with.xattrs.insert(name.to_owned(), b"x".to_vec());
         }
         let names: Vec<_> = Entry::read(with).unwrap().attributes.into_iter().map(|(name, _)| name).collect();

@@ -26,13 +26,15 @@ use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use sys::fsx::{self, Time};
 use sys::path::{FileType, Mode, OFlags, Root};
 
-use super::entry::{Entry, Kind};
+use super::entry::{CAPABILITY, Entry, Kind};
 use crate::error::{Error, Result};
 
 /// Entries of a context. Each costs the daemon its path in memory while it is sent.
 pub const ENTRIES_MAX: u32 = 2_000_000;
 /// Bytes of a context that are taken: more than any build copies, less than what fills a machine's disk unnoticed.
 pub const BYTES_MAX: u64 = 1 << 40;
+/// Bytes of the names of all entries together, which are in memory while they are sent: sixty for each of as many as there may be.
+pub const NAMES_BYTES_MAX: usize = 128 << 20;
 /// Files whose content is asked for at once. Clients queue 128 requests before they stop reading, and stop sending then.
 pub const REQUESTS_MAX: usize = 64;
 /// Permissions of what is not complete.
@@ -112,6 +114,8 @@ pub struct Tree {
     /// Directories with their times, which all that is made in them changes.
     directories: Vec<(String, i64)>,
     bytes: u64,
+    /// Bytes of the names that have come.
+    names: usize,
 }
 
 impl Tree {
@@ -133,6 +137,7 @@ impl Tree {
             links: Vec::new(),
             directories: Vec::new(),
             bytes: 0,
+            names: 0,
         })
     }
 
@@ -195,6 +200,16 @@ impl Tree {
             )));
         }
         let entry = Entry::read(stat)?;
+        self.names += entry.path.len();
+        if let Kind::Link(target) = &entry.kind {
+            self.names += target.len();
+        }
+        if self.names > NAMES_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the names of the build context's files are longer than {NAMES_BYTES_MAX} bytes together: name what is not needed in \
+                 .dockerignore"
+            )));
+        }
         let (above, name) = entry.place();
         let name = OsString::from(name);
         while self.frames.last().is_some_and(|frame| frame.path != above) {
@@ -264,6 +279,10 @@ impl Tree {
         if entry.size == 0 {
             return finish(&file, &entry);
         }
+        // They do not wait in memory for the content, but for the one that content takes away again.
+        set_attributes(&file, &entry)?;
+        let mut entry = entry;
+        entry.attributes.retain(|(name, _)| name == CAPABILITY);
         self.awaited.push_back(Awaited { id, entry });
         Ok(())
     }

@@ -154,11 +154,12 @@ impl Builder for Double {
                         self.waits.add_permits(1);
                         std::future::pending::<()>().await;
                     }
-                    ("SECRET", name) => match sources.secret(name).await.expect("the double builds") {
-                        Some(secret) => {
+                    ("SECRET", name) => match sources.secret(name).await {
+                        Err(error) => return Err(Failure { message: error.0, place: None }),
+                        Ok(Some(secret)) => {
                             say(format!("{name} is {}\n", String::from_utf8_lossy(&secret))).await;
                         }
-                        None => say(format!("{name} is not there\n")).await,
+                        Ok(None) => say(format!("{name} is not there\n")).await,
                     },
                     _ => {}
                 }

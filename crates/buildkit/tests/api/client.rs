@@ -20,7 +20,7 @@ use bollard_buildkit_proto::moby::filesync::packet::file_send_server::FileSendSe
 use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer as BytesServer;
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::{FileSync, FileSyncServer};
 use buildkit::{Introduction, Kept, Service};
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use hyper::HeaderMap;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::builder::Double;
-use crate::takes::Taken;
+use crate::takes::{Manner, Taken};
 
 const BYTES: usize = 64 << 10;
 
@@ -44,6 +44,25 @@ pub(crate) struct World {
     pub(crate) builder: Arc<Double>,
     sessions: AtomicU64,
     pub(crate) takes_files: bool,
+    /// How results are taken.
+    pub(crate) manner: Manner,
+    /// What is sent instead of the context, and whether the stream goes on then.
+    pub(crate) lie: Option<Lie>,
+}
+
+/// What a client sends instead of its context.
+#[derive(Clone)]
+pub(crate) struct Lie {
+    pub(crate) packets: Vec<Packet>,
+    pub(crate) goes_on: bool,
+    /// Counts who has asked.
+    pub(crate) asked: Arc<tokio::sync::Semaphore>,
+}
+
+impl Lie {
+    pub(crate) fn new(packets: Vec<Packet>, goes_on: bool) -> Self {
+        Self { packets, goes_on, asked: Arc::new(tokio::sync::Semaphore::new(0)) }
+    }
 }
 
 impl World {
@@ -53,12 +72,33 @@ impl World {
         let kept = Kept::open(&dir.path().join("kept")).expect("the client works");
         let builder = Double::new();
         let service = Service::new(Arc::clone(&builder) as _, kept, CancellationToken::new());
-        Self { dir, service, builder, sessions: AtomicU64::new(0), takes_files: false }
+        Self {
+            dir,
+            service,
+            builder,
+            sessions: AtomicU64::new(0),
+            takes_files: false,
+            manner: Manner::Honest,
+            lie: None,
+        }
     }
 
     /// What the client builds.
     pub(crate) fn context(&self) -> PathBuf {
         self.dir.path().join("client")
+    }
+
+    /// A session that is opened, and whose other end does nothing.
+    pub(crate) fn session(&self, id: &str) -> (DuplexStream, tokio::task::JoinHandle<buildkit::Result<()>>) {
+        let (near, far) = tokio::io::duplex(BYTES);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-docker-expose-session-uuid", id.parse().expect("the client works"));
+        let introduction = Introduction::read(&headers).expect("the client works");
+        let service = Arc::clone(&self.service);
+        let serving = tokio::spawn(async move {
+            service.sessions().serve(far, introduction, &CancellationToken::new()).await
+        });
+        (near, serving)
     }
 
     /// A client with a session of its own connection.
@@ -127,8 +167,8 @@ impl World {
         Client {
             session: format!("session-{}", self.sessions.fetch_add(1, Ordering::Relaxed)),
             channel,
-            files: Files { root: self.context(), sent: Arc::default() },
-            taken: Taken::default(),
+            files: Files { root: self.context(), sent: Arc::default(), lie: self.lie.clone() },
+            taken: Taken::new(self.manner),
             takes_files: self.takes_files,
             end: CancellationToken::new(),
         }
@@ -136,7 +176,13 @@ impl World {
 }
 
 /// Gives the one connection that there is.
-struct Once(Option<DuplexStream>);
+pub(crate) struct Once(Option<DuplexStream>);
+
+impl Once {
+    pub(crate) fn new(stream: DuplexStream) -> Self {
+        Self(Some(stream))
+    }
+}
 
 impl tower_service::Service<Uri> for Once {
     type Response = TokioIo<DuplexStream>;
@@ -232,6 +278,9 @@ impl Secrets for Keys {
         request: Request<GetSecretRequest>,
     ) -> Result<Response<GetSecretResponse>, Status> {
         match request.into_inner().id.as_str() {
+            "large" => Ok(Response::new(GetSecretResponse { data: vec![b'x'; (500 << 10) + 1] })),
+            "vast" => Ok(Response::new(GetSecretResponse { data: vec![b'x'; 5 << 20] })),
+            "never" => std::future::pending().await,
             "key" => Ok(Response::new(GetSecretResponse { data: b"s3cret".to_vec() })),
             other => Err(Status::not_found(format!("secret {other} not found"))),
         }
@@ -243,6 +292,7 @@ impl Secrets for Keys {
 struct Files {
     root: PathBuf,
     sent: Arc<AtomicU64>,
+    lie: Option<Lie>,
 }
 
 #[tonic::async_trait]
@@ -262,6 +312,22 @@ impl FileSync for Files {
         let dirs = all("dir-name");
         if !["context", "dockerfile"].contains(&dirs[0].as_str()) {
             return Err(Status::not_found(format!("no access allowed to dir {:?}", dirs[0])));
+        }
+        if let Some(lie) = self.lie.clone().filter(|_| follow.is_empty()) {
+            let lies = stream::iter(lie.packets.into_iter().map(Ok));
+            lie.asked.add_permits(1);
+            let mut wanted = request.into_inner();
+            let rest = async move {
+                if lie.goes_on {
+                    // Whatever is asked is not answered.
+                    while let Ok(Some(_)) = wanted.message().await {}
+                    std::future::pending::<()>().await;
+                }
+                None
+            };
+            return Ok(Response::new(Box::pin(
+                lies.chain(stream::once(rest).filter_map(|end| async { end })),
+            )));
         }
         let is_wanted =
             |name: &String| (follow.is_empty() || follow.contains(name)) && !exclude.contains(name);

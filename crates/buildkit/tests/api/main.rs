@@ -3,8 +3,10 @@
 mod builder;
 mod client;
 mod history;
+mod hostile;
 mod reading;
 mod takes;
+mod victim;
 
 use std::collections::HashMap;
 use std::fs;

@@ -12,11 +12,28 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+/// How results are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Honest,
+    /// Nothing is ever read or said.
+    Silent,
+    /// What is not there is asked for.
+    AsksWrong,
+    /// It is said that it cannot be taken.
+    Refuses,
+}
+
 /// What has come: contents by name. An archive is called by its output and by what was told of it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Taken(Arc<Mutex<BTreeMap<String, String>>>);
+pub(crate) struct Taken(Arc<Mutex<BTreeMap<String, String>>>, Manner);
 
 impl Taken {
+    pub(crate) fn new(manner: Manner) -> Self {
+        Self(Arc::default(), manner)
+    }
+
     fn put(&self, name: String, content: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, content);
     }
@@ -40,6 +57,9 @@ impl BytesSend for Taken {
         };
         let name = format!("{} {}", header("buildkit-attachable-exporter-id"), header("exporter-md-a"));
         let mut pieces = request.into_inner();
+        if self.1 == Manner::Silent {
+            std::future::pending::<()>().await;
+        }
         let mut all = Vec::new();
         while let Some(piece) = pieces.message().await? {
             all.extend(piece.data);
@@ -58,7 +78,32 @@ impl FilesSend for Taken {
         request: Request<Streaming<Packet>>,
     ) -> Result<Response<Self::DiffCopyStream>, Status> {
         let (sender, receiver) = mpsc::channel(4);
-        tokio::spawn(take(self.clone(), request.into_inner(), sender));
+        let packet = |kind: PacketType, id, data: &[u8]| Packet {
+            r#type: kind.into(),
+            id,
+            data: data.to_vec(),
+            ..Packet::default()
+        };
+        let said = match self.1 {
+            Manner::Honest => None,
+            Manner::Silent => Some(None),
+            Manner::AsksWrong => Some(Some(packet(PacketType::PacketReq, 77, b""))),
+            Manner::Refuses => Some(Some(packet(PacketType::PacketErr, 0, b"no room"))),
+        };
+        match said {
+            None => drop(tokio::spawn(take(self.clone(), request.into_inner(), sender))),
+            Some(said) => {
+                let packets = request.into_inner();
+                tokio::spawn(async move {
+                    if let Some(said) = said {
+                        let _ = sender.send(said).await;
+                    }
+                    // Neither read nor given up.
+                    let _held = (packets, sender);
+                    std::future::pending::<()>().await;
+                });
+            }
+        }
         let outgoing = stream::unfold(receiver, async |mut receiver| {
             let packet = receiver.recv().await?;
             Some((Ok(packet), receiver))

@@ -181,6 +181,41 @@ fn what_the_protocol_does_not_allow_is_refused() {
 }
 
 #[test]
+fn what_is_told_of_files_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tree = tree(dir.path());
+    let mut path = String::new();
+    for _ in 0..15 {
+        path.push_str(&"d".repeat(250));
+        tree.take(stat(&path, DIRECTORY | 0o755, 0, 0)).unwrap();
+        path.push('/');
+    }
+    // Sockets are counted, and not made.
+    let socket = |number| stat(&format!("{path}{number}"), 1 << 24, 0, 0);
+    let error = (0..ENTRIES_MAX).find_map(|number| tree.take(socket(number)).err()).unwrap();
+    assert!(error.to_string().contains(".dockerignore"), "{error}");
+    assert!(tree.next < 40_000, "{} entries were taken", tree.next);
+}
+
+#[test]
+fn attributes_do_not_wait_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tree = tree(dir.path());
+    for number in 0..200 {
+        let mut packet = stat(&format!("f{number:04}"), 0o644, 1, 1);
+        packet.stat.as_mut().unwrap().xattrs.insert("user.note".to_owned(), vec![b'n'; 2000]);
+        tree.take(packet).unwrap();
+    }
+    let waiting = tree.awaited.iter().map(|one| &one.entry);
+    let held = waiting.chain(tree.coming.values().map(|one| &one.entry)).map(|entry| entry.attributes.len());
+    assert_eq!(held.sum::<usize>(), 0);
+    let file =
+        fsx::open_regular_at(&fsx::open_dir(dir.path()).unwrap(), std::ffi::OsStr::new("f0199")).unwrap();
+    let value = sys::xattr::get(&file, "user.note");
+    assert_eq!(value.unwrap().map(|value| value.len()), Some(2000));
+}
+
+#[test]
 fn only_so_many_files_are_asked_for_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut tree = tree(dir.path());
