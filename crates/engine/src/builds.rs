@@ -5,6 +5,7 @@
 //! ```
 
 mod agent;
+mod bound;
 mod cache;
 mod command;
 mod content;
@@ -26,7 +27,7 @@ mod solve;
 mod tell;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -61,7 +62,7 @@ use cache::Cache;
 use lasting::Lasting;
 use remote::Imports;
 use result::Part;
-use solve::{Parts, Solver};
+use solve::{Common, Parts, Solver};
 use tell::Voice;
 
 /// Why a build came to nothing.
@@ -115,6 +116,16 @@ struct Prepared {
     ignore: Arc<(Ignore, String)>,
 }
 
+/// What is the same for all platforms of a build.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    sources: &'a SharedSources,
+    teller: &'a Teller,
+    lease: &'a Arc<Lease>,
+    imports: &'a Arc<Imports>,
+    common: &'a Arc<Common>,
+}
+
 /// A request for each of its platforms, and whether there are several.
 fn for_each_platform(request: &Request) -> Vec<(Request, bool)> {
     match request.platforms.as_slice() {
@@ -138,6 +149,43 @@ struct Read {
 struct Remains {
     context: Arc<Context>,
     whole: AtomicBool,
+    _bounded: Bounded,
+}
+
+/// Keeps the cache within its bounds when a build has ended, however it has: also what has failed has left its steps.
+#[derive(Debug)]
+struct Bounded {
+    context: Arc<Context>,
+    cache: Arc<Cache>,
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        bound(&self.context, &self.cache);
+    }
+}
+
+/// Keeps the cache within its bounds, in the background.
+fn bound(context: &Arc<Context>, cache: &Arc<Cache>) {
+    let (config, digests) = (context.config.build_cache, Arc::clone(&cache.digests));
+    let (cache, root) = (Arc::clone(cache), context.config.data_root.clone());
+    context.tasks.spawn(async move {
+        let bounded = blocking::run_long("bound the build cache", move || {
+            if !config.is_bounded {
+                return Ok(());
+            }
+            let bytes_max = config.bytes_max.map_or_else(|| cache::bytes_max(&root), Ok)?;
+            bound::keep_within(&cache, &Lasting::new(&root), bytes_max)
+        });
+        if let Err(error) = bounded.await {
+            tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
+        }
+        let saved = blocking::run("keep what is known of files", move || digests.save());
+        if let Err(error) = saved.await {
+            tracing::warn!(error = error.chain(), "files of contexts will be read again");
+        }
+    });
+    context.flush_later();
 }
 
 impl Drop for Remains {
@@ -182,6 +230,8 @@ impl Builds {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         context::clear(&context.config.data_root);
         let cache = Arc::new(Cache::new(context.store.clone(), &context.config.data_root));
+        // The bound may have become another.
+        bound(&context, &cache);
         Self { context, cache }
     }
 
@@ -221,7 +271,11 @@ impl Builds {
         })
         .await?;
         // Before the lease: it goes after it.
-        let remains = Remains { context: Arc::clone(&self.context), whole: AtomicBool::new(false) };
+        let remains = Remains {
+            context: Arc::clone(&self.context),
+            whole: AtomicBool::new(false),
+            _bounded: Bounded { context: Arc::clone(&self.context), cache: Arc::clone(&self.cache) },
+        };
         let lease = Arc::new(self.context.store.passing_lease("build an image").map_err(Error::from)?);
         let imports = remote::load(&self.context, &sources, &request.cache_from, &teller).await?;
         let imports = Arc::new(imports);
@@ -231,11 +285,16 @@ impl Builds {
             let warns = prepared.is_empty();
             prepared.push(self.prepare(own, &sources, &teller, warns).await?);
         }
-        let mut parts = Vec::new();
-        for one in prepared {
-            parts.push(self.solve_for(one, &sources, &teller, (&lease, &imports)).await?);
+        let common = Arc::new(Common::new(&self.context));
+        let mut told = BTreeSet::new();
+        // Before anything begins: each vertex is known before one that is built upon it.
+        for one in &prepared {
+            tell(&one.graph, &teller, &mut told).await;
         }
-        self.bound();
+        let shared =
+            Shared { sources: &sources, teller: &teller, lease: &lease, imports: &imports, common: &common };
+        let solving = prepared.into_iter().map(|one| self.solve_for(one, shared));
+        let parts = futures_util::future::try_join_all(solving).await?;
         Ok(Arc::new(Built {
             context: Arc::clone(&self.context),
             request: Arc::new(request),
@@ -281,26 +340,20 @@ impl Builds {
     }
 
     /// Does it for one platform.
-    async fn solve_for(
-        &self,
-        prepared: Prepared,
-        sources: &SharedSources,
-        teller: &Teller,
-        (lease, imports): (&Arc<Lease>, &Arc<Imports>),
-    ) -> Result<Part, Failed> {
+    async fn solve_for(&self, prepared: Prepared, shared: Shared<'_>) -> Result<Part, Failed> {
         let Prepared { request, platform, images, graph, ignore } = prepared;
-        tell(&graph, teller).await;
         let solver = Solver::new(Parts {
             context: Arc::clone(&self.context),
             cache: Arc::clone(&self.cache),
             request: Arc::new(request),
             graph: Arc::clone(&graph),
-            sources: Arc::clone(sources),
+            sources: Arc::clone(shared.sources),
             images,
-            lease: Arc::clone(lease),
-            imports: Arc::clone(imports),
-            teller: teller.clone(),
+            lease: Arc::clone(shared.lease),
+            imports: Arc::clone(shared.imports),
+            teller: shared.teller.clone(),
             ignore,
+            common: Arc::clone(shared.common),
         });
         let solved = solver.solve().await;
         let used = solver.used();
@@ -325,27 +378,6 @@ impl Builds {
             }
         }
         Ok(())
-    }
-
-    /// Keeps the cache within its bounds, in the background.
-    fn bound(&self) {
-        let (cache, root) = (Arc::clone(&self.cache), self.context.config.data_root.clone());
-        let digests = Arc::clone(&self.cache.digests);
-        self.context.tasks.spawn(async move {
-            let bounded = blocking::run_long("bound the build cache", move || {
-                let bytes_max = cache::bytes_max(&root)?;
-                cache.shrink(bytes_max)?;
-                Lasting::new(&root).shrink(bytes_max)
-            });
-            if let Err(error) = bounded.await {
-                tracing::warn!(error = error.chain(), "the build cache may grow beyond its bounds");
-            }
-            let saved = blocking::run("keep what is known of files", move || digests.save());
-            if let Err(error) = saved.await {
-                tracing::warn!(error = error.chain(), "files of contexts will be read again");
-            }
-        });
-        self.context.flush_later();
     }
 
     /// What earlier builds have left.
@@ -639,12 +671,15 @@ fn ignore(request: &Request) -> Result<(Ignore, String), Failed> {
     Ok((parsed, document.name.clone()))
 }
 
-/// Tells what is going to be done.
-async fn tell(graph: &Graph, teller: &Teller) {
+/// Tells what is going to be done, but for what was told already.
+async fn tell(graph: &Graph, teller: &Teller, known: &mut BTreeSet<Digest>) {
     // Nobody listens: nobody needs to know.
     let _ = teller.send(Event::Plan(graph.lines.clone())).await;
     let needed = graph.needed();
     for (vertex, _) in graph.vertices.iter().zip(needed).filter(|(_, needed)| *needed) {
+        if !known.insert(vertex.digest.clone()) {
+            continue;
+        }
         let inputs = vertex.inputs.iter().map(|input| graph.vertices[*input].digest.clone()).collect();
         let told = Vertex { digest: vertex.digest.clone(), name: vertex.name.clone(), inputs };
         let _ = teller.send(Event::Vertex(told)).await;

@@ -64,10 +64,27 @@ pub struct Config {
     pub plugins: crate::volumes::PluginPlaces,
     /// What builds may be allowed.
     pub entitlements: Entitlements,
+    /// What builds keep for those that come.
+    pub build_cache: BuildCache,
     /// How containers log that do not say it themselves: the driver, empty for json-file, and its options.
     pub log: api::container::LogConfig,
     /// Whether the daemon logs more, for `info`.
     pub debug: bool,
+}
+
+/// What builds keep for those that come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildCache {
+    /// Whether what was not used for longest goes by itself.
+    pub is_bounded: bool,
+    /// How much may stay; `None` for the engine's own share of the disk.
+    pub bytes_max: Option<u64>,
+}
+
+impl Default for BuildCache {
+    fn default() -> Self {
+        Self { is_bounded: true, bytes_max: None }
+    }
 }
 
 /// What builds may be allowed, where their users ask for it.

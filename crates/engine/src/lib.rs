@@ -44,7 +44,7 @@ use storage::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, Entitlements};
+pub use config::{BuildCache, Config, Entitlements};
 pub use error::{Error, Kind, Result};
 
 use context::Context;

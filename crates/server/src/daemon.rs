@@ -286,6 +286,7 @@ fn engine_config(settings: &Settings, supervisor: &'static [u8]) -> engine::Conf
         cdi_dirs: settings.containers.cdi_dirs.clone(),
         default_shm_size_bytes: settings.default_shm_size_bytes,
         entitlements: settings.entitlements,
+        build_cache: settings.build_cache,
         debug: settings.log_level >= LevelFilter::DEBUG,
     }
 }

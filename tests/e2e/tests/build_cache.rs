@@ -100,3 +100,110 @@ fn a_directory_that_a_step_uses_is_not_removed() {
     host.corten(["builder", "prune", "-af"]).ok();
     assert!(!directory.exists());
 }
+
+/// Lets an engine be started that may keep so much of builds.
+fn bounded(host: &mut Host, bytes: &str) {
+    let settings = format!(r#"{{"builder": {{"gc": {{"defaultKeepStorage": "{bytes}"}}}}}}"#);
+    fs::write(host.root().join("daemon.json"), settings).expect("write daemon.json");
+    host.kill_daemon();
+    host.start_daemon();
+}
+
+/// What the cache holds: bytes, and what it was that made them.
+fn held(host: &Host) -> (f64, String) {
+    let told = host.corten(["system", "df", "-v", "--format", "{{json .BuildCache}}"]).ok();
+    let bytes = |size: &str| {
+        let digits = size.trim_end_matches(char::is_alphabetic);
+        let unit = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)];
+        let unit = unit.iter().find(|(unit, _)| size.ends_with(unit)).expect("a unit").1;
+        digits.parse::<f64>().expect("a number") * unit
+    };
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&told).expect("JSON");
+    (entries.iter().map(|one| bytes(one["Size"].as_str().expect("a size"))).sum(), told)
+}
+
+/// Waits until the cache is within its bound.
+fn within(host: &Host, megabytes: f64) -> String {
+    wait_for("the cache to be within its bound", || {
+        let (bytes, told) = held(host);
+        (bytes <= megabytes * 1e6).then_some(told)
+    })
+}
+
+#[test]
+fn the_cache_stays_within_its_bound() {
+    let mut host = Host::with_busybox();
+    bounded(&mut host, "20MiB");
+    let folder = host.root().join("bounded");
+    fs::create_dir_all(&folder).expect("make a directory");
+    let text = "FROM busybox\nARG TURN\nRUN echo base-$TURN; head -c 3000000 /dev/urandom >/base\n\
+        RUN echo $TURN; head -c 3000000 /dev/urandom >/next\n\
+        RUN --mount=type=cache,id=lasts,target=/kept echo $TURN >>/kept/turns; head -c 1000000 /dev/urandom >/kept/$TURN\n";
+    fs::write(folder.join("Dockerfile"), text).expect("write a file");
+    let build = |host: &Host, turn: u32, more: &[&str]| {
+        let argument = format!("TURN={turn}");
+        let args = ["build", "--progress", "plain", "--network", "none", "--build-arg", &argument];
+        let output = host.corten(args.iter().chain(more).chain(&["."])).current_dir(&folder).run();
+        output.expect_code(0);
+        output.stderr
+    };
+    // Each turn is some twelve megabytes, packed and unpacked.
+    for turn in 0..4 {
+        build(&host, turn, &[]);
+        within(&host, 21.0);
+    }
+    // What was made last is there as a whole.
+    let again = build(&host, 3, &[]);
+    assert!(!again.lines().any(|line| line.ends_with(" base-3")), "{again}");
+    let first = build(&host, 0, &[]);
+    assert!(first.lines().any(|line| line.ends_with(" base-0")), "{first}");
+    let told = within(&host, 21.0);
+    // The directory is used by all, and so the last to go.
+    assert!(told.contains("exec.cachemount"), "{told}");
+
+    // What has failed has left its steps as well.
+    let failing = format!("{text}RUN false\n");
+    fs::write(folder.join("Failing"), failing).expect("write a file");
+    for turn in 10..12 {
+        let argument = format!("TURN={turn}");
+        let args = ["build", "-f", "Failing", "--network", "none", "--build-arg", &argument, "."];
+        host.corten(args).current_dir(&folder).run().expect_code(1);
+        within(&host, 21.0);
+    }
+
+    // An image has what it needs, whatever goes of the cache; and less than it holds may be allowed from now on.
+    build(&host, 5, &["-t", "kept"]);
+    bounded(&mut host, "1MiB");
+    within(&host, 1.1);
+    let seen = host.corten(["run", "--rm", "--network", "none", "kept", "wc", "-c", "/base", "/next"]).ok();
+    assert!(seen.contains("6000000 total"), "{seen}");
+}
+
+#[test]
+fn what_builds_use_stays_while_others_make_room() {
+    let mut host = Host::with_busybox();
+    bounded(&mut host, "4MiB");
+    let folder = host.root().join("crowded");
+    fs::create_dir_all(&folder).expect("make a directory");
+    let text = "FROM busybox\nARG TURN\nRUN echo $TURN >/turn; head -c 2000000 /dev/urandom >/big; sha256sum /big >/sum\n\
+        RUN sleep 0.3; sha256sum -c /sum\nRUN --mount=type=cache,target=/kept echo $TURN >/kept/$TURN; sleep 0.2; cat /kept/$TURN >/seen\n\
+        RUN sha256sum -c /sum && cmp /turn /seen\n";
+    fs::write(folder.join("Dockerfile"), text).expect("write a file");
+    for round in 0..2 {
+        let building: Vec<_> = (0..4)
+            .map(|turn| {
+                let (argument, name) = (format!("TURN={round}-{turn}"), format!("crowd-{turn}"));
+                let args = ["build", "--network", "none", "--build-arg", &argument, "-t", &name, "."];
+                host.corten(args).current_dir(&folder).spawn()
+            })
+            .collect();
+        for one in building {
+            one.wait().expect_code(0);
+        }
+        for turn in 0..4 {
+            let name = format!("crowd-{turn}");
+            host.corten(["run", "--rm", "--network", "none", &name, "sha256sum", "-c", "/sum"]).ok();
+        }
+    }
+    within(&host, 4.2);
+}

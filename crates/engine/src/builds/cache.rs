@@ -1,5 +1,6 @@
 //! What earlier builds have made, by what it was made of: in the store's records, so that it survives, and each entry keeps its layer.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 /// The kind of the entries' records.
 const KIND: &str = "build-cache";
 /// Entries beyond which the least recently used goes, whatever its size: each is a row of some hundred bytes.
-const ENTRIES_MAX: usize = 100_000;
+pub(super) const ENTRIES_MAX: usize = 100_000;
 
 /// What a step made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,12 @@ struct Entry {
     used_s: i64,
     /// How often.
     uses: u64,
+    /// The same, its nanoseconds: builds are faster than clocks that count seconds.
+    #[serde(default)]
+    used_ns: i32,
+    /// Where it came in the build that has used it last: behind what it is built upon. Of what one build has used the last goes first.
+    #[serde(default)]
+    turn: u32,
 }
 
 /// What an entry is.
@@ -102,6 +109,15 @@ pub struct PruneOptions {
     pub ids: Vec<String>,
 }
 
+/// That an entry was of use to a build.
+#[derive(Debug, Clone)]
+pub(super) struct Use {
+    /// The entry's.
+    pub key: Digest,
+    /// Whether it was there before.
+    pub was_there: bool,
+}
+
 type Gate = tokio::sync::Mutex<()>;
 
 /// The cache.
@@ -159,6 +175,7 @@ impl Cache {
             .iter()
             .flat_map(|layer| [Resource::Layer(layer.diff_id.clone()), Resource::Blob(layer.digest.clone())])
             .collect();
+        let now = Timestamp::now();
         Ok(self.store.transaction(|tx| {
             let bytes = match &made.layer {
                 Some(layer) => {
@@ -170,8 +187,10 @@ impl Cache {
                 made: made.clone(),
                 description: description.to_owned(),
                 bytes,
-                used_s: now_s(),
+                used_s: now.as_second(),
                 uses: 0,
+                used_ns: now.subsec_nanosecond(),
+                turn: 0,
             };
             // Our own types have no keys that are not strings, the only thing that cannot be written.
             let json = serde_json::to_vec(&entry).unwrap_or_default();
@@ -183,15 +202,17 @@ impl Cache {
         })?)
     }
 
-    /// Notes that these were used.
-    pub fn touch(&self, keys: &[Digest]) -> Result<()> {
-        let now = now_s();
+    /// Notes that these were of use to a build, in its order: what was found, and what it has made itself.
+    pub fn touch(&self, keys: &[Use]) -> Result<()> {
+        let now = Timestamp::now();
         Ok(self.store.transaction(|tx| {
-            for key in keys {
+            for (Use { key, was_there }, turn) in keys.iter().zip(1..) {
                 let Some(record) = tx.record(KIND, key.hex())? else { continue };
                 let Ok(mut entry) = serde_json::from_slice::<Entry>(&record.json) else { continue };
-                entry.used_s = now;
-                entry.uses += 1;
+                entry.used_s = now.as_second();
+                entry.used_ns = now.subsec_nanosecond();
+                entry.uses += u64::from(*was_there);
+                entry.turn = turn;
                 let json = serde_json::to_vec(&entry).unwrap_or_default();
                 tx.put_record(&NewRecord { kind: KIND, id: key.hex(), name: None, json: &json })?;
             }
@@ -235,7 +256,7 @@ impl Cache {
         let removed = self.store.transaction(|tx| {
             let kept = layers_of_images(tx)?;
             let mut entries = Self::entries(tx)?;
-            entries.sort_by_key(|(_, entry)| entry.used_s);
+            entries.sort_by_key(|(_, entry)| (entry.used_s, entry.used_ns, Reverse(entry.turn)));
             let mut total = sizes(entries.iter().map(|(_, entry)| entry));
             let mut left = entries.len();
             // A layer that several entries have goes with the last of them.
@@ -274,22 +295,6 @@ impl Cache {
         self.store.gc()?;
         let gone = sizes(removed.iter().filter(|(_, _, shared)| !shared).map(|(_, entry, _)| entry));
         Ok((removed.into_iter().map(|(id, _, _)| id).collect(), gone))
-    }
-
-    /// Keeps the cache within its bounds: the least recently used entries go.
-    pub fn shrink(&self, bytes_max: u64) -> Result<()> {
-        let (count, total) = self.store.transaction(|tx| {
-            let entries = Self::entries(tx)?;
-            Ok((entries.len(), sizes(entries.iter().map(|(_, entry)| entry))))
-        })?;
-        if total <= bytes_max && count <= ENTRIES_MAX {
-            return Ok(());
-        }
-        // Some room, so that not every build has something to remove.
-        let keep_bytes = (bytes_max / 10 * 9).max(1);
-        let keep_entries = Some(ENTRIES_MAX / 10 * 9);
-        self.prune(&PruneOptions { all: true, keep_bytes, keep_entries, ..PruneOptions::default() })?;
-        Ok(())
     }
 }
 
@@ -362,6 +367,8 @@ mod tests {
                         bytes: 10,
                         used_s: i64::from(number),
                         uses: 0,
+                        used_ns: 0,
+                        turn: 0,
                     };
                     let json = serde_json::to_vec(&entry).unwrap();
                     let key = digest(100 + number);

@@ -180,16 +180,6 @@ impl Lasting {
         Ok((gone, freed))
     }
 
-    /// Keeps them within their bound.
-    pub fn shrink(&self, bytes_max: u64) -> Result<()> {
-        // Some room, so that not every build has something to remove.
-        let total: u64 = self.found()?.iter().map(|one| one.bytes).sum();
-        if total > bytes_max {
-            self.prune(&PruneOptions::default(), (bytes_max / 10 * 9).max(1))?;
-        }
-        Ok(())
-    }
-
     /// Removes one, unless somebody uses it.
     fn remove(&self, name: &str) -> Result<bool> {
         let (path, beside) = (self.place().join(name), self.beside(name));
@@ -281,9 +271,9 @@ mod tests {
         drop(used);
         let young = PruneOptions { unused_s: Some(50), ..PruneOptions::default() };
         assert!(lasting.prune(&young, 0).unwrap().0.is_empty());
-        lasting.shrink(1 << 30).unwrap();
+        lasting.prune(&PruneOptions::default(), 1 << 30).unwrap();
         assert_eq!(names(), ["b"]);
-        lasting.shrink(1 << 10).unwrap();
+        lasting.prune(&PruneOptions::default(), 1 << 10).unwrap();
         assert!(names().is_empty());
         // Nothing is left of them, and they can be made again.
         assert_eq!(fs::read_dir(lasting.place()).unwrap().count(), 0);

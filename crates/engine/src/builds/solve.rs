@@ -1,10 +1,10 @@
 //! Solving: steps are made when what they are made of is there, those that do not need each other side by side, and each once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use build::dockerfile::mount::{Kind, Mount, Sharing};
-use build::graph::{self, Copy, Exec, Graph, Op};
+use build::graph::{self, Copy, Exec, Graph, Op, Vertex};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
 use build::request::{self, CONTEXT, Request, SharedSources, Task, Wanted};
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use storage::{ImageLayer, Lease};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use super::cache::{Cache, Made, hold};
+use super::cache::{Cache, Made, Use, hold};
 use super::command::{self, Command, Held};
 use super::content::Survey;
 use super::context::IGNORE;
@@ -98,10 +98,38 @@ pub(super) struct Solver {
     pub ignore: Hidden,
     pub imports: Arc<Imports>,
     cells: Vec<OnceLock<Output>>,
-    slots: Semaphore,
-    /// Keys of the cache that were of use.
-    used: Mutex<Vec<Digest>>,
+    /// What of the cache was of use.
+    used: Mutex<Vec<Use>>,
     noted: Mutex<Vec<Noted>>,
+    common: Arc<Common>,
+}
+
+/// What a step has come to, and what the cache knows of it.
+#[derive(Debug, Clone)]
+struct Come {
+    output: Output,
+    noted: Option<Noted>,
+}
+
+type Cell = tokio::sync::OnceCell<Come>;
+
+/// What solvers have in common that do one build for several platforms: a step that two of them have is made, and told of, once.
+#[derive(Debug)]
+pub(super) struct Common {
+    cells: Mutex<HashMap<(Digest, bool), Arc<Cell>>>,
+    slots: Semaphore,
+}
+
+impl Common {
+    pub fn new(context: &Context) -> Self {
+        let at_once = (context.host.cpus.max(1) as usize * STEPS_A_PROCESSOR).max(STEPS_LEAST);
+        Self { cells: Mutex::default(), slots: Semaphore::new(at_once) }
+    }
+
+    fn cell(&self, vertex: &Vertex) -> Arc<Cell> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry((vertex.digest.clone(), vertex.no_cache)).or_default())
+    }
 }
 
 /// What a solver is made of.
@@ -116,6 +144,7 @@ pub(super) struct Parts {
     pub teller: Teller,
     pub ignore: Hidden,
     pub imports: Arc<Imports>,
+    pub common: Arc<Common>,
 }
 
 fn key(parts: &[&str]) -> Digest {
@@ -135,9 +164,9 @@ fn identity(layers: &[ImageLayer]) -> Digest {
 
 impl Solver {
     pub fn new(parts: Parts) -> Self {
-        let Parts { context, cache, request, graph, sources, images, lease, teller, ignore, imports } = parts;
+        let Parts { context, cache, request, graph, sources, images, lease, teller, ignore, imports, common } =
+            parts;
         let cells = graph.vertices.iter().map(|_| OnceLock::new()).collect();
-        let at_once = (context.host.cpus.max(1) as usize * STEPS_A_PROCESSOR).max(STEPS_LEAST);
         Self {
             context,
             cache,
@@ -150,9 +179,9 @@ impl Solver {
             ignore,
             imports,
             cells,
-            slots: Semaphore::new(at_once),
             used: Mutex::default(),
             noted: Mutex::default(),
+            common,
         }
     }
 
@@ -218,12 +247,33 @@ impl Solver {
         self.cells[at].get()
     }
 
-    /// Keys of the cache that were of use.
-    pub fn used(&self) -> Vec<Digest> {
+    /// What of the cache was of use, in the order of the steps' ends.
+    pub fn used(&self) -> Vec<Use> {
         std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn use_of(&self, key: &Digest, was_there: bool) {
+        let used = Use { key: key.clone(), was_there };
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+    }
+
     async fn make(&self, at: usize, inputs: Vec<Output>) -> Result<Output, Failed> {
+        let cell = self.common.cell(&self.graph.vertices[at]);
+        let mut is_own = false;
+        let making = async {
+            is_own = true;
+            let output = self.make_alone(at, inputs).await?;
+            let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok::<_, Failed>(Come { output, noted: noted.iter().find(|one| one.at == at).cloned() })
+        };
+        let come = cell.get_or_try_init(|| making).await?.clone();
+        if let Some(noted) = come.noted.filter(|_| !is_own) {
+            self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(Noted { at, ..noted });
+        }
+        Ok(come.output)
+    }
+
+    async fn make_alone(&self, at: usize, inputs: Vec<Output>) -> Result<Output, Failed> {
         let vertex = &self.graph.vertices[at];
         let voice = Voice::new(self.teller.clone(), vertex.digest.clone());
         voice.started().await;
@@ -320,7 +370,7 @@ impl Solver {
         let mut gates = work.occupy(&self.cache).await?;
         gates.push(alone);
         let held = Arc::new(Held::new(gates));
-        let slot = self.slots.acquire().await;
+        let slot = self.common.slots.acquire().await;
         let (layer, is_certain) = work.run(self, voice, surveys, &held).await?;
         drop(slot);
         let made = Made {
@@ -341,7 +391,7 @@ impl Solver {
         let (cache, lease, wanted) = (Arc::clone(&self.cache), Arc::clone(&self.lease), key.clone());
         let found = blocking::run("look into the build cache", move || cache.find(&lease, &wanted)).await?;
         if found.is_some() {
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+            self.use_of(key, true);
             return Ok(found);
         }
         let brought = self.imports.find(&self.context, &self.sources, &self.lease, key).await;
@@ -353,11 +403,13 @@ impl Solver {
 
     async fn remember(&self, keys: &[&Digest], made: &Made, description: &str) -> Result<(), Failed> {
         let keys: Vec<Digest> = keys.iter().map(|key| (*key).clone()).collect();
+        let made_by = keys.clone();
         let (cache, made, description) = (Arc::clone(&self.cache), made.clone(), description.to_owned());
         blocking::run("remember what a step made", move || {
             cache.put(&keys.iter().collect::<Vec<_>>(), &made, &description)
         })
         .await?;
+        made_by.iter().for_each(|key| self.use_of(key, false));
         Ok(())
     }
 

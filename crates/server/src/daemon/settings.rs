@@ -205,6 +205,16 @@ struct File {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 struct BuilderFile {
     entitlements: EntitlementsFile,
+    gc: GcFile,
+}
+
+/// What builds keep, by dockerd's names.
+#[derive(Deserialize, Debug, Default, Clone)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct GcFile {
+    enabled: Option<bool>,
+    default_keep_storage: Option<String>,
+    default_max_used_space: Option<String>,
 }
 
 #[derive(Deserialize, Debug, Default, Clone)]
@@ -215,6 +225,14 @@ struct EntitlementsFile {
 }
 
 impl BuilderFile {
+    fn cache(&self) -> Result<engine::BuildCache, Error> {
+        let default = engine::BuildCache::default();
+        // The second is the first's newer name.
+        let given = self.gc.default_max_used_space.as_deref().or(self.gc.default_keep_storage.as_deref());
+        let bytes_max = given.map(parse_bytes).transpose()?.and_then(|bytes| u64::try_from(bytes).ok());
+        Ok(engine::BuildCache { is_bounded: self.gc.enabled.unwrap_or(default.is_bounded), bytes_max })
+    }
+
     fn entitlements(&self) -> engine::Entitlements {
         let default = engine::Entitlements::default();
         engine::Entitlements {
@@ -301,6 +319,8 @@ pub struct Settings {
     pub default_shm_size_bytes: Option<i64>,
     /// What builds may be allowed.
     pub entitlements: engine::Entitlements,
+    /// What builds keep for those that come.
+    pub build_cache: engine::BuildCache,
     /// Whether containers get labels of SELinux.
     pub selinux: bool,
     /// A registry beside the API.
@@ -517,6 +537,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
             Some(other) => return Err(Error::Usage(format!("invalid log format: {other}"))),
         },
         entitlements: file.builder.entitlements(),
+        build_cache: file.builder.cache()?,
         default_shm_size_bytes: shm.map(|text| parse_bytes(&text)).transpose()?,
         hosts: lists(flags.hosts, file.hosts),
         group: flags.group.or(file.group),

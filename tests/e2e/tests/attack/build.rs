@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use kit::fixtures::{Entry, Layer, Packing};
-use kit::{CLIS, Cli, Cmd, Host, Output, wait_for};
+use kit::{Cli, Cmd, Host, Output, wait_for};
 
 use super::{Canary, SECRET, with_layer};
 
@@ -17,11 +17,24 @@ fn folder(host: &Host, name: &str, dockerfile: &str) -> PathBuf {
     path
 }
 
+/// Who asks for a build, and by which API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Classic(Cli),
+    BuildKit,
+}
+
+const WAYS: [Way; 3] = [Way::Classic(Cli::Docker), Way::Classic(Cli::Corten), Way::BuildKit];
+
 /// Builds; whether it works is not the question, what it shows and leaves is.
-fn build(host: &Host, cli: Cli, folder: &Path, more: &[&str]) -> Output {
+fn build(host: &Host, way: Way, folder: &Path, more: &[&str]) -> Output {
     let args =
         ["build", "--network", "none", "--no-cache"].into_iter().chain(more.iter().copied()).chain(["."]);
-    let output = host.cli(cli, args).env("DOCKER_BUILDKIT", "0").current_dir(folder).run();
+    let command = match way {
+        Way::Classic(cli) => host.cli(cli, args).env("DOCKER_BUILDKIT", "0"),
+        Way::BuildKit => host.corten(args),
+    };
+    let output = command.current_dir(folder).run();
     assert!(!format!("{output}").contains(SECRET), "the secret was read: {output}");
     output
 }
@@ -101,8 +114,8 @@ fn archives_of_builds_lead_nowhere() {
         );
         let place = folder(&host, "added", &text);
         fs::write(place.join("a.tar"), Layer::new(&entries, Packing::Gzip).bytes).expect("an archive");
-        for cli in CLIS {
-            build(&host, cli, &place, &["-t", "hostile"]);
+        for way in WAYS {
+            build(&host, way, &place, &["-t", "hostile"]);
             canary.check();
             check_image(&host, "hostile");
         }
@@ -160,8 +173,8 @@ fn contexts_lead_nowhere() {
         "WORKDIR /proc/self/fd/8\nRUN cat ../../../../canary/passwd".to_owned(),
     ] {
         fs::write(place.join("Dockerfile"), format!("FROM busybox\n{line}\n")).expect("a Dockerfile");
-        for cli in CLIS {
-            let output = build(&host, cli, &place, &["-t", "escaped"]);
+        for way in WAYS {
+            let output = build(&host, way, &place, &["-t", "escaped"]);
             canary.check();
             if output.code == 0 {
                 let script = "cat /x /x/* /l/* 2>/dev/null; true";
@@ -232,8 +245,8 @@ fn cache_mount_race() {
          FROM busybox\nCOPY --from=swapper /etc/passwd /1\nCOPY --from=victim /etc/passwd /2\n"
     );
     let place = folder(&host, "race", &text);
-    for cli in CLIS {
-        build(&host, cli, &place, &["-t", "race"]);
+    for way in WAYS {
+        build(&host, way, &place, &["-t", "race"]);
         canary.check();
         check_image(&host, "race");
     }
@@ -249,8 +262,8 @@ fn cache_mount_race() {
     ] {
         let text = format!("FROM busybox AS evil\nRUN ln -s {outside} /l\nFROM busybox\n{line}\n");
         fs::write(place.join("Dockerfile"), text).expect("a Dockerfile");
-        for cli in CLIS {
-            build(&host, cli, &place, &["-t", "race"]);
+        for way in WAYS {
+            build(&host, way, &place, &["-t", "race"]);
             canary.check();
             check_image(&host, "race");
         }
@@ -273,8 +286,10 @@ fn mount_stub() {
                      ln -s /../../../../../..{outside} /b/c; true\n"
                 );
                 fs::write(place.join("Dockerfile"), text).expect("a Dockerfile");
-                build(&host, Cli::Corten, &place, &["-t", "stub"]);
-                canary.check();
+                for way in [Way::Classic(Cli::Corten), Way::BuildKit] {
+                    build(&host, way, &place, &["-t", "stub"]);
+                    canary.check();
+                }
             }
         }
     }
@@ -295,8 +310,8 @@ fn build_entitlement() {
     ] {
         let text = format!("FROM busybox AS base\n{}\n", line.replace("FROM 0", "FROM base"));
         fs::write(place.join("Dockerfile"), text).expect("a Dockerfile");
-        for cli in CLIS {
-            let output = build(&host, cli, &place, &[]);
+        for way in WAYS {
+            let output = build(&host, way, &place, &[]);
             assert!(output.code != 0 && format!("{output}").contains(told), "{line}: {output}");
         }
     }
@@ -307,8 +322,8 @@ fn build_entitlement() {
         RUN ! chroot /proc/1/root true || test $(readlink /proc/1/ns/pid) = $(readlink /proc/self/ns/pid)\n";
     fs::write(place.join("Dockerfile"), probe).expect("a Dockerfile");
     let run = super::run(&host, &[], "busybox", &["sh", "-c", "grep Cap /proc/self/status"]);
-    for cli in CLIS {
-        let output = build(&host, cli, &place, &[]);
+    for way in WAYS {
+        let output = build(&host, way, &place, &[]);
         assert_eq!(output.code, 0, "{output}");
         let text = format!("{}{}", output.stdout, output.stderr);
         // As much as a container has: no capability more.
@@ -318,7 +333,7 @@ fn build_entitlement() {
         }
     }
     for option in ["seccomp=unconfined", "apparmor=unconfined", "label=disable"] {
-        let output = build(&host, Cli::Docker, &place, &["--security-opt", option]);
+        let output = build(&host, Way::Classic(Cli::Docker), &place, &["--security-opt", option]);
         assert!(output.code != 0 && output.stderr.contains("securityopt"), "{option}: {output}");
         assert!(!output.stderr.contains("expected value"), "{option}: {output}");
     }
@@ -350,8 +365,8 @@ fn users_of_bases() {
             "FROM {base}\nCOPY --chown=user:users Dockerfile /x\nUSER user\nWORKDIR /made\nRUN cat /etc/passwd | head -c 100\n"
         );
         let place = folder(&host, &base, &text);
-        for cli in CLIS {
-            build(&host, cli, &place, &[]);
+        for way in WAYS {
+            build(&host, way, &place, &[]);
             canary.check();
         }
     }
@@ -359,8 +374,10 @@ fn users_of_bases() {
     for user in ["4294967296", "-1", "18446744073709551616", "4294967295", "0x0"] {
         let text = format!("FROM base-3\nUSER {user}\nRUN test $(id -u) != 0\n");
         fs::write(place.join("Dockerfile"), text).expect("a Dockerfile");
-        let output = build(&host, Cli::Corten, &place, &["-t", "wrap"]);
-        assert!(output.code != 0, "{user}: {output}");
+        for way in [Way::Classic(Cli::Corten), Way::BuildKit] {
+            let output = build(&host, way, &place, &["-t", "wrap"]);
+            assert!(output.code != 0, "{user}: {output}");
+        }
     }
     check_left(&host);
 }
