@@ -1,6 +1,8 @@
 //! Clients that do not mean well: what they send is refused in words, what they do not send is not waited for without end, and nobody else
 //! notices.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends, and says where")]
+
 use std::fs;
 use std::time::Duration;
 

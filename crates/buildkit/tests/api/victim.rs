@@ -1,5 +1,7 @@
 //! Our client, called by an engine that does not mean well: it gives what the user has given, and writes where the user has said.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends, and says where")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -210,8 +210,8 @@ fn attributes_do_not_wait_in_memory() {
     let held = waiting.chain(tree.coming.values().map(|one| &one.entry)).map(|entry| entry.attributes.len());
     assert_eq!(held.sum::<usize>(), 0);
     let file =
-        fsx::open_regular_at(&fsx::open_dir(dir.path()).unwrap(), std::ffi::OsStr::new("f0199")).unwrap();
-    let value = sys::xattr::get(&file, "user.note");
+        fsx::open_regular_at(fsx::open_dir(dir.path()).unwrap(), std::ffi::OsStr::new("f0199")).unwrap();
+    let value = sys::xattr::get(file, "user.note");
     assert_eq!(value.unwrap().map(|value| value.len()), Some(2000));
 }
 
