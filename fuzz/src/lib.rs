@@ -409,6 +409,51 @@ pub fn dockerfile(data: &[u8]) {
     }
 }
 
+/// Dockerfiles that include each other: files are divided by a NUL, and called `0`, `1` and so on; the first is the Dockerfile. It comes to
+/// an end, what comes of it is bounded, and every place is in the file that it is told of.
+pub fn include(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut texts = text.split('\0');
+    let main = build::Document::new("Dockerfile", texts.next().unwrap_or_default());
+    let given: Vec<&str> = texts.collect();
+    let mut files = build::include::Files::new();
+    let document = loop {
+        match build::include::assemble(&main, &files) {
+            Err(told) => {
+                assert!(told.chars().all(|letter| letter == '\n' || !letter.is_control()));
+                return;
+            }
+            Ok(build::include::Assembled::Whole(document)) => break document,
+            Ok(build::include::Assembled::Wants(paths)) => {
+                assert!(!paths.is_empty() && paths.len() <= build::include::COUNT_MAX);
+                for path in paths {
+                    assert!(
+                        !path.starts_with('/')
+                            && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+                    );
+                    let text = path.parse::<usize>().ok().and_then(|number| given.get(number));
+                    let text =
+                        text.map(|text| (*text).to_owned()).ok_or_else(|| "it is not there".to_owned());
+                    assert!(files.insert(path, text).is_none(), "nothing is asked for twice");
+                }
+            }
+        }
+    };
+    let source = document.source();
+    let parsed = build::parse_document(&document);
+    for diagnostic in &parsed.diagnostics {
+        let shown = diagnostic.render(&source, "Dockerfile");
+        assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()));
+    }
+    for instruction in &parsed.dockerfile.instructions {
+        let place = source.place(instruction.span);
+        let line = source.line(place.file, place.start.line).expect("the line of an instruction");
+        let rest: String = line.chars().skip(place.start.column - 1).collect();
+        let first: String = instruction.name.text.chars().take(1).collect();
+        assert!(rest.starts_with(&first), "{rest:?} {:?}", instruction.name);
+    }
+}
+
 /// Words with variables: the first byte says how they are read, and what they grow to has an end.
 pub fn expand(data: &[u8]) {
     use build::expand::{Environment, Lexer, Quotes};

@@ -14,8 +14,8 @@ use crate::dockerfile::Dockerfile;
 use crate::dockerfile::instruction::Instruction;
 use crate::request::Document;
 use crate::stages::{self, Stages};
-use crate::text::{Source, Span};
-use crate::{Diagnostic, Severity, parse};
+use crate::text::{self, Source, Span};
+use crate::{Diagnostic, Severity, parse_document};
 
 /// A question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,19 +99,23 @@ struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn read(document: &'a Document, request: &'a stages::Request) -> Self {
-        let parsed = parse(&document.text);
+        let parsed = parse_document(document);
         let error = parsed.error().cloned();
         let file = parsed.dockerfile;
         let (stages, found) = stages::resolve(&file, request);
         let error = error.or_else(|| found.into_iter().find(|one| one.severity == Severity::Error));
-        Self { document, request, source: Source::new(&document.text), file, stages, error }
+        Self { document, request, source: document.source(), file, stages, error }
     }
 
     /// The lines of a part of the text.
     fn location(&self, span: Span) -> Location {
         let last = span.end.saturating_sub(1).max(span.start);
-        let line = |at| Position { line: self.source.position(at).line };
-        Location { ranges: vec![Range { start: line(span.start), end: line(last) }] }
+        let place = self.source.place(Span::new(span.start, last));
+        let line = |position: text::Position| Position { line: position.line };
+        Location {
+            source: place.file,
+            ranges: vec![Range { start: line(place.start), end: line(place.end) }],
+        }
     }
 
     /// What the comment right above says of a name: `# name is what it is for`.
@@ -121,15 +125,23 @@ impl<'a> Subject<'a> {
         words.and_then(|rest| rest.strip_prefix(char::is_whitespace)).unwrap_or_default().trim().to_owned()
     }
 
-    /// The text itself, as answers carry it.
-    fn data(&self) -> String {
-        STANDARD.encode(&self.document.text)
+    /// The files themselves, as answers carry them: places name them by their number.
+    fn sources(&self) -> Vec<String> {
+        self.document.files().iter().map(|(_, text)| STANDARD.encode(text)).collect()
     }
 }
 
 #[derive(Debug, Serialize)]
 struct Location {
+    #[serde(rename = "sourceIndex", skip_serializing_if = "is_first")]
+    source: usize,
     ranges: Vec<Range>,
+}
+
+/// Whether it is the Dockerfile itself, which is not said.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_first(source: &usize) -> bool {
+    *source == 0
 }
 
 #[derive(Debug, Serialize)]

@@ -65,23 +65,26 @@ impl Diagnostic {
         self
     }
 
-    /// The one line that an API answers: `dockerfile parse error on line 3: unknown instruction: FRMO (did you mean FROM?)`.
+    /// The one line that an API answers: `dockerfile parse error on line 3: unknown instruction: FRMO (did you mean FROM?)`, and
+    /// `on line 3 of FILE` where that is a file that the Dockerfile includes.
     pub fn line(&self, source: &Source<'_>) -> String {
-        let at = self.instruction.unwrap_or(self.span).start;
-        format!("dockerfile parse error on line {}: {}", source.position(at).line, self.message)
+        let place = source.place(self.instruction.unwrap_or(self.span));
+        let of = source.name(place.file).map(|name| format!(" of {}", clean(name))).unwrap_or_default();
+        format!("dockerfile parse error on line {}{of}: {}", place.start.line, self.message)
     }
 
-    /// Place, message, the line itself with a caret below it, and what was expected. No letter of the text moves the cursor.
+    /// Place (in `file`, if the text was not put together of others), message, the line itself with a caret below it, and what was expected. No letter of the text moves the cursor.
     pub fn render(&self, source: &Source<'_>, file: &str) -> String {
-        let start = source.position(self.span.start);
-        let end = source.position(self.span.end);
+        let place = source.place(self.span);
+        let (start, end) = (place.start, place.end);
+        let file = source.name(place.file).unwrap_or(file);
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
         let rule = self.rule.map(|rule| format!("[{rule}]")).unwrap_or_default();
         let mut out = format!("{}:{start}: {severity}{rule}: {}\n", clean(file), clean(&self.message));
-        let line = source.line(start.line).unwrap_or_default();
+        let line = source.line(place.file, start.line).unwrap_or_default();
         let letters = line.chars().count();
         let first = start.column - 1;
         // A span of several lines is shown by what is in the first.

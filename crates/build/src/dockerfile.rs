@@ -17,7 +17,8 @@ pub use directive::Directives;
 pub use instruction::{Command, Instruction, Word};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::text::Span;
+use crate::request::Document;
+use crate::text::{Part, Span};
 use instruction::{Heredoc, NAMES};
 use line::{Line, Lines, Physical};
 use read::Reader;
@@ -79,8 +80,53 @@ impl Problem {
     }
 }
 
-/// Reads a text. Never fails, never panics.
+/// An `INCLUDE` of a file, as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inclusion {
+    /// The file that it names.
+    pub path: Word,
+    /// The instruction.
+    pub span: Span,
+    /// Its lines, with the end of the last one.
+    pub whole: Span,
+}
+
+/// The `INCLUDE`s of a file that name one, and the letter that takes the meaning from the next: the one that is given, or else what the
+/// file says.
+pub(crate) fn inclusions(text: &str, escape: Option<char>) -> (Vec<Inclusion>, char) {
+    let is_readable = text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
+    let text = if is_readable { text } else { "" };
+    let mut parser = Parser::new(text);
+    parser.finds = true;
+    let whole = Part { start: 0, file: usize::from(escape.is_some()), offset: 0 };
+    parser.parsed.dockerfile.directives.escape = escape.unwrap_or('\\');
+    parser.run(&[whole]);
+    let of = |instruction: Instruction| match instruction.command {
+        Command::Include(path) => {
+            let span = instruction.span;
+            let first = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+            let last = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at + 1);
+            // What stands before it in its line is spaces, or the mark of the byte order.
+            let start = if first == 0 { span.start } else { first };
+            Some(Inclusion { path, span, whole: Span::new(start, last) })
+        }
+        _ => None,
+    };
+    let Dockerfile { directives, instructions } = parser.parsed.dockerfile;
+    (instructions.into_iter().filter_map(of).collect(), directives.escape)
+}
+
+/// Reads a text, which includes nothing. Never fails, never panics.
 pub fn parse(text: &str) -> Parsed {
+    parse_parts(text, &[])
+}
+
+/// Reads a text with all that it includes. Never fails, never panics.
+pub fn parse_document(document: &Document) -> Parsed {
+    parse_parts(&document.text, &document.origins.parts)
+}
+
+fn parse_parts(text: &str, parts: &[Part]) -> Parsed {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("dockerfile is longer than {TEXT_BYTES_MAX} bytes");
         return Parsed {
@@ -93,8 +139,9 @@ pub fn parse(text: &str) -> Parsed {
         let nul = Diagnostic::error(Span::new(at, at + 1), "a NUL byte").expecting("text");
         return Parsed { diagnostics: vec![nul], ..Parsed::default() };
     }
-    let mut parser = Parser { lines: Lines::new(text), parsed: Parsed::default(), seen_from: false };
-    parser.run();
+    let mut parser = Parser::new(text);
+    let whole = [Part { start: 0, file: 0, offset: 0 }];
+    parser.run(if parts.is_empty() { &whole } else { parts });
     let mut parsed = parser.parsed;
     let end = Span::new(text.len(), text.len());
     if parsed.error().is_none() {
@@ -113,6 +160,8 @@ struct Parser<'a> {
     lines: Lines<'a>,
     parsed: Parsed,
     seen_from: bool,
+    /// Whether it is read for what it includes alone.
+    finds: bool,
 }
 
 /// What is gathered of an instruction.
@@ -123,16 +172,37 @@ struct Gathered {
 }
 
 impl<'a> Parser<'a> {
-    fn run(&mut self) {
+    fn new(text: &'a str) -> Self {
+        Self { lines: Lines::new(text), parsed: Parsed::default(), seen_from: false, finds: false }
+    }
+
+    /// Reads part by part: no instruction goes on in another file.
+    fn run(&mut self, parts: &[Part]) {
+        for (at, part) in parts.iter().enumerate() {
+            self.lines.enter(part.start, parts.get(at + 1).map(|next| next.start), part.offset == 0);
+            if !self.part(part) {
+                return;
+            }
+        }
+    }
+
+    /// Reads a part; whether there may be more.
+    fn part(&mut self, part: &Part) -> bool {
         let mut directives = directive::Reader::default();
+        let mut has_directives = part.offset == 0;
         let mut comments: Vec<String> = Vec::new();
         while let Some(physical) = self.next_line() {
-            match directives.line(&physical) {
-                Ok(directive::Seen::Directive) => continue,
-                Ok(directive::Seen::Other) => {}
-                Err(problem) => {
-                    self.report(problem, physical.span());
-                    continue;
+            if has_directives {
+                match directives.line(&physical) {
+                    Ok(directive::Seen::Directive) => {
+                        self.directive(part, &directives.directives, &physical);
+                        continue;
+                    }
+                    Ok(directive::Seen::Other) => has_directives = false,
+                    Err(problem) => {
+                        self.report(problem, physical.span());
+                        continue;
+                    }
                 }
             }
             if physical.is_comment() {
@@ -144,7 +214,7 @@ impl<'a> Parser<'a> {
                 }
                 continue;
             }
-            let escape = directives.directives.escape;
+            let escape = self.parsed.dockerfile.directives.escape;
             let Some(gathered) = self.gather(&physical, escape) else {
                 comments.clear();
                 continue;
@@ -152,12 +222,39 @@ impl<'a> Parser<'a> {
             if self.parsed.dockerfile.instructions.len() >= INSTRUCTIONS_MAX {
                 let message = format!("dockerfile has more than {INSTRUCTIONS_MAX} instructions");
                 self.report(Problem::new(gathered.span, message), gathered.span);
-                break;
+                return false;
             }
             let instruction = self.instruction(gathered, escape, std::mem::take(&mut comments));
             self.parsed.dockerfile.instructions.push(instruction);
         }
-        self.parsed.dockerfile.directives = directives.directives;
+        true
+    }
+
+    /// Takes a directive of the Dockerfile's own; those of what it includes may say the same, or nothing.
+    fn directive(&mut self, part: &Part, seen: &Directives, line: &Physical<'_>) {
+        if part.file == 0 {
+            self.parsed.dockerfile.directives = seen.clone();
+            return;
+        }
+        let is_here = |word: &&Word| line.span().start <= word.span.start && word.span.end <= line.span().end;
+        let problem = if let Some(word) = seen.check.as_ref().filter(is_here) {
+            let message = "check in an included file: it counts for the whole build";
+            Problem::new(word.span, message).expecting("check in the Dockerfile that includes this one")
+        } else if let Some(word) = seen.escape_word.as_ref().filter(is_here)
+            && seen.escape != self.parsed.dockerfile.directives.escape
+        {
+            let message = "escape in an included file differs from that of the Dockerfile that includes it";
+            Problem::new(word.span, message).expecting(self.parsed.dockerfile.directives.escape)
+        } else if let Some(word) = seen.syntax.as_ref().filter(is_here)
+            && !seen.is_known_syntax()
+        {
+            let message =
+                format!("syntax={} in an included file: this engine reads no other language", word.text);
+            Problem::new(word.span, message).expecting("docker/dockerfile, of any version")
+        } else {
+            return;
+        };
+        self.report(problem, line.span());
     }
 
     /// The next line that is not too long.
@@ -209,12 +306,19 @@ impl<'a> Parser<'a> {
             heredocs.and_then(|heredocs| Reader { escape, heredocs: &heredocs }.command(&name, rest));
         let upper = name.text.to_ascii_uppercase();
         let known = NAMES.contains(&upper.as_str());
-        if known && !self.seen_from && !matches!(upper.as_str(), "FROM" | "ARG") {
+        if known && !self.seen_from && !matches!(upper.as_str(), "FROM" | "ARG" | "INCLUDE") {
             let problem =
                 Problem::new(name.span, "no build stage in current context").expecting("FROM before it");
             self.report(problem, span);
         }
         self.seen_from |= upper == "FROM";
+        let result = match result {
+            // What could be included stands in its place already.
+            Ok(Command::Include(word)) if !self.finds => {
+                Err(Problem::new(word.span, "INCLUDE isn't allowed here: there are no files to include"))
+            }
+            other => other,
+        };
         let command = result.unwrap_or_else(|problem| {
             self.report(problem, span);
             Command::Invalid

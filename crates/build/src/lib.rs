@@ -3,6 +3,7 @@
 //! Strings in, data out. Nothing here opens a file, asks a registry or runs a process: [`request`] has the traits of those who do.
 //!
 //! - [`dockerfile`] reads a text into a tree and a list of diagnostics; it never fails and never panics.
+//! - [`include`] puts files in the place of the `INCLUDE`s that name them.
 //! - [`expand`] puts the values of variables into words.
 //! - [`ignore`] tells what `.dockerignore` hides, and matches the wildcards of `COPY`.
 //! - [`mode`] is what `--chmod` makes of permissions.
@@ -22,6 +23,7 @@ pub mod dockerfile;
 pub mod expand;
 pub mod graph;
 pub mod ignore;
+pub mod include;
 pub mod lower;
 pub mod mode;
 pub mod output;
@@ -33,6 +35,6 @@ pub mod suggest;
 pub mod text;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use dockerfile::{Dockerfile, Parsed, parse};
-pub use request::{Outcome, Request, Sources};
+pub use dockerfile::{Dockerfile, Parsed, parse, parse_document};
+pub use request::{Document, Outcome, Request, Sources};
 pub use text::{Position, Source, Span};

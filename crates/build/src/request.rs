@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::output::{Attestations, CachePlace, Client, Piece};
 use crate::remote::Remote;
+use crate::text::{Origins, Source};
 
 /// The name of the context that is not named: what `COPY` copies from without `--from`.
 pub const CONTEXT: &str = "context";
@@ -23,8 +24,30 @@ pub const CONTEXT: &str = "context";
 pub struct Document {
     /// Where it came from: `Dockerfile`, `build/web.Dockerfile`.
     pub name: String,
-    /// What it says.
+    /// What it says, with what it includes in its place.
     pub text: String,
+    /// What it was put together of.
+    pub origins: Origins,
+}
+
+impl Document {
+    /// A text that is as it was written.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), origins: Origins::default() }
+    }
+
+    /// Its lines, and those of what it includes.
+    pub fn source(&self) -> Source<'_> {
+        Source::of(&self.text, &self.origins)
+    }
+
+    /// Its files with their names: first itself as it was written, then what it includes, as often as it does.
+    pub fn files(&self) -> Vec<(&str, &str)> {
+        if self.origins.files.is_empty() {
+            return vec![(&self.name, &self.text)];
+        }
+        self.origins.files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect()
+    }
 }
 
 /// Which steps are run though the cache has them.
@@ -110,6 +133,8 @@ pub struct Limits {
 pub struct Request {
     /// The Dockerfile.
     pub dockerfile: Document,
+    /// The context that the Dockerfile is read of, where it may be another than [`CONTEXT`]: what it includes may lie beside it.
+    pub beside: Option<String>,
     /// What hides files of the context, if there is such a file: `<name>.dockerignore` before `.dockerignore`.
     pub ignore: Option<Document>,
     /// `--target`: a name or a number; the last stage if nothing is said.
@@ -200,6 +225,11 @@ pub trait Sources: Send + Sync + 'static {
     /// The `.dockerignore` of a context with a name; nothing if it has none, or if what it says does not count.
     fn ignore<'a>(&'a self, _name: &'a str) -> Task<'a, Result<Option<String>, SourceError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Files of a context that are read and not copied: those alone, of which nothing is kept for the next build.
+    fn files<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>> {
+        self.context(name, wanted)
     }
 
     /// A secret; nothing if there is none of this name.

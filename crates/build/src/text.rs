@@ -43,28 +43,70 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text whose lines are known.
+/// A file that a text was put together of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct File {
+    /// What it is called.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Where a part of a text comes from. It ends where the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its first byte in the text.
+    pub start: usize,
+    /// The number of its file.
+    pub file: usize,
+    /// Its first byte in that file.
+    pub offset: usize,
+}
+
+/// What a text was put together of. Nothing, if it is as it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// The files; the first is the one that names the others.
+    pub files: Vec<File>,
+    /// The parts, in the order of the text; the first begins it and is of the first file.
+    pub parts: Vec<Part>,
+}
+
+/// Where a range is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the file.
+    pub file: usize,
+    /// The first letter.
+    pub start: Position,
+    /// Behind the last one.
+    pub end: Position,
+}
+
+/// A text whose lines are known, and those of the files that it was put together of.
 #[derive(Debug, Clone)]
 pub struct Source<'a> {
+    text: &'a str,
+    files: Vec<Lines<'a>>,
+    parts: &'a [Part],
+}
+
+/// The lines of a file.
+#[derive(Debug, Clone)]
+struct Lines<'a> {
+    name: &'a str,
     text: &'a str,
     /// Where each line begins.
     starts: Vec<usize>,
 }
 
-impl<'a> Source<'a> {
-    /// Finds the lines of a text.
-    pub fn new(text: &'a str) -> Self {
+impl<'a> Lines<'a> {
+    fn new(name: &'a str, text: &'a str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self { text, starts: std::iter::once(0).chain(ends).collect() }
+        Self { name, text, starts: std::iter::once(0).chain(ends).collect() }
     }
 
-    /// The text.
-    pub fn text(&self) -> &'a str {
-        self.text
-    }
-
-    /// Which line and letter a byte is.
-    pub fn position(&self, at: usize) -> Position {
+    fn position(&self, at: usize) -> Position {
         let at = at.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= at).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or_default();
@@ -73,12 +115,66 @@ impl<'a> Source<'a> {
         let letters = before.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
         Position { line, column: letters + 1 }
     }
+}
+
+impl<'a> Source<'a> {
+    /// Finds the lines of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, files: vec![Lines::new("", text)], parts: &[] }
+    }
+
+    /// Finds the lines of the files that a text was put together of.
+    pub fn of(text: &'a str, origins: &'a Origins) -> Self {
+        if origins.parts.is_empty() || origins.files.is_empty() {
+            return Self::new(text);
+        }
+        let files = origins.files.iter().map(|file| Lines::new(&file.name, &file.text)).collect();
+        Self { text, files, parts: &origins.parts }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Which part a byte is in: its beginning here and there, its file, and where it ends.
+    fn part(&self, at: usize) -> (Part, usize) {
+        let number = self.parts.partition_point(|part| part.start <= at).saturating_sub(1);
+        let whole = Part { start: 0, file: 0, offset: 0 };
+        let part = self.parts.get(number).copied().unwrap_or(whole);
+        (part, self.parts.get(number + 1).map_or(self.text.len(), |next| next.start))
+    }
+
+    /// Which line and letter a byte is, in its own file.
+    pub fn position(&self, at: usize) -> Position {
+        self.place(Span::new(at, at)).start
+    }
+
+    /// Where a range is. What is no range, and begins the text, is what says something of the whole: that is the first file's.
+    pub fn place(&self, span: Span) -> Place {
+        let (part, end) = match (span.start, span.end) {
+            (0, 0) => (Part { start: 0, file: 0, offset: 0 }, 0),
+            (start, _) => self.part(start),
+        };
+        let file = part.file.min(self.files.len() - 1);
+        let position = |at: usize| {
+            let inside = at.min(end.max(part.start)).saturating_sub(part.start);
+            self.files[file].position(part.offset + inside)
+        };
+        Place { file, start: position(span.start), end: position(span.end) }
+    }
+
+    /// What a file is called that the first one names.
+    pub fn name(&self, file: usize) -> Option<&'a str> {
+        self.files.get(file).filter(|_| file > 0).map(|lines| lines.name)
+    }
 
     /// A line without its end, by its number.
-    pub fn line(&self, number: usize) -> Option<&'a str> {
-        let start = *self.starts.get(number.checked_sub(1)?)?;
-        let end = self.starts.get(number).copied().unwrap_or(self.text.len());
-        Some(self.text.get(start..end)?.trim_end_matches(['\n', '\r']))
+    pub fn line(&self, file: usize, number: usize) -> Option<&'a str> {
+        let lines = self.files.get(file)?;
+        let start = *lines.starts.get(number.checked_sub(1)?)?;
+        let end = lines.starts.get(number).copied().unwrap_or(lines.text.len());
+        Some(lines.text.get(start..end)?.trim_end_matches(['\n', '\r']))
     }
 }
 
@@ -114,9 +210,9 @@ mod tests {
         {
             assert_eq!(source.position(at), Position { line, column }, "{at}");
         }
-        assert_eq!(source.line(2), Some("çde"));
-        assert_eq!(source.line(4), Some("x"));
-        assert_eq!(source.line(5), None);
-        assert_eq!(source.line(0), None);
+        assert_eq!(source.line(0, 2), Some("çde"));
+        assert_eq!(source.line(0, 4), Some("x"));
+        assert_eq!(source.line(0, 5), None);
+        assert_eq!(source.line(0, 0), None);
     }
 }

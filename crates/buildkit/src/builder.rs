@@ -91,7 +91,15 @@ pub type SharedBuilt = Arc<dyn Built>;
 
 /// Who builds. A future that is dropped ends its build.
 pub trait Builder: Send + Sync + 'static {
-    /// Does all that a build does but for putting out what comes of it.
+    /// Finds what is read before a build begins: the Dockerfile, wherever it is, and all that it includes.
+    fn gather(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        teller: Teller,
+    ) -> Task<'_, Result<(Request, SharedSources), Failure>>;
+
+    /// Does all that a build does but for putting out what comes of it. It is given what [`Self::gather`] has found.
     fn build(
         &self,
         request: Request,

@@ -4,7 +4,6 @@ use bollard_buildkit_proto::google::protobuf::Any;
 use bollard_buildkit_proto::google::rpc;
 use build::Span;
 use build::request::Document;
-use build::text::Source as Text;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -30,13 +29,15 @@ pub struct Place {
 impl Place {
     /// A part of a text.
     pub(crate) fn of(document: &Document, span: Span) -> Self {
-        let source = Text::new(&document.text);
         let last = span.end.saturating_sub(1).max(span.start);
+        let place = document.source().place(Span::new(span.start, last));
+        let files = document.files();
+        let (name, text) = files.get(place.file).copied().unwrap_or_default();
         Self {
-            name: document.name.clone(),
-            text: document.text.clone(),
-            first_line: source.position(span.start).line,
-            last_line: source.position(last).line,
+            name: name.to_owned(),
+            text: text.to_owned(),
+            first_line: place.start.line,
+            last_line: place.end.line,
         }
     }
 }

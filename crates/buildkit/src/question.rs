@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn questions_are_described_and_answered() {
-        let document = Document { name: "Dockerfile".into(), text: "FROM a\nMAINTAINER b\n".into() };
+        let document = Document::new("Dockerfile", "FROM a\nMAINTAINER b\n");
         let ask =
             |name: &str| Asked::named(name).unwrap().answer(&document, &build::Request::default()).unwrap();
         let described: serde_json::Value = serde_json::from_slice(&ask(DESCRIBE)["result.json"]).unwrap();

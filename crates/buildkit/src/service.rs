@@ -140,20 +140,19 @@ impl Service {
         let work = async {
             let mut request = options.request.clone();
             if request.remote.as_ref().is_some_and(|remote| remote.has_dockerfile) {
-                if options.question.is_some() {
-                    return Err(Error::Absent("a question about a Dockerfile that is elsewhere".to_owned()));
-                }
                 request.dockerfile.name.clone_from(&options.filename);
             } else {
-                let (dockerfile, ignore) = sources.documents(&options).await?;
-                let _ = document.set(dockerfile.clone());
-                if let Some(question) = options.question {
-                    return question.answer(&dockerfile, &options.request).map(Made::Answer);
-                }
-                (request.dockerfile, request.ignore) = (dockerfile, ignore);
+                (request.dockerfile, request.ignore) = sources.documents(&options).await?;
+                request.beside = Some(options.dockerfile_dir.clone());
             }
-            let built = self.builder.build(request, Arc::new(sources), teller).await;
-            built.map(Made::Image).map_err(|failure| failed(failure, document.get()))
+            let gathered = self.builder.gather(request, Arc::new(sources), teller.clone()).await;
+            let (request, sources) = gathered.map_err(|failure| failed(failure, None))?;
+            let document = document.get_or_init(|| request.dockerfile.clone());
+            if let Some(question) = options.question {
+                return question.answer(document, &request).map(Made::Answer);
+            }
+            let built = self.builder.build(request, sources, teller).await;
+            built.map(Made::Image).map_err(|failure| failed(failure, Some(document)))
         };
         let outcome = tokio::select! {
             outcome = work => outcome,

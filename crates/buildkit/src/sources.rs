@@ -163,7 +163,8 @@ impl SessionSources {
     pub(crate) async fn documents(&self, options: &Options) -> Result<(Document, Option<Document>)> {
         let (dockerfile, own_ignore) =
             self.shown(&loading_dockerfile(options), self.load_dockerfile(options)).await?;
-        if own_ignore.is_some() {
+        // A context from elsewhere has its own, which the engine reads.
+        if own_ignore.is_some() || options.request.remote.is_some() {
             return Ok((dockerfile, own_ignore));
         }
         let ignore = self.shown(IGNORE_VERTEX, self.load_ignore(IGNORE_VERTEX, &self.context_dir)).await?;
@@ -216,6 +217,27 @@ impl SessionSources {
         Ok(Directory { fd: self.load_sent(name, dir, wanted).await?, holds: Holds::Wanted })
     }
 
+    /// Files that are read and not copied. They are in the way of nothing that is kept for the next build.
+    async fn load_files(&self, name: &str, wanted: &Wanted) -> Result<Directory> {
+        let dir = if name == build::request::CONTEXT { &self.context_dir } else { name };
+        if let Some(directory) = self.session.directory(dir) {
+            let fd = directory.try_clone().map_err(Error::io("open", "/"))?;
+            return Ok(Directory { fd, holds: Holds::Foreign });
+        }
+        let count = self.held.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if count >= CONTEXTS_MAX {
+            return Err(Error::Full { what: "directories of the client in this build", count });
+        }
+        let ask = ask(dir, wanted);
+        let lease = self.lease(None).await?;
+        let vertex = self.vertex(LOADING_INCLUDED);
+        self.shown(LOADING_INCLUDED, self.fill(&vertex, "included files", &ask, &lease)).await?;
+        let fd = lease.open()?;
+        let held = Held { name: dir.to_owned(), wanted: wanted.clone(), lease };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        Ok(Directory { fd, holds: Holds::Wanted })
+    }
+
     async fn load_sent(&self, name: &str, dir: &str, wanted: &Wanted) -> Result<OwnedFd> {
         let (known, count) = {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,11 +252,7 @@ impl SessionSources {
         }
         let shared = self.session.shared_key();
         let key = (!shared.is_empty()).then(|| format!("{shared}\n{dir}"));
-        let ask = Ask {
-            name: dir.to_owned(),
-            follow: wanted.paths.iter().map(|path| path.trim_start_matches('/').to_owned()).collect(),
-            exclude: wanted.hidden.clone(),
-        };
+        let ask = ask(dir, wanted);
         let lease = self.lease(key).await?;
         // The vertex is the builder's; what is told of it finds it by its name.
         self.fill(&self.vertex(&loading(name)), "context", &ask, &lease).await?;
@@ -285,6 +303,18 @@ impl SessionSources {
         })
     }
 }
+
+/// What a client is asked for.
+fn ask(dir: &str, wanted: &Wanted) -> Ask {
+    Ask {
+        name: dir.to_owned(),
+        follow: wanted.paths.iter().map(|path| path.trim_start_matches('/').to_owned()).collect(),
+        exclude: wanted.hidden.clone(),
+    }
+}
+
+/// What the vertex is called that reads files which the Dockerfile includes.
+const LOADING_INCLUDED: &str = "[internal] load included files";
 
 /// What the vertex is called that reads a context.
 fn loading(name: &str) -> String {
@@ -341,7 +371,7 @@ async fn read(place: &Place, name: &str) -> Result<Option<Document>> {
         return Ok(None);
     };
     let text = build::text::decode(name, bytes).map_err(Error::Invalid)?;
-    Ok(Some(Document { name: name.to_owned(), text }))
+    Ok(Some(Document::new(name, text)))
 }
 
 impl Sources for SessionSources {
@@ -359,6 +389,14 @@ impl Sources for SessionSources {
             let found = self.shown(&vertex, self.load_ignore(&vertex, name)).await.map_err(source)?;
             Ok(found.map(|document| document.text))
         })
+    }
+
+    fn files<'a>(
+        &'a self,
+        name: &'a str,
+        wanted: &'a Wanted,
+    ) -> Task<'a, std::result::Result<Directory, SourceError>> {
+        Box::pin(async move { self.load_files(name, wanted).await.map_err(|e| SourceError(e.chain())) })
     }
 
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, std::result::Result<Option<Vec<u8>>, SourceError>> {

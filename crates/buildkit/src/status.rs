@@ -9,9 +9,9 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
 };
 use bollard_buildkit_proto::pb::{Position, Range, SourceInfo};
+use build::Diagnostic;
 use build::progress::{End, Event, Listener, Stream};
 use build::request::Document;
-use build::{Diagnostic, Source};
 use prost::Message as _;
 use tokio::sync::Notify;
 
@@ -247,19 +247,20 @@ impl Translator {
     }
 
     fn warning(&self, diagnostic: &Diagnostic, url: String) -> VertexWarning {
-        let document = self.document.get().cloned().unwrap_or_default();
-        let source = Source::new(&document.text);
-        let position = |at| {
-            let position = source.position(at);
-            let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        let none = Document::default();
+        let document = self.document.get().unwrap_or(&none);
+        let place = document.source().place(diagnostic.instruction.unwrap_or(diagnostic.span));
+        let files = document.files();
+        let (name, text) = files.get(place.file).copied().unwrap_or_default();
+        let position = |position: build::Position| {
             // BuildKit's clients mark lines.
-            Some(Position { line: number(position.line), character: 0 })
+            Some(Position { line: i32::try_from(position.line).unwrap_or(i32::MAX), character: 0 })
         };
-        let place = diagnostic.instruction.unwrap_or(diagnostic.span);
-        let line = source.position(place.start).line;
+        let line = place.start.line;
         let range = Range { start: position(place.start), end: position(place.end) };
         let rule = diagnostic.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
-        let short = format!("{rule}{} (line {line})", diagnostic.message);
+        let of = if place.file > 0 { format!(" of {name}") } else { String::new() };
+        let short = format!("{rule}{} (line {line}{of})", diagnostic.message);
         VertexWarning {
             vertex: self.reader.clone(),
             level: WARNING_LEVEL,
@@ -267,8 +268,8 @@ impl Translator {
             detail: diagnostic.expected.iter().map(|what| format!("expected {what}").into_bytes()).collect(),
             url,
             info: Some(SourceInfo {
-                filename: document.name,
-                data: document.text.into_bytes(),
+                filename: name.to_owned(),
+                data: text.as_bytes().to_vec(),
                 definition: None,
                 language: "Dockerfile".to_owned(),
             }),
@@ -403,11 +404,8 @@ mod tests {
     #[test]
     fn each_message_of_a_vertex_holds_all_of_it() {
         let text = "FROM a AS b\n".to_owned();
-        let mut translator = Translator::new(
-            "b",
-            "sha256:0".to_owned(),
-            Arc::new(Document { name: "Dockerfile".to_owned(), text }.into()),
-        );
+        let mut translator =
+            Translator::new("b", "sha256:0".to_owned(), Arc::new(Document::new("Dockerfile", text).into()));
         let digest = Digest::from_sha256([1; 32]);
         let vertex =
             build::progress::Vertex { digest: digest.clone(), name: "RUN x".to_owned(), inputs: vec![] };

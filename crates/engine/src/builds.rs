@@ -17,6 +17,7 @@ mod emulation;
 mod export;
 mod fetch;
 mod git;
+mod include;
 mod lasting;
 mod mounts;
 mod place;
@@ -40,7 +41,6 @@ use build::output::ImageOutput;
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
 use build::stages::{self, Origin, Stages};
-use build::text::Source;
 use build::{Dockerfile, Span, check};
 use jiff::Timestamp;
 use oci::{Digest, Platform, Reference};
@@ -243,12 +243,29 @@ impl Builds {
         teller: Teller,
     ) -> Result<Outcome, Failed> {
         let names = request.tags.clone();
+        let (request, sources) = self.gather(request, sources, &teller).await?;
         let built = self.solve(request, sources, teller.clone()).await?;
         let image = ImageOutput { names: names.clone(), store: true, ..ImageOutput::default() };
         let (image, config) = built.export_image(image).await?;
         // The image keeps what it is made of.
         built.remains.whole.store(true, Ordering::Relaxed);
         Ok(Outcome { image, config, names })
+    }
+
+    /// Finds what is read before a build begins: the Dockerfile, wherever it is, and all that it includes. [`Self::solve`] is asked for
+    /// what comes of it.
+    pub async fn gather(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        teller: &Teller,
+    ) -> Result<(Request, SharedSources), Failed> {
+        self.entitled(&request)?;
+        // What cannot be named is not built.
+        named(&request.tags)?;
+        let (mut request, sources) = elsewhere::place(&self.context, request, sources, teller).await?;
+        include::assemble(&mut request, &sources).await?;
+        Ok((request, sources))
     }
 
     /// Does all that a build does but for putting out what comes of it. Dropping the future gives it up: what runs for it is ended, and
@@ -260,10 +277,6 @@ impl Builds {
         teller: Teller,
     ) -> Result<Arc<Built>, Failed> {
         let started = Timestamp::now();
-        self.entitled(&request)?;
-        // What cannot be named is not built.
-        named(&request.tags)?;
-        let (request, sources) = elsewhere::place(&self.context, request, sources, &teller).await?;
         let digests = Arc::clone(&self.cache.digests);
         blocking::run("read what is known of files", move || {
             digests.begin();
@@ -559,7 +572,7 @@ fn refused(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> Failed 
 }
 
 fn told(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> String {
-    let source = Source::new(&request.dockerfile.text);
+    let source = request.dockerfile.source();
     let line = if parsing { diagnostic.line(&source) } else { diagnostic.message.clone() };
     let shown = diagnostic.render(&source, &request.dockerfile.name);
     format!("{line}\n{}", shown.trim_end())
@@ -567,7 +580,7 @@ fn told(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> String {
 
 /// Understands the text.
 fn read(request: &Request) -> Result<Read, Failed> {
-    let parsed = build::parse(&request.dockerfile.text);
+    let parsed = build::parse_document(&request.dockerfile);
     if let Some(syntax) = &parsed.dockerfile.directives.syntax
         && !parsed.dockerfile.directives.is_known_syntax()
     {

@@ -59,6 +59,18 @@ struct EngineBuilder {
 }
 
 impl Builder for EngineBuilder {
+    fn gather(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        teller: Teller,
+    ) -> Task<'_, Result<(Request, SharedSources), Failure>> {
+        Box::pin(async move {
+            let gathered = self.engine.builds().gather(request, sources, &teller).await;
+            gathered.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })
+        })
+    }
+
     fn build(
         &self,
         request: Request,

@@ -264,6 +264,43 @@ fn contexts_are_archives_and_dockerfiles_on_the_net() {
     assert!(post(&host, &at("/none"), "").contains("404"));
 }
 
+#[test]
+fn questions_about_a_dockerfile_elsewhere() {
+    let host = Host::with_busybox();
+    let repositories = Repositories::new(&host);
+    let files = [
+        ("sub/Dockerfile", "FROM busybox AS one\nINCLUDE near.inc\n"),
+        ("sub/near.inc", "MAINTAINER me\nFROM one AS two\n"),
+    ];
+    repositories.commit("asked", &files);
+    let url = format!("{}#main:sub", repositories.url("asked"));
+    let ask = |args: &[&str]| host.corten([&["build"], args].concat()).run();
+    let said = ask(&["--check", &url]);
+    assert_eq!(said.code, 1, "{said}");
+    assert!(said.stdout.contains("near.inc:1:1: warning[MaintainerDeprecated]"), "{said}");
+    let said = ask(&["--call", "targets,format=json", &url]);
+    said.expect_code(0);
+    let targets: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(targets["targets"][1]["name"], "two");
+    let said = ask(&["--call", "outline", "--target", "one", "-f", "Dockerfile", &url]);
+    said.expect_code(0);
+    // The Dockerfile of standard input, with files of the repository.
+    let given =
+        host.corten(["build", "--check", "-f", "-", &url]).stdin("FROM busybox\nINCLUDE near.inc\n").run();
+    assert!(given.code == 1 && given.stdout.contains("near.inc:1:1: warning"), "{given}");
+    let built = host.corten(["build", "--network", "none", "-t", "two", &url]).run();
+    built.expect_code(0);
+    assert!(built.stderr.contains("(line 1 of near.inc)"), "{built}");
+    let said = ask(&["--check", "-f", "none", &url]);
+    assert!(said.code == 1 && said.stderr.contains("open none: no such file or directory"), "{said}");
+    let server = kit::http::Server::start(move |head, _| match head.path() {
+        "/Dockerfile" => kit::http::Answer::new(200, "text/plain", "FROM busybox\nRUN echo alone\n"),
+        _ => kit::http::Answer::new(404, "text/plain", "no"),
+    });
+    let said = ask(&["--check", &format!("http://{}/Dockerfile", server.address())]);
+    assert_eq!(said.stdout, "Check complete, no warnings found.\n", "{said}");
+}
+
 /// A server that takes a connection and says nothing; the connection.
 fn silent() -> (SocketAddr, std::sync::mpsc::Receiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -79,9 +79,11 @@ pub(super) fn answer(subject: &Subject<'_>) -> Result<Answer, String> {
     if let Some(error) = &subject.error {
         text.push_str(&error.render(&subject.source, name));
     }
+    let names = subject.document.files().into_iter().map(|(name, _)| name.to_owned());
+    let source = |(filename, data)| SourceInfo { filename, language: "Dockerfile", data };
     let report = Report {
         warnings,
-        sources: vec![SourceInfo { filename: name.clone(), language: "Dockerfile", data: subject.data() }],
+        sources: names.zip(subject.sources()).map(source).collect(),
         error: subject.error.as_ref().map(|error| Failure {
             message: error.line(&subject.source),
             location: subject.location(error.instruction.unwrap_or(error.span)),

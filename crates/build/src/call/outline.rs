@@ -77,7 +77,7 @@ pub(super) fn answer(subject: &Subject<'_>) -> Answer {
         args: gathered.arguments,
         secrets: wanted(gathered.secrets),
         ssh: wanted(gathered.ssh),
-        sources: vec![subject.data()],
+        sources: subject.sources(),
     };
     Answer { json: json(&outline), text: text(&outline), is_fine: true }
 }

@@ -55,6 +55,6 @@ pub(super) fn answer(subject: &Subject<'_>) -> Answer {
             location: subject.location(from.span),
         });
     }
-    let list = List { targets, sources: vec![subject.data()] };
+    let list = List { targets, sources: subject.sources() };
     Answer { json: json(&list), text: table(&rows), is_fine: true }
 }

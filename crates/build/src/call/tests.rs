@@ -6,7 +6,7 @@ const TEXT: &str = "# VERSION is which one\nARG VERSION=1\n# base has the tools\
     FROM alpine:$VERSION AS unused\nFROM base\nMAINTAINER somebody\nRUN --mount=type=secret,id=token,required cat /run/secrets/token\n";
 
 fn ask(question: Question, text: &str) -> (Answer, Value) {
-    let document = Document { name: "Dockerfile".into(), text: text.into() };
+    let document = Document::new("Dockerfile", text);
     let answer = question.ask(&document, &stages::Request::default()).unwrap();
     let json = serde_json::from_str(&answer.json).unwrap();
     (answer, json)
@@ -51,7 +51,7 @@ fn an_outline_is_of_what_the_target_needs() {
         "BUILD ARG   VALUE   DESCRIPTION\nVERSION     1       is which one\nTOOLS\n\nSECRET   REQUIRED\ntoken    true\n"
     );
     assert_eq!(json["secrets"][0]["name"], "token");
-    let document = Document { name: "f".into(), text: "FRM x\n".into() };
+    let document = Document::new("f", "FRM x\n");
     let error = Question::Outline.ask(&document, &stages::Request::default()).unwrap_err();
     assert!(error.contains("f:1:1: error"), "{error}");
 }

@@ -22,6 +22,7 @@ pub const NAMES: &[&str] = &[
     "EXPOSE",
     "FROM",
     "HEALTHCHECK",
+    "INCLUDE",
     "LABEL",
     "MAINTAINER",
     "ONBUILD",
@@ -71,6 +72,8 @@ pub enum Command {
     From(From),
     /// `HEALTHCHECK`.
     Healthcheck(Healthcheck),
+    /// `INCLUDE`: the file in whose place it stands.
+    Include(Word),
     /// `LABEL`.
     Label(Vec<Pair>),
     /// `MAINTAINER`.

@@ -29,12 +29,22 @@ impl Physical<'_> {
 pub struct Lines<'a> {
     text: &'a str,
     at: usize,
+    end: usize,
 }
 
 impl<'a> Lines<'a> {
     pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, end: text.len() }
+    }
+
+    /// Goes to a part of it, which may begin a file.
+    pub fn enter(&mut self, start: usize, end: Option<usize>, begins_file: bool) {
+        self.at = start;
+        self.end = end.unwrap_or(self.text.len());
         // A mark of the byte order, as some editors begin a file with.
-        Self { text, at: if text.starts_with('\u{feff}') { 3 } else { 0 } }
+        if begins_file && self.text.get(start..self.end).is_some_and(|part| part.starts_with('\u{feff}')) {
+            self.at += '\u{feff}'.len_utf8();
+        }
     }
 }
 
@@ -42,7 +52,7 @@ impl<'a> Iterator for Lines<'a> {
     type Item = Physical<'a>;
 
     fn next(&mut self) -> Option<Physical<'a>> {
-        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let rest = self.text.get(self.at..self.end).filter(|rest| !rest.is_empty())?;
         let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
         let whole = &rest[..end];
         let start = self.at;

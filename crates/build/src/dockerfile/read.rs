@@ -8,7 +8,7 @@ use super::line::Part;
 use super::options::{self, Kind, Options};
 use super::words::{self, Json};
 use super::{Problem, health, heredoc, mount};
-use crate::suggest;
+use crate::{include, suggest};
 
 /// What is the same for all instructions of a text.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,7 @@ impl Reader<'_> {
             "EXPOSE" => none(Command::Expose(at_least_one(name, words::plain(rest), "a port as 80/tcp")?)),
             "FROM" => from(&flags, name, rest),
             "HEALTHCHECK" => health::read(&flags, rest).map(Command::Healthcheck),
+            "INCLUDE" => none(Command::Include(include(name, rest)?)),
             "LABEL" => none(Command::Label(pairs(name, rest, self.escape)?)),
             "MAINTAINER" => none(Command::Maintainer(exactly_one(name, rest, "a name")?)),
             "ONBUILD" => self.on_build(name, rest).and_then(none),
@@ -153,7 +154,9 @@ impl Reader<'_> {
         let message = match word.text.to_ascii_uppercase().as_str() {
             "" => "ONBUILD requires at least one argument".to_owned(),
             "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
-            upper @ ("MAINTAINER" | "FROM") => format!("{upper} isn't allowed as an ONBUILD trigger"),
+            upper @ ("MAINTAINER" | "FROM" | "INCLUDE") => {
+                format!("{upper} isn't allowed as an ONBUILD trigger")
+            }
             _ => {
                 // One that is not known here may be known where somebody builds on the image.
                 let is_known = NAMES.iter().any(|name| name.eq_ignore_ascii_case(&word.text));
@@ -275,6 +278,19 @@ fn exactly_one(name: &Word, rest: Part<'_>, expected: &str) -> Result<Word, Prob
         return Err(Problem::new(name.span, message).expecting(expected));
     }
     Ok(rest.word())
+}
+
+/// The one file that is named: as a word, or as a list of one string.
+fn include(name: &Word, rest: Part<'_>) -> Result<Word, Problem> {
+    let expected = "the path of a file, from the root of the build context";
+    let mut words = list(rest)?;
+    let (Some(word), 0) = (words.pop(), words.len()) else {
+        return Err(Problem::new(name.span, "INCLUDE requires exactly one argument").expecting(expected));
+    };
+    match include::path(&word.text) {
+        Ok(_) => Ok(word),
+        Err((message, expected)) => Err(Problem::new(word.span, message).expecting(expected)),
+    }
 }
 
 fn volumes(name: &Word, rest: Part<'_>) -> Result<Vec<Word>, Problem> {

@@ -61,6 +61,7 @@ pub fn command(command: &Command, escape: char, variables: &Environment) -> Resu
         | Command::Entrypoint(_)
         | Command::From(_)
         | Command::Healthcheck(_)
+        | Command::Include(_)
         | Command::Invalid
         | Command::Maintainer(_)
         | Command::OnBuild(_)

@@ -117,6 +117,15 @@ impl Built for Done {
 }
 
 impl Builder for Double {
+    fn gather(
+        &self,
+        request: Request,
+        sources: SharedSources,
+        _teller: Teller,
+    ) -> Task<'_, Result<(Request, SharedSources), Failure>> {
+        Box::pin(async move { Ok((request, sources)) })
+    }
+
     fn build(
         &self,
         request: Request,

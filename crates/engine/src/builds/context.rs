@@ -126,18 +126,18 @@ pub(super) fn documents(root: &Root, name: &str) -> Result<(Document, Option<Doc
     let path = build::ignore::clean(&format!("/{name}"));
     let path = path.trim_start_matches('/');
     let dockerfile = match text(root, path)? {
-        Some(text) => Document { name: name.to_owned(), text },
+        Some(text) => Document::new(name, text),
         // Older ones are written in small letters.
         None if path == "Dockerfile" => match text(root, "dockerfile")? {
-            Some(text) => Document { name: "dockerfile".to_owned(), text },
+            Some(text) => Document::new("dockerfile", text),
             None => return Err(missing(name)),
         },
         None => return Err(missing(name)),
     };
     let own = format!("{path}{IGNORE}");
     let ignore = match text(root, &own)? {
-        Some(text) => Some(Document { name: own, text }),
-        None => text(root, IGNORE)?.map(|text| Document { name: IGNORE.to_owned(), text }),
+        Some(text) => Some(Document::new(own, text)),
+        None => ignored(root)?,
     };
     // One that was put in beside the files, from elsewhere, is none of them.
     let ignore = match ignore {
@@ -145,12 +145,15 @@ pub(super) fn documents(root: &Root, name: &str) -> Result<(Document, Option<Doc
             ignore.text.push_str(&format!("\n{path}\n"));
             Some(ignore)
         }
-        None if path.starts_with(OUTSIDE) => {
-            Some(Document { name: IGNORE.to_owned(), text: format!("{path}\n") })
-        }
+        None if path.starts_with(OUTSIDE) => Some(Document::new(IGNORE, format!("{path}\n"))),
         other => other,
     };
     Ok((dockerfile, ignore))
+}
+
+/// What hides files of a directory.
+pub(super) fn ignored(root: &Root) -> Result<Option<Document>> {
+    Ok(text(root, IGNORE)?.map(|text| Document::new(IGNORE, text)))
 }
 
 fn missing(name: &str) -> Error {

@@ -95,18 +95,26 @@ pub(super) async fn place(
         keeps_git,
         contexts,
     };
-    if request.remote.as_ref().is_some_and(|remote| remote.has_dockerfile) {
+    let Some(has_dockerfile) = request.remote.as_ref().map(|remote| remote.has_dockerfile) else {
+        return Ok((request, Arc::new(spread)));
+    };
+    if has_dockerfile || request.ignore.is_none() {
         let brought = spread.bring(&spread.contexts[CONTEXT]).await?;
-        let (dockerfile, ignore) = match &brought.dockerfile {
-            Some(text) => (Document { name: request.dockerfile.name.clone(), text: text.clone() }, None),
-            None => {
-                let root = brought.fd.try_clone().map(Root::from_fd);
-                let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
-                let name = request.dockerfile.name.clone();
-                blocking::run("read a Dockerfile", move || context::documents(&root, &name)).await?
+        let root = brought.fd.try_clone().map(Root::from_fd);
+        let root = root.map_err(|e| Error::system("cannot open the context").with_source(e))?;
+        let name = request.dockerfile.name.clone();
+        match &brought.dockerfile {
+            Some(text) if has_dockerfile => request.dockerfile = Document::new(name, text.as_str()),
+            Some(_) => {}
+            None if has_dockerfile => {
+                let read = blocking::run("read a Dockerfile", move || context::documents(&root, &name));
+                (request.dockerfile, request.ignore) = read.await?;
             }
-        };
-        (request.dockerfile, request.ignore) = (dockerfile, ignore);
+            None => {
+                let read = blocking::run("read what hides files", move || context::ignored(&root));
+                request.ignore = read.await?;
+            }
+        }
     }
     Ok((request, Arc::new(spread)))
 }
@@ -215,6 +223,13 @@ impl Sources for Spread {
             return Box::pin(async { Ok(None) });
         }
         self.inner.ignore(name)
+    }
+
+    fn files<'a>(&'a self, name: &'a str, wanted: &'a Wanted) -> Task<'a, Result<Directory, SourceError>> {
+        match self.contexts.contains_key(name) {
+            true => self.context(name, wanted),
+            false => self.inner.files(name, wanted),
+        }
     }
 
     fn secret<'a>(&'a self, id: &'a str) -> Task<'a, Result<Option<Vec<u8>>, SourceError>> {

@@ -3,6 +3,7 @@
 mod call;
 mod classic;
 mod folder;
+mod include;
 mod layout;
 mod output;
 mod request;
@@ -170,7 +171,7 @@ enum Input {
 async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     accepted(session, parsed)?;
     if let Some(call) = call::Call::of(parsed)? {
-        return call.answer(session, parsed, input(&parsed.args[0], parsed.text("file"))?);
+        return call.answer(session, parsed, input(&parsed.args[0], parsed.text("file"))?).await;
     }
     let headers = session.client()?.ping().await?;
     let has_buildkit = headers.get(BUILDER.0).is_some_and(|version| version == BUILDER.1);

@@ -101,8 +101,9 @@ fn metadata(built: &Built, part: &Part, max: bool) -> Value {
     }
     if max {
         let document = &built.request.dockerfile;
-        let info = json!({"filename": document.name, "language": "Dockerfile", "data": STANDARD.encode(&document.text)});
-        all.insert("source".to_owned(), json!({"infos": [info]}));
+        let info = |(name, text): (&str, &str)| json!({"filename": name, "language": "Dockerfile", "data": STANDARD.encode(text)});
+        let infos: Vec<Value> = document.files().into_iter().map(info).collect();
+        all.insert("source".to_owned(), json!({"infos": infos}));
         let layers: Vec<Value> = part
             .layers
             .iter()

@@ -1,6 +1,4 @@
-//! `--call` and `--check`: questions about the Dockerfile, which are answered here, without a daemon.
-
-use std::fs;
+//! `--call` and `--check`: questions about the Dockerfile, which are answered here, without a daemon, if the Dockerfile is here.
 
 use build::call::Question;
 use build::expand::Environment;
@@ -8,7 +6,7 @@ use build::request::Document;
 use build::stages::Request;
 use oci::Platform;
 
-use super::{Input, arguments, failed, request};
+use super::{Input, arguments, include, solve};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
 use crate::session::Session;
@@ -57,7 +55,12 @@ impl Call {
     }
 
     /// Answers. What is wrong with the Dockerfile is told by the exit code.
-    pub(super) fn answer(self, session: &Session, parsed: &Parsed, input: Input) -> Result<()> {
+    pub(super) async fn answer(self, session: &Session, parsed: &Parsed, input: Input) -> Result<()> {
+        if let Input::Address(_) = input {
+            // What has to be fetched the engine fetches, and reads.
+            let (json, text, is_fine) = solve::ask(session, parsed, input, self.question.name()).await?;
+            return self.tell(session, &json, text, is_fine);
+        }
         let platform = |text: &str| Platform::parse(text).map_err(|error| Error::Message(error.to_string()));
         let target_platform =
             parsed.text("platform").filter(|text| !text.is_empty()).map(platform).transpose()?;
@@ -75,29 +78,32 @@ impl Call {
         };
         let document = document(parsed, input)?;
         let answer = self.question.ask(&document, &request).map_err(Error::Message)?;
-        session.out(if self.is_json { format!("{}\n", answer.json) } else { answer.text })?;
-        if answer.is_fine { Ok(()) } else { Err(Error::Exit(1)) }
+        self.tell(session, &answer.json, answer.text, answer.is_fine)
+    }
+
+    fn tell(&self, session: &Session, json: &str, text: String, is_fine: bool) -> Result<()> {
+        session.out(if self.is_json { format!("{json}\n") } else { text })?;
+        if is_fine { Ok(()) } else { Err(Error::Exit(1)) }
     }
 }
 
-/// The Dockerfile.
+/// The Dockerfile, with all that it includes.
 fn document(parsed: &Parsed, input: Input) -> Result<Document> {
     let file = parsed.text("file").filter(|file| !file.is_empty());
-    let name = "Dockerfile".to_owned();
     match input {
-        Input::Dockerfile(text) => Ok(Document { name, text }),
-        Input::Directory(_) if file == Some(crate::archive::STANDARD) => {
-            Ok(Document { name, text: super::dockerfile_from_standard_input(Vec::new())? })
+        Input::Dockerfile(text) => include::whole(Document::new("Dockerfile", text), None, None),
+        Input::Directory(directory) if file == Some(crate::archive::STANDARD) => {
+            let text = super::dockerfile_from_standard_input(Vec::new())?;
+            include::whole(Document::new("Dockerfile", text), Some(&directory), None)
         }
         Input::Directory(directory) => {
-            let (name, above) = request::dockerfile_at(&directory, file)?;
-            let path = above.join(&name);
-            let path = if path.exists() { path } else { above.join(name.to_lowercase()) };
-            let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
-            Ok(Document { name, text })
+            let (document, above) = include::dockerfile(&directory, file)?;
+            include::whole(document, Some(&directory), Some(&above))
         }
-        Input::Address(_) => Err(Error::say("--call reads a directory or a Dockerfile, not an address")),
-        Input::Archive(_) => Err(Error::say("--call reads a directory or a Dockerfile, not an archive")),
+        Input::Address(_) => Err(Error::say("a bug: an address is read by the engine")),
+        Input::Archive(_) => {
+            Err(Error::say("--call reads a directory, a Dockerfile or an address, and no archive"))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A build by BuildKit's API: the engine asks for what it needs of the context, and tells of each step while it goes on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -26,10 +27,56 @@ const PROTOCOL: &str = "h2c";
 /// What was told and is not shown yet.
 const TOLD_MAX: usize = 64;
 
+/// What the engine tells of what has come of it, by its keys.
+type Response = HashMap<String, String>;
+
 /// Builds, and gives the image's id.
 pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> Result<Option<String>> {
     let mode = Mode::of(parsed.text("progress"), parsed.on("quiet"))?;
     let asked = request::read(parsed, input)?;
+    let (name, response) = solve(session, parsed, asked, mode).await?;
+    if let Some(path) = parsed.text("metadata-file") {
+        fs::write(path, output::metadata(&name, &response)).map_err(|source| Error::File {
+            verb: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    let id =
+        ["containerimage.digest", "containerimage.config.digest"].iter().find_map(|key| response.get(*key));
+    if let (Mode::Quiet, Some(id)) = (mode, id) {
+        session.out(format!("{id}\n"))?;
+    }
+    Ok(id.cloned())
+}
+
+/// Asks a question about a Dockerfile that the engine has to fetch. The answer: for programs, for people, and whether nothing is wrong.
+pub(super) async fn ask(
+    session: &Session,
+    parsed: &Parsed,
+    input: Input,
+    question: &str,
+) -> Result<(String, String, bool)> {
+    let mode = Mode::of(parsed.text("progress"), parsed.on("quiet"))?;
+    let mut asked = request::read(parsed, input)?;
+    asked.attributes.insert("requestid".to_owned(), question.to_owned());
+    let (_, mut response) = solve(session, parsed, asked, mode).await?;
+    let mut take = |key: &str| response.remove(&format!("frontend.result.{key}"));
+    let is_fine = take("statuscode").is_none_or(|code| code == "0");
+    match (take("json"), take("txt")) {
+        (Some(json), Some(text)) => Ok((json, text, is_fine)),
+        _ => Err(Error::Message(format!("the engine does not answer {question}"))),
+    }
+}
+
+/// Does what is asked for; the build's name, and what is told of it.
+async fn solve(
+    session: &Session,
+    parsed: &Parsed,
+    asked: request::Asked,
+    mode: Mode,
+) -> Result<(String, Response)> {
+    let is_question = asked.attributes.contains_key("requestid");
     let mut outputs = Outputs::read(parsed)?;
     let mut caches = Caches::read(parsed)?;
     let mut stores = std::mem::take(&mut caches.stores);
@@ -56,7 +103,7 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
         frontend: FRONTEND.to_owned(),
         frontend_attrs: asked.attributes,
         entitlements: parsed.list("allow").map(str::to_owned).collect(),
-        exporters: outputs.exporters.clone(),
+        exporters: if is_question { Vec::new() } else { outputs.exporters.clone() },
         cache: caches.options.take(),
         ..SolveRequest::default()
     };
@@ -70,21 +117,11 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
     shown.summarize(mode, ended.as_ref().err().map(|status| &**status));
     let response =
         ended.map_err(|status| Error::Message(format!("failed to solve: {}", status.message())))?;
-    outputs.finish(&response)?;
-    caches.finish(&response)?;
-    if let Some(path) = parsed.text("metadata-file") {
-        fs::write(path, output::metadata(&name, &response)).map_err(|source| Error::File {
-            verb: "write",
-            path: path.to_owned(),
-            source,
-        })?;
+    if !is_question {
+        outputs.finish(&response)?;
+        caches.finish(&response)?;
     }
-    let id =
-        ["containerimage.digest", "containerimage.config.digest"].iter().find_map(|key| response.get(*key));
-    if let (Mode::Quiet, Some(id)) = (mode, id) {
-        session.out(format!("{id}\n"))?;
-    }
-    Ok(id.cloned())
+    Ok((name, response))
 }
 
 /// A connection that goes on in HTTP/2.
