@@ -7,6 +7,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest, StatusResponse};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use crate::caller::Caller;
@@ -39,13 +40,14 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (caller, connection) = Caller::on(stream).await?;
-    let connection = tokio::spawn(connection);
+    // Who gives the build up gives both up with it: the engine ends it when nobody calls any more.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let client = ControlClient::with_origin(caller, Caller::origin())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let follow = StatusRequest { r#ref: request.r#ref.clone() };
     let mut follower = client.clone();
-    let following = tokio::spawn(async move {
+    let following = AbortOnDropHandle::new(tokio::spawn(async move {
         // Who builds tells why it cannot be followed when it answers.
         let Ok(answer) = follower.status(follow).await else { return };
         let mut stream = answer.into_inner();
@@ -54,10 +56,9 @@ where
                 return;
             }
         }
-    });
+    }));
     let mut client = client;
     let ended = client.solve(request).await;
     let _ = tokio::time::timeout(LAST_WORDS_MAX, following).await;
-    connection.abort();
     Ok(ended.map(|answer| answer.into_inner().exporter_response).map_err(Box::new))
 }

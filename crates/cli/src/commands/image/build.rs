@@ -10,6 +10,7 @@ mod request;
 mod secret;
 mod solve;
 mod ssh;
+mod watch;
 
 pub(in crate::commands) use solve::open;
 
@@ -118,6 +119,7 @@ pub const COMMAND: Command = Command {
                 list("tag", "Name of the image (name[:tag])").short('t'),
                 text("target", "The stage to build"),
                 list("ulimit", "Limits of the steps' processes (name=soft[:hard])").value("ulimit"),
+                switch("watch", "Build again whenever a file changes that the build may read, until Ctrl-C"),
             ],
         },
         Group {
@@ -148,6 +150,10 @@ pub const COMMAND: Command = Command {
             about: "With a secret that RUN --mount=type=secret,id=token reads, and that is in no layer",
             line: "build --secret id=token,src=token.txt .",
         },
+        Example {
+            about: "Again whenever something changes that .dockerignore does not hide",
+            line: "build --watch -t team/web:dev .",
+        },
     ],
     ..Command::leaf(|session, parsed| Box::pin(build(session, parsed)))
 };
@@ -171,21 +177,51 @@ enum Input {
 async fn build(session: &Session, parsed: &Parsed) -> Result<()> {
     accepted(session, parsed)?;
     if let Some(call) = call::Call::of(parsed)? {
+        if parsed.on("watch") {
+            return Err(Error::say("--watch builds: leave it out to ask --check or --call"));
+        }
         return call.answer(session, parsed, input(&parsed.args[0], parsed.text("file"))?).await;
     }
-    let headers = session.client()?.ping().await?;
-    let has_buildkit = headers.get(BUILDER.0).is_some_and(|version| version == BUILDER.1);
-    let is_classic = !has_buildkit || std::env::var(CLASSIC).is_ok_and(|value| is_off(&value));
-    let input = input(&parsed.args[0], parsed.text("file"))?;
-    let id = if is_classic {
-        classic::build(session, parsed, input).await?
-    } else {
-        solve::build(session, parsed, input).await?
-    };
-    if let (Some(path), Some(id)) = (parsed.text("iidfile"), id) {
-        fs::write(path, id).map_err(|source| Error::File { verb: "write", path: path.to_owned(), source })?;
+    if parsed.on("watch") {
+        let directory = watch::directory(parsed)?;
+        let builder = Builder::of(session).await?;
+        return watch::run(session, parsed, builder, directory).await;
     }
-    Ok(())
+    let builder = Builder::of(session).await?;
+    builder.build(session, parsed, input(&parsed.args[0], parsed.text("file"))?).await.map(drop)
+}
+
+/// Which of the engine's builders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Builder {
+    BuildKit,
+    Classic,
+}
+
+impl Builder {
+    /// The one that the engine has and the user wants.
+    async fn of(session: &Session) -> Result<Self> {
+        let headers = session.client()?.ping().await?;
+        let has_buildkit = headers.get(BUILDER.0).is_some_and(|version| version == BUILDER.1);
+        let is_classic = !has_buildkit || std::env::var(CLASSIC).is_ok_and(|value| is_off(&value));
+        Ok(if is_classic { Self::Classic } else { Self::BuildKit })
+    }
+
+    /// Builds once; the image's id, if there is one.
+    async fn build(self, session: &Session, parsed: &Parsed, input: Input) -> Result<Option<String>> {
+        let id = match self {
+            Self::BuildKit => solve::build(session, parsed, input).await?,
+            Self::Classic => classic::build(session, parsed, input).await?,
+        };
+        if let (Some(path), Some(id)) = (parsed.text("iidfile"), &id) {
+            fs::write(path, id).map_err(|source| Error::File {
+                verb: "write",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+        Ok(id)
+    }
 }
 
 /// Refuses what flags of Docker's ask for that is not here.

@@ -10,6 +10,7 @@ use buildkit::client::{self as builder, Answers, Directory, Password, Passwords}
 use client::{Client, Endpoint, Method, Request};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::output::{self, Caches, Outputs};
 use super::{Input, request, secret, ssh};
@@ -108,11 +109,10 @@ async fn solve(
         ..SolveRequest::default()
     };
     let own = open(engine, "/session", answering.headers()).await?;
-    let answered = tokio::spawn(answering.serve(own));
+    let _answered = Ends(tokio::spawn(answering.serve(own)).abort_handle());
     let (told, heard) = mpsc::channel(TOLD_MAX);
     let calls = open(engine, "/grpc", Vec::new()).await?;
     let (ended, shown) = tokio::join!(builder::solve(calls, request, told), steps::show(mode, heard));
-    answered.abort();
     let ended = ended.map_err(|error| Error::Message(error.chain()))?;
     shown.summarize(mode, ended.as_ref().err().map(|status| &**status));
     let response =
@@ -122,6 +122,15 @@ async fn solve(
         caches.finish(&response)?;
     }
     Ok((name, response))
+}
+
+/// Ends a task with what it is for, also where that is given up.
+struct Ends(AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A connection that goes on in HTTP/2.
