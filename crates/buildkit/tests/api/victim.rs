@@ -66,7 +66,7 @@ impl Victim {
             agents: BTreeMap::new(),
             passwords: Arc::new(|host| (host == "given.example").then(Password::default)),
             stores: BTreeMap::from([("cache".to_owned(), self.path("store"))]),
-            uploads: Uploads::default(),
+            uploads: BTreeMap::new(),
             takers: taker.into_iter().map(|taker| (0, taker)).collect(),
         };
         let (near, far) = tokio::io::duplex(64 << 10);
