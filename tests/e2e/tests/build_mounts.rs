@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kit::{Cli, Cmd, Host, wait_for};
+use kit::{Cmd, Host, wait_for};
 
 /// A directory with a Dockerfile and some files.
 fn folder(host: &Host, name: &str, dockerfile: &str, files: &[(&str, &str)]) -> PathBuf {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use kit::{Cli, Cmd, Host};
+use kit::{Cmd, Host};
 
 /// `user:hushhush`.
 const AUTHORIZATION: &str = "authorization: basic dxnlcjpodxnoahvzaa==";

@@ -3,6 +3,7 @@
 //! Names are dockerd's. What this engine does not have is refused by its name, on the command line and in the file
 //! alike; an option given in both places is refused too, as dockerd does, because either choice would surprise.
 
+mod builder;
 mod containers;
 mod drivers;
 mod network;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 use super::check::StoreCheck;
 use super::rootless;
 use crate::registry::InDaemon;
+use builder::BuilderFile;
 use containers::{ContainerFile, ContainerFlags, Containers};
 use drivers::{DriverFile, DriverFlags};
 use network::{NetworkFile, NetworkFlags};
@@ -198,48 +200,6 @@ struct File {
     live_restore: Option<bool>,
     registry: Option<InDaemon>,
     shutdown_timeout: Option<u64>,
-}
-
-/// What is said of builds.
-#[derive(Deserialize, Debug, Default, Clone)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-struct BuilderFile {
-    entitlements: EntitlementsFile,
-    gc: GcFile,
-}
-
-/// What builds keep, by dockerd's names.
-#[derive(Deserialize, Debug, Default, Clone)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct GcFile {
-    enabled: Option<bool>,
-    default_keep_storage: Option<String>,
-    default_max_used_space: Option<String>,
-}
-
-#[derive(Deserialize, Debug, Default, Clone)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-struct EntitlementsFile {
-    network_host: Option<bool>,
-    security_insecure: Option<bool>,
-}
-
-impl BuilderFile {
-    fn cache(&self) -> Result<engine::BuildCache, Error> {
-        let default = engine::BuildCache::default();
-        // The second is the first's newer name.
-        let given = self.gc.default_max_used_space.as_deref().or(self.gc.default_keep_storage.as_deref());
-        let bytes_max = given.map(parse_bytes).transpose()?.and_then(|bytes| u64::try_from(bytes).ok());
-        Ok(engine::BuildCache { is_bounded: self.gc.enabled.unwrap_or(default.is_bounded), bytes_max })
-    }
-
-    fn entitlements(&self) -> engine::Entitlements {
-        let default = engine::Entitlements::default();
-        engine::Entitlements {
-            network_host: self.entitlements.network_host.unwrap_or(default.network_host),
-            security_insecure: self.entitlements.security_insecure.unwrap_or(default.security_insecure),
-        }
-    }
 }
 
 /// All keys of [`File`]: what is neither here nor in [`NOT_YET`] is no option at all.
