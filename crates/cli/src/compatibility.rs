@@ -12,7 +12,8 @@ const END: &str = "<!-- end of flags -->\n";
 /// The commands whose flags are listed.
 const COMMANDS: [&str; 5] = ["run", "create", "exec", "update", "build"];
 /// What Docker does not have.
-const BEYOND: [(&str, &[&str]); 3] = [
+const BEYOND: [(&str, &[&str]); 4] = [
+    ("build", &["watch"]),
     ("run", &["health-http", "health-tcp", "secret"]),
     ("create", &["health-http", "health-tcp", "secret"]),
     ("update", &["env-add", "env-rm", "mount-add", "mount-rm", "network", "publish-add", "publish-rm"]),
