@@ -513,3 +513,31 @@ pub fn filesync(data: &[u8]) {
     assert_eq!(std::fs::read(&canary).ok().as_deref(), Some(&b"canary"[..]));
     assert_eq!(std::fs::read_dir(world.path()).map(Iterator::count).ok(), Some(2));
 }
+
+/// Requests of BuildKit's gateway, and the headers of sessions: what is read of them is within its bounds, and the same each time.
+pub fn gateway(data: &[u8]) {
+    use bollard_buildkit_proto::moby::buildkit::v1::frontend::SolveRequest;
+    use prost::Message as _;
+    if let Ok(request) = SolveRequest::decode(data) {
+        let read = || buildkit::said::frontend(&request.frontend, &request.frontend_opt);
+        assert_eq!(format!("{:?}", read()), format!("{:?}", read()));
+    }
+    // The same without the wire's words, which are seldom hit.
+    let text = String::from_utf8_lossy(data);
+    let options = text.split('\0').filter_map(|option| option.split_once('='));
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let _ = buildkit::said::frontend("dockerfile.v0", &options.collect());
+    let mut headers = http::HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) =
+            (http::HeaderName::from_bytes(&line[..colon]), http::HeaderValue::from_bytes(&line[colon + 1..]));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(introduction) = buildkit::said::introduction(&headers) {
+        assert!(!introduction.id().is_empty() && introduction.id().len() <= 4096);
+    }
+    let _ = buildkit::said::ask(headers);
+}
