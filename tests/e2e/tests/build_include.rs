@@ -238,6 +238,12 @@ fn questions_see_what_is_included() {
     assert!(said.code == 1 && said.stdout.contains("near.inc:1:1: warning"), "{said}");
     let said = host.corten(["build", "--check", "-"]).stdin("FROM busybox\nINCLUDE x\n").run();
     assert!(said.code == 1 && said.stderr.contains("failed to include \"x\": not found"), "{said}");
+    // An archive is read by the engine.
+    let archive = place.with_extension("tar");
+    let (from, to) = (place.display().to_string(), archive.display().to_string());
+    Cmd::new("tar").args(["-C", &from, "-cf", &to, "."]).ok();
+    let said = host.corten(["build", "--check", "-"]).stdin(fs::read(archive).expect("a file")).run();
+    assert!(said.code == 1 && said.stdout.contains("parts/a.inc:1:1: warning"), "{said}");
     fs::write(place.join(".dockerignore"), "parts\n").expect("a file");
     let said = ask(&["--check", "."]);
     assert!(said.code == 1 && said.stderr.contains(".dockerignore hides it (line 1: parts)"), "{said}");

@@ -56,7 +56,7 @@ impl Call {
 
     /// Answers. What is wrong with the Dockerfile is told by the exit code.
     pub(super) async fn answer(self, session: &Session, parsed: &Parsed, input: Input) -> Result<()> {
-        if let Input::Address(_) = input {
+        if let Input::Address(_) | Input::Archive(_) = input {
             // What has to be fetched the engine fetches, and reads.
             let (json, text, is_fine) = solve::ask(session, parsed, input, self.question.name()).await?;
             return self.tell(session, &json, text, is_fine);
@@ -100,10 +100,7 @@ fn document(parsed: &Parsed, input: Input) -> Result<Document> {
             let (document, above) = include::dockerfile(&directory, file)?;
             include::whole(document, Some(&directory), Some(&above))
         }
-        Input::Address(_) => Err(Error::say("a bug: an address is read by the engine")),
-        Input::Archive(_) => {
-            Err(Error::say("--call reads a directory, a Dockerfile or an address, and no archive"))
-        }
+        Input::Address(_) | Input::Archive(_) => Err(Error::say("a bug: that is read by the engine")),
     }
 }
 
