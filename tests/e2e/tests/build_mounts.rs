@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use kit::{Cmd, Host, wait_for};
+use rustix::process::Signal;
 
 /// A directory with a Dockerfile and some files.
 fn folder(host: &Host, name: &str, dockerfile: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -76,6 +77,7 @@ fn a_cache_is_locked_until_who_has_it_is_dead() {
         let entries = fs::read_dir(&caches).ok()?;
         entries.flatten().any(|entry| entry.path().join("alive").exists()).then_some(())
     });
-    drop(client);
+    client.signal(Signal::KILL);
+    drop(client.wait());
     build(&host, &second, &[]).ok();
 }
