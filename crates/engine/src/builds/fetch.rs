@@ -1,6 +1,6 @@
 //! `ADD` of addresses: what they lead to, in files without names.
 
-use std::io::{Seek, SeekFrom, Write};
+mod spool;
 
 use build::graph::Copy;
 use build::request::{SharedSources, SourceError};
@@ -11,6 +11,7 @@ use super::copying::Fetched;
 use super::git::{Caller, Commit, Tree};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use spool::Spool;
 
 /// Bytes of one file: the largest releases that are added so are some gigabytes.
 const BYTES_MAX: u64 = 16 << 30;
@@ -47,72 +48,25 @@ pub(super) async fn one(context: &Context, url: &str) -> Result<Fetched> {
     })?;
     let shown = registry::client::shown_url(url);
     let mut fetch = context.images.client().fetch(url).await?;
-    let mut spool = Spool::new(context, &shown)?;
-    // What is fetched twice is the same file twice: the time is its own, and never the build's.
-    spool.modified = fetch.modified().unwrap_or_default();
+    let mut spool = Spool::new(&context.config.data_root, &shown, BYTES_MAX);
     while let Some(chunk) = fetch.chunk().await? {
-        spool.write(&chunk)?;
+        spool.take(chunk).await?;
     }
-    spool.finish(name)
+    let (file, digest) = spool.finish().await?;
+    // What is fetched twice is the same file twice: the time is its own, and never the build's.
+    Ok(Fetched { name, file, digest, modified: fetch.modified().unwrap_or_default() })
 }
 
 /// Takes an archive that the client gives.
 pub(super) async fn upload(context: &Context, sources: &SharedSources, name: &str) -> Result<Fetched> {
     let refused = |error: SourceError| Error::invalid(format!("cannot read the build context: {error}"));
     let mut pieces = sources.upload(name).await.map_err(refused)?;
-    let mut spool = Spool::new(context, "the build context")?;
+    let mut spool = Spool::new(&context.config.data_root, "the build context", BYTES_MAX);
     while let Some(piece) = pieces.recv().await {
-        spool.write(&piece.map_err(refused)?)?;
+        spool.take(piece.map_err(refused)?.into()).await?;
     }
-    spool.finish("context".to_owned())
-}
-
-/// What comes from elsewhere, on its way into a file without a name.
-struct Spool {
-    what: String,
-    file: std::fs::File,
-    hasher: Sha256,
-    bytes: u64,
-    modified: i64,
-}
-
-impl Spool {
-    fn new(context: &Context, what: &str) -> Result<Self> {
-        let file = nameless(context).map_err(|e| unkept(what, e))?;
-        Ok(Self { what: what.to_owned(), file, hasher: Sha256::new(), bytes: 0, modified: 0 })
-    }
-
-    /// Takes a piece. Its digest is made while it comes: nobody reads gigabytes a second time to know them.
-    fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.bytes += piece.len() as u64;
-        if self.bytes > BYTES_MAX {
-            return Err(Error::invalid(format!("{} has more than {BYTES_MAX} bytes", self.what)));
-        }
-        self.hasher.update(piece);
-        self.file.write_all(piece).map_err(|e| unkept(&self.what, e))
-    }
-
-    fn finish(mut self, name: String) -> Result<Fetched> {
-        self.file.seek(SeekFrom::Start(0)).map_err(|e| unkept(&self.what, e))?;
-        let digest = Digest::from_sha256(self.hasher.finalize().into());
-        Ok(Fetched { name, file: self.file, digest, modified: self.modified })
-    }
-}
-
-fn unkept(what: &str, error: std::io::Error) -> Error {
-    Error::system(format!("cannot keep {what}")).with_source(error)
-}
-
-/// A file that goes with its last descriptor.
-fn nameless(context: &Context) -> std::io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = rustix::fs::OFlags::TMPFILE.bits().cast_signed();
-    std::fs::File::options()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(&context.config.data_root)
+    let (file, digest) = spool.finish().await?;
+    Ok(Fetched { name: "context".to_owned(), file, digest, modified: 0 })
 }
 
 /// What the repositories of an instruction are at.
