@@ -460,7 +460,7 @@ impl Solver {
         (fetched, commits): (Vec<copying::Fetched>, Vec<Commit>),
     ) -> Copying {
         // One that is wrong was refused before anything was done.
-        let epoch = epoch(&self.request).ok().flatten().map(|epoch| epoch.as_second());
+        let epoch = epoch(&self.request).ok().flatten().map(Timestamp::as_second);
         Copying {
             context: Arc::clone(&self.context),
             lease: Arc::clone(&self.lease),
