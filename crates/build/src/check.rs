@@ -8,11 +8,13 @@ mod rules;
 pub use options::Options;
 pub use rules::{RULES, Rule};
 
+use oci::Platform;
+
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::Dockerfile;
 use crate::expand::Environment;
 use crate::ignore::Ignore;
-use crate::stages::{Request, Stages};
+use crate::stages::{Origin, Request, Stages};
 use crate::text::Span;
 
 /// What the checks look at.
@@ -43,7 +45,35 @@ pub fn check(input: &Input<'_>, options: &Options) -> Report {
     let mut finder = Finder { options, found: Vec::new() };
     form::check(input, &mut finder);
     flow::check(input, &mut finder);
-    let mut warnings = finder.found;
+    finder.report()
+}
+
+/// Makes the check that needs images: whether those that stages begin with are for the platform that is built for. `pulled` knows what an
+/// image is for that was looked up by this name and for this platform.
+pub fn check_bases(
+    input: &Input<'_>,
+    options: &Options,
+    pulled: &dyn Fn(&str, Option<&Platform>) -> Option<Platform>,
+) -> Report {
+    let mut finder = Finder { options, found: Vec::new() };
+    for at in &input.stages.order {
+        let stage = &input.stages.list[*at];
+        let Origin::Image(name) = &stage.base else { continue };
+        let Some(actual) = pulled(name, stage.platform.as_ref()) else { continue };
+        let expected = stage.platform.as_ref().unwrap_or(&input.request.target_platform);
+        if (&actual.os, &actual.architecture) != (&expected.os, &expected.architecture) {
+            let from = input.file.instructions[stage.from].span;
+            let message = format!(
+                "Base image {name} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
+            );
+            finder.warn(&rules::INVALID_BASE_IMAGE_PLATFORM, from, from, message);
+        }
+    }
+    finder.report()
+}
+
+/// What was found, in its order.
+fn report(options: &Options, mut warnings: Vec<Diagnostic>) -> Report {
     warnings.sort_by_key(|warning| warning.span.start);
     let mut names: Vec<&str> = warnings.iter().filter_map(|warning| warning.rule).collect();
     names.sort_unstable();
@@ -63,6 +93,10 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    fn report(self) -> Report {
+        report(self.options, self.found)
+    }
+
     fn is_full(&self) -> bool {
         self.found.len() >= FOUND_MAX
     }

@@ -27,6 +27,7 @@ mod select;
 mod solve;
 mod tell;
 mod view;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use build::output::ImageOutput;
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
 use build::stages::{self, Origin, Stages};
-use build::{Dockerfile, Span, check};
+use build::{Dockerfile, Span};
 use jiff::Timestamp;
 use oci::{Digest, Platform, Reference};
 use registry::Credentials;
@@ -331,10 +332,13 @@ impl Builds {
         let read = read(&request)?;
         result::epoch(&request)?;
         if warns {
-            warn(&request, &read, teller).await?;
+            warnings::of_text(&request, &read, teller).await?;
         }
         let platform = read.asked.target_platform.clone();
         let images = self.images(&request, &read, sources, teller).await?;
+        if warns {
+            warnings::of_bases(&request, &read, &images, teller).await?;
+        }
         let mut graph = lowered(&request, &read, &images)?;
         emulation::check(&graph, &images)?;
         if is_one_of_several {
@@ -607,37 +611,6 @@ fn read(request: &Request) -> Result<Read, Failed> {
         return Err(refused(request, error, true));
     }
     Ok(Read { file, stages, asked })
-}
-
-/// Tells what could be better.
-async fn warn(request: &Request, read: &Read, teller: &Teller) -> Result<(), Failed> {
-    let options = check::Options::of(&read.file, &request.arguments);
-    let options = options.map_err(|error| Failed::from(Error::invalid(error)))?;
-    let report = check::check(
-        &check::Input {
-            file: &read.file,
-            stages: &read.stages,
-            request: &read.asked,
-            ignore: None,
-            image: &|_| None,
-        },
-        &options,
-    );
-    for diagnostic in report.warnings {
-        let rule = diagnostic.rule.and_then(check::Rule::named);
-        let url = rule.map(check::Rule::url).unwrap_or_default();
-        let _ = teller.send(Event::Warning { diagnostic, url }).await;
-    }
-    let unconsumed = read.stages.unconsumed(&read.file, &request.arguments);
-    if !unconsumed.is_empty() {
-        let message = format!("One or more build-args [{}] were not consumed", unconsumed.join(" "));
-        let diagnostic = Diagnostic::warning(Span::default(), message);
-        let _ = teller.send(Event::Warning { diagnostic, url: String::new() }).await;
-    }
-    match report.failure {
-        Some(failure) => Err(Error::invalid(failure).into()),
-        None => Ok(()),
-    }
 }
 
 /// Images as the graph is made with them.

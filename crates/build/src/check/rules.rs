@@ -154,8 +154,15 @@ pub static EXPOSE_INVALID_FORMAT: Rule = Rule {
     experimental: false,
 };
 
+/// InvalidBaseImagePlatform.
+pub static INVALID_BASE_IMAGE_PLATFORM: Rule = Rule {
+    name: "InvalidBaseImagePlatform",
+    description: "Base image platform does not match expected target platform",
+    experimental: false,
+};
+
 /// All checks.
-pub static RULES: [&Rule; 21] = [
+pub static RULES: [&Rule; 22] = [
     &STAGE_NAME_CASING,
     &FROM_AS_CASING,
     &NO_EMPTY_CONTINUATION,
@@ -177,4 +184,5 @@ pub static RULES: [&Rule; 21] = [
     &INVALID_DEFINITION_DESCRIPTION,
     &EXPOSE_PROTO_CASING,
     &EXPOSE_INVALID_FORMAT,
+    &INVALID_BASE_IMAGE_PLATFORM,
 ];
