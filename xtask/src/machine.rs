@@ -43,6 +43,7 @@ pub const FOR_TESTS: &[Need] = &[
     need("iptables-nft", "iptables"),
     need("iperf3", "iperf3"),
     need("dbus-daemon", "dbus"),
+    need("/usr/sbin/sshd", "openssh-server"),
     need("/usr/sbin/firewalld", "firewalld"),
     need("curl", "curl"),
     need("xz", "xz-utils"),

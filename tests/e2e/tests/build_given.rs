@@ -1,9 +1,12 @@
 //! What a client gives to steps of its build: secrets and agents for ssh keys, by Compose's client of BuildKit's API.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use kit::{Cli, Cmd, Host, compose};
+use kit::registry::free_port;
+use kit::{Cli, Cmd, Host, compose, wait_for};
 
 /// An agent with one key, which ends with the test.
 struct Agent {
@@ -154,4 +157,78 @@ fn secrets_are_files_and_variables_and_may_be_required() {
         let failed = build();
         assert!(failed.code != 0 && format!("{failed:?}").contains("secret none: not found"), "{failed:?}");
     }
+}
+
+/// A server for ssh that lets in who has a key, and ends with the test.
+struct Sshd {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Sshd {
+    fn new(folder: &Path, key: &Path) -> Self {
+        let host_key = folder.join("host.key");
+        let file = host_key.display().to_string();
+        Cmd::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &file]).ok();
+        // What it wants to have for its own children.
+        fs::create_dir_all("/run/sshd").expect("a directory");
+        let port = free_port();
+        let settings = [
+            format!("HostKey={file}"),
+            format!("AuthorizedKeysFile={}.pub", key.display()),
+            format!("ListenAddress=127.0.0.1:{port}"),
+            "StrictModes=no".to_owned(),
+            "PidFile=none".to_owned(),
+            "PermitRootLogin=prohibit-password".to_owned(),
+        ];
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f", "/dev/null"])
+            .args(settings.iter().flat_map(|setting| ["-o", setting]))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start sshd");
+        let server = Self { child, port };
+        wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
+        server
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn repositories_are_fetched_with_the_clients_keys() {
+    let host = Host::with_busybox();
+    let Some(agent) = Agent::new(host.root(), "own") else { return kit::skip("ssh-agent", "not there") };
+    let server = Sshd::new(host.root(), &host.root().join("own.key"));
+    let repository = host.root().join("private");
+    fs::create_dir_all(&repository).expect("a directory");
+    fs::write(repository.join("Dockerfile"), "FROM busybox\nCOPY . /r\n").expect("a file");
+    let at = repository.display().to_string();
+    for args in [
+        &["init", "-q"][..],
+        &["add", "-A"],
+        &["-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "-m", "m"],
+    ] {
+        Cmd::new("git").args(["-C", &at].iter().chain(args)).ok();
+    }
+    let url = format!("ssh://root@127.0.0.1:{}{at}", server.port);
+    let folder = host.root().join("context");
+    fs::create_dir_all(&folder).expect("a directory");
+    fs::write(folder.join("Dockerfile"), format!("FROM busybox\nADD {url} /r\n")).expect("a file");
+    let build = |more: &[&str], context: &str| {
+        let fixed = ["build", "--network", "none", "--no-cache", "--progress", "plain", "-t", "r"];
+        let client = host.corten(fixed.iter().chain(more).chain(&[context])).current_dir(&folder);
+        client.env("SSH_AUTH_SOCK", &agent.socket).run()
+    };
+    for context in [".", &url] {
+        build(&["--ssh", "default"], context).expect_code(0);
+        host.corten(["run", "--rm", "--network", "none", "r", "cat", "/r/Dockerfile"]).ok();
+    }
+    // Without the agent nobody opens.
+    assert_eq!(build(&[], ".").code, 1);
 }

@@ -10,6 +10,8 @@ use kit::{Cmd, Host, Output};
 
 /// `user:hushhush`.
 const AUTHORIZATION: &str = "authorization: basic dxnlcjpodxnoahvzaa==";
+/// `x-access-token:hushhush`, as a token is sent.
+const TOKEN: &str = "authorization: basic ec1hy2nlc3mtdg9rzw46ahvzagh1c2g=";
 
 fn folder(host: &Host, dockerfile: &str) -> PathBuf {
     let path = host.root().join("context");
@@ -41,7 +43,7 @@ fn answer(stream: TcpStream, repositories: &Path) -> std::io::Result<()> {
         headers.push(line.trim().to_owned());
     }
     let mut stream = stream;
-    if !headers.iter().any(|line| line.to_lowercase() == AUTHORIZATION) {
+    if !headers.iter().any(|line| [AUTHORIZATION, TOKEN].contains(&&*line.to_lowercase())) {
         let refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n";
         return write!(stream, "{refused}Content-Length: 0\r\nConnection: close\r\n\r\n");
     }
@@ -140,6 +142,39 @@ fn a_repository_keeps_no_password() {
     fs::write(folder.join("Dockerfile"), text.replace("user:hush", "user:hushh")).expect("a file");
     let refused = host.corten(["build", "--progress", "plain", "."]).current_dir(&folder).run();
     assert!(refused.code == 1 && !told(&refused).contains("hushh"), "{refused}");
+}
+
+#[test]
+fn tokens_are_secrets_of_the_build() {
+    let host = Host::with_busybox();
+    let path = host.root().join("repositories/private.git");
+    git(&path, &["init", "-q"]);
+    fs::write(path.join("Dockerfile"), "FROM busybox\nCOPY . /r\n").expect("a file");
+    git(&path, &["add", "-A"]);
+    git(&path, &["commit", "-q", "-m", "m"]);
+    let address = served(&host.root().join("repositories"));
+    let url = format!("http://{address}/private.git");
+    let folder = folder(&host, &format!("FROM busybox\nADD {url} /r\n"));
+    let build = |secret: &str, context: &str| {
+        let args = ["build", "--network", "none", "--no-cache", "--progress", "plain", "-t", "r"];
+        let client = host.corten(args.iter().chain(&["--secret", secret, context]));
+        client.current_dir(&folder).env("GIVEN", "hushhush").env("HEADER", "basic dXNlcjpodXNoaHVzaA==").run()
+    };
+    // For all who are asked, for this one alone, and as a header of the user's own; for what is added and for the context itself.
+    for secret in [
+        "id=GIT_AUTH_TOKEN,env=GIVEN",
+        &format!("id=GIT_AUTH_TOKEN.{address},env=GIVEN"),
+        "id=GIT_AUTH_HEADER,env=HEADER",
+    ] {
+        for context in [".", &url] {
+            let built = build(secret, context);
+            assert!(built.code == 0 && !format!("{built}").contains("hushhush"), "{secret}: {built}");
+        }
+    }
+    host.corten(["run", "--rm", "--network", "none", "r", "cat", "/r/Dockerfile"]).ok();
+    for secret in ["id=other,env=GIVEN", "id=GIT_AUTH_TOKEN.elsewhere.example,env=GIVEN"] {
+        assert_eq!(build(secret, ".").code, 1, "{secret}");
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::text::Source;
 fn report(text: &str, ignore: Option<&str>) -> Report {
     let parsed = parse(text);
     let request = Request {
-        target_platform: oci::Platform::new("linux", "amd64", None),
-        build_platform: oci::Platform::new("linux", "amd64", None),
+        target_platform: Platform::new("linux", "amd64", None),
+        build_platform: Platform::new("linux", "amd64", None),
         ..Request::default()
     };
     let (stages, _) = resolve(&parsed.dockerfile, &request);
