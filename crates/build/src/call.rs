@@ -100,7 +100,7 @@ struct Subject<'a> {
 impl<'a> Subject<'a> {
     fn read(document: &'a Document, request: &'a stages::Request) -> Self {
         let parsed = parse_document(document);
-        let error = parsed.error().cloned();
+        let error = parsed.dockerfile.directives.foreign().or_else(|| parsed.error().cloned());
         let file = parsed.dockerfile;
         let (stages, found) = stages::resolve(&file, request);
         let error = error.or_else(|| found.into_iter().find(|one| one.severity == Severity::Error));

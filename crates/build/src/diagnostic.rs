@@ -65,9 +65,17 @@ impl Diagnostic {
         self
     }
 
+    /// Whether it is of the text as a whole, or of what was asked of it: then there is nothing to point at.
+    fn is_of_no_place(&self) -> bool {
+        self.span == Span::default() && self.instruction.is_none()
+    }
+
     /// The one line that an API answers: `dockerfile parse error on line 3: unknown instruction: FRMO (did you mean FROM?)`, and
     /// `on line 3 of FILE` where that is a file that the Dockerfile includes.
     pub fn line(&self, source: &Source<'_>) -> String {
+        if self.is_of_no_place() {
+            return self.message.clone();
+        }
         let place = source.place(self.instruction.unwrap_or(self.span));
         let of = source.name(place.file).map(|name| format!(" of {}", clean(name))).unwrap_or_default();
         format!("dockerfile parse error on line {}{of}: {}", place.start.line, self.message)
@@ -83,6 +91,13 @@ impl Diagnostic {
             Severity::Warning => "warning",
         };
         let rule = self.rule.map(|rule| format!("[{rule}]")).unwrap_or_default();
+        if self.is_of_no_place() {
+            let mut out = format!("{}: {severity}{rule}: {}\n", clean(file), clean(&self.message));
+            if let Some(expected) = &self.expected {
+                let _ = writeln!(out, " = expected {}", clean(expected));
+            }
+            return out;
+        }
         let mut out = format!("{}:{start}: {severity}{rule}: {}\n", clean(file), clean(&self.message));
         let line = source.line(place.file, start.line).unwrap_or_default();
         let letters = line.chars().count();
@@ -140,6 +155,17 @@ mod tests {
         assert_eq!(
             diagnostic.line(&source),
             "dockerfile parse error on line 2: unknown instruction: FRMO (did you mean FROM?)"
+        );
+    }
+
+    #[test]
+    fn what_is_of_no_place_points_nowhere() {
+        let source = Source::new("FROM a AS b\n");
+        let diagnostic = Diagnostic::error(Span::default(), "target stage \"c\" could not be found").expecting("one of b");
+        assert_eq!(diagnostic.line(&source), "target stage \"c\" could not be found");
+        assert_eq!(
+            diagnostic.render(&source, "Dockerfile"),
+            "Dockerfile: error: target stage \"c\" could not be found\n = expected one of b\n"
         );
     }
 

@@ -43,7 +43,7 @@ pub struct Base {
 pub type Wanted = (String, Option<Platform>);
 
 /// The images that are needed, by name and platform.
-pub fn images(file: &Dockerfile, stages: &Stages, request: &Request) -> Vec<Wanted> {
+pub fn images(stages: &Stages, request: &Request) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for at in &stages.order {
         let stage = &stages.list[*at];
@@ -63,8 +63,6 @@ pub fn images(file: &Dockerfile, stages: &Stages, request: &Request) -> Vec<Want
             }
         }
     }
-    // The instructions of what is needed alone were looked at.
-    let _ = file;
     wanted
 }
 

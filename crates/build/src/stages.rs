@@ -143,6 +143,15 @@ impl Stages {
         suggest::nearest(image, self.names(), false)
     }
 
+    /// Where an image is asked for that is no stage; and whether something is only copied from it, so that a stage may have been meant.
+    pub fn asks_for(&self, file: &Dockerfile, image: &str) -> Option<(Span, bool)> {
+        let is_it = |origin: &Origin| matches!(origin, Origin::Image(name) if name == image);
+        self.list.iter().find_map(|stage| {
+            let base = is_it(&stage.base).then(|| (file.instructions[stage.from].span, false));
+            base.or_else(|| stage.needs.iter().find(|need| is_it(&need.origin)).map(|need| (need.span, true)))
+        })
+    }
+
     /// Names of all stages.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.list.iter().filter_map(|stage| stage.name.as_deref())

@@ -6,7 +6,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
 use build::output::{
     Annotation, ArchiveOutput, FilesOutput, Form, ImageOutput, Output, Packer, Packing, Subject,
 };
-use oci::Platform;
+use oci::{Platform, Reference};
 
 use crate::cache::USUAL;
 use crate::error::{Error, Result};
@@ -51,7 +51,10 @@ fn output(exporter: &Exporter) -> Result<Output> {
         "docker" => Output::Archive(archive(&mut attributes, true)?),
         "local" => Output::Files(files(&mut attributes, false)?),
         "tar" => Output::Files(files(&mut attributes, true)?),
-        other => return Err(Error::Absent(format!("the output {other:?} of a build"))),
+        other => {
+            let known = "image, registry, oci, docker, local and tar";
+            return Err(Error::Absent(format!("the output {other:?} of a build (there are {known})")));
+        }
     };
     attributes.finish()?;
     Ok(output)
@@ -90,9 +93,14 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn names(&mut self) -> Vec<String> {
+    /// The names of an image: whether they can be names is said before anything is built.
+    fn names(&mut self) -> Result<Vec<String>> {
         let names = self.text("name").unwrap_or_default().split(',').map(str::trim);
-        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        let name = |name: &str| match Reference::parse_named(name) {
+            Ok(_) => Ok(name.to_owned()),
+            Err(error) => Err(Error::Invalid(format!("invalid tag {name:?}: {error}"))),
+        };
+        names.filter(|name| !name.is_empty()).map(name).collect()
     }
 
     fn absent(&self, key: &str, value: &str) -> Error {
@@ -213,9 +221,12 @@ fn annotation(whole: &str, value: &str) -> Result<Annotation> {
 }
 
 fn image(attributes: &mut Attributes<'_>) -> Result<ImageOutput> {
-    let names = attributes.names();
+    let names = attributes.names()?;
     let push = attributes.flag("push")?.unwrap_or(false);
     let by_digest = attributes.flag("push-by-digest")?.unwrap_or(false);
+    if push && names.is_empty() {
+        return Err(Error::Invalid("tag is needed when pushing to registry: give the image a name".to_owned()));
+    }
     let mut form = attributes.form(false)?;
     if push {
         // What travels is compressed, unless it is to be so otherwise.
@@ -248,7 +259,7 @@ fn archive(attributes: &mut Attributes<'_>, docker: bool) -> Result<ArchiveOutpu
     if directory && docker {
         return Err(attributes.absent("tar", "false"));
     }
-    Ok(ArchiveOutput { docker, names: attributes.names(), form: attributes.form(docker)?, directory })
+    Ok(ArchiveOutput { docker, names: attributes.names()?, form: attributes.form(docker)?, directory })
 }
 
 fn files(attributes: &mut Attributes<'_>, archive: bool) -> Result<FilesOutput> {

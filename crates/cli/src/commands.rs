@@ -19,7 +19,13 @@ use crate::command::Command;
 
 /// Docker's commands that are not here yet: refused by name, so that nobody takes them for a slip of the finger.
 pub const NOT_YET: &[&str] =
-    &["buildx", "checkpoint", "config", "node", "plugin", "service", "stack", "swarm", "trust"];
+    &["checkpoint", "config", "node", "plugin", "service", "stack", "swarm", "trust"];
+
+/// The group that is meant by another program's name, where that program is not there.
+#[must_use]
+pub fn in_place_of(name: &str) -> Option<&'static Command> {
+    (name == "buildx").then_some(&builder::GROUP)
+}
 
 /// The root of the tree.
 #[must_use]

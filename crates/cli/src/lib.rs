@@ -104,19 +104,20 @@ fn start(program: &str, args: Vec<String>) -> Started {
         if name.starts_with('-') {
             break;
         }
-        let Some(child) = command.child(name) else {
+        let mut child = command.child(name);
+        if child.is_none() {
             if name == "help" {
                 return helped(&session, program, behind, place);
             }
             if command.name == root.name {
                 match plugins::run(&session, name, before, behind) {
                     Ok(Some(code)) => return Ok(code),
-                    Ok(None) => {}
+                    Ok(None) => child = commands::in_place_of(name),
                     Err(err) => return Err((err, place)),
                 }
             }
-            return Err((unknown(&path, name, command, &mut place), place));
-        };
+        }
+        let Some(child) = child else { return Err((unknown(&path, name, command, &mut place), place)) };
         path = format!("{path} {name}");
         command = child;
         rest = behind;

@@ -5,6 +5,7 @@
 //! ```
 
 mod agent;
+mod ahead;
 mod bound;
 mod cache;
 mod command;
@@ -456,7 +457,7 @@ impl Builds {
                 Ok::<_, Failed>(Resolved { name, platform, image })
             }))
         };
-        let mut found = find(lower::images(&read.file, &read.stages, request)).await?;
+        let mut found = find(lower::images(&read.stages, request)).await?;
         let further = lower::images_of_triggers(&read.stages, request, &bases(&found));
         found.extend(find(further).await?);
         Ok(found)
@@ -539,16 +540,30 @@ async fn vertex(name: &str, teller: &Teller) -> Digest {
     digest
 }
 
-/// An image that is not there may have been meant for a stage.
+/// Why an image cannot be had, where it is asked for: it may have been meant for a stage.
 fn hinted(error: Error, read: &Read, name: &str) -> Failed {
-    let error = match read.stages.meant(name) {
-        Some(stage) => error.with_hint(format!("did you mean the stage {stage}?")),
+    let asked = read.stages.asks_for(&read.file, name);
+    let hint = match (read.stages.meant(name), asked) {
+        (Some(stage), _) => Some(format!("did you mean the stage {stage}?")),
+        (None, Some((_, true))) if !name.contains(['/', ':', '@', '.']) => {
+            Some(format!("no stage is called {name}, so it is the name of an image"))
+        }
+        _ => None,
+    };
+    let hint = hint.or_else(|| error.hint().map(str::to_owned));
+    // Whoever could not reach a registry says only that.
+    let error = if error.chain().contains(name) {
+        error
+    } else {
+        let full = Reference::parse_familiar(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
+        let text = format!("{name}: failed to resolve source metadata for {full}");
+        Error::new(error.kind(), text).with_source(error)
+    };
+    let error = match hint {
+        Some(hint) => error.with_hint(hint),
         None => error,
     };
-    let of_stage =
-        read.stages.list.iter().find(|stage| matches!(&stage.base, Origin::Image(base) if base == name));
-    let place = of_stage.map(|stage| read.file.instructions[stage.from].span);
-    Failed { place, ..error.into() }
+    Failed { place: asked.map(|(place, _)| place), ..error.into() }
 }
 
 /// The names that an image is to have.
@@ -585,14 +600,7 @@ fn told(request: &Request, diagnostic: &Diagnostic, parsing: bool) -> String {
 /// Understands the text.
 fn read(request: &Request) -> Result<Read, Failed> {
     let parsed = build::parse_document(&request.dockerfile);
-    if let Some(syntax) = &parsed.dockerfile.directives.syntax
-        && !parsed.dockerfile.directives.is_known_syntax()
-    {
-        let text = &syntax.text;
-        let message = format!(
-            "syntax={text}: this engine reads Dockerfiles itself, and no other language: use docker/dockerfile"
-        );
-        let other = Diagnostic::error(syntax.span, message).expecting("docker/dockerfile, of any version");
+    if let Some(other) = parsed.dockerfile.directives.foreign() {
         return Err(Error::not_implemented(told(request, &other, false)).into());
     }
     if let Some(error) = parsed.error() {

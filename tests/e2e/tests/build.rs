@@ -308,11 +308,14 @@ fn the_hosts_network_is_for_those_whom_the_user_allows_it() {
         );
     }
     let own = host.program("readlink", ["/proc/self/ns/net"]).ok();
+    let build = ["build", "--no-cache", "--network", "host", "."];
     for cli in CLIS {
-        let said = host.cli(cli, ["build", "--no-cache", "--network", "host", "."]);
+        let said = host.cli(cli, build);
         let said = said.env("DOCKER_BUILDKIT", "0").current_dir(&folder.path).run();
         assert!(said.code == 0 && format!("{said}").contains(&own), "{said}, and not {own}");
     }
+    let said = host.corten(build).current_dir(&folder.path).run();
+    assert!(said.code == 0 && format!("{said}").contains(&own), "{said}, and not {own}");
 }
 
 #[test]

@@ -207,3 +207,56 @@ fn what_builds_use_stays_while_others_make_room() {
     }
     within(&host, 4.2);
 }
+
+/// Layers are found again by their archive: directories that a step's mounts have brought along are not in it.
+#[test]
+fn equal_layers_on_other_bases_are_equal_trees() {
+    let host = Host::with_busybox();
+    let folder = host.root().join("equal");
+    fs::create_dir_all(&folder).expect("make a directory");
+    // The image has no files that the engine could mount its own on.
+    let text = "FROM busybox AS base\nRUN mkdir -p /etc/deep && touch /etc/own\nFROM base AS writer\n\
+        RUN mkdir /etc/deep/er && rmdir /etc/deep/er && touch -d @1600000000 /x\n\
+        FROM scratch\nCOPY --from=writer /x /\n";
+    fs::write(folder.join("Dockerfile"), text).expect("write a file");
+    let build = |more: &[&str]| {
+        let args = [&["build", "-q", "--network", "none"], more, &["."]].concat();
+        host.corten(args).current_dir(&folder).ok()
+    };
+    build(&["--target", "writer", "-t", "writer"]);
+    build(&["-t", "alone", "-o", "files", "--load"]);
+    let layers = |image: &str| {
+        let last = "{{$all := .RootFS.Layers}}{{range $all}}{{.}} {{end}}";
+        let all = host.corten(["image", "inspect", "-f", last, image]).ok();
+        all.split_whitespace().last().expect("a layer").to_owned()
+    };
+    assert_eq!(layers("writer"), layers("alone"), "what is tried here");
+    let names: Vec<_> =
+        fs::read_dir(folder.join("files")).expect("files").map(|one| one.expect("one").file_name()).collect();
+    assert_eq!(names, ["x"]);
+}
+
+#[test]
+fn an_image_that_is_here_brings_its_own_cache() {
+    let host = Host::with_busybox();
+    let folder = host.root().join("inline");
+    fs::create_dir_all(&folder).expect("make a directory");
+    let text = "FROM busybox\nRUN echo ran the step; echo made >/made\n";
+    fs::write(folder.join("Dockerfile"), text).expect("write a file");
+    let build = |more: &[&str]| {
+        let args = [&["build", "--progress", "plain", "--network", "none"], more, &["."]].concat();
+        let output = host.corten(args).current_dir(&folder).run();
+        output.expect_code(0);
+        output.stderr.lines().any(|line| line.ends_with(" ran the step") && !line.contains("echo"))
+    };
+    assert!(build(&["-t", "own", "--cache-to", "type=inline"]));
+    let forget = || host.corten(["builder", "prune", "-af"]).ok();
+    forget();
+    assert!(build(&["-t", "without"]));
+    forget();
+    assert!(!build(&["-t", "again", "--cache-from", "own"]));
+    assert_eq!(host.corten(["run", "--rm", "--network", "none", "again", "cat", "/made"]).ok(), "made");
+    forget();
+    // An image that has none is no hindrance.
+    assert!(build(&["--cache-from", "without"]));
+}

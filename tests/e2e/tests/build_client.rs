@@ -247,4 +247,57 @@ fn questions_are_answered_without_a_daemon() {
     assert!(broken.code == 1 && broken.stdout.contains("did you mean RUN?"), "{broken}");
     folder.write("Dockerfile", "FROM busybox\n");
     assert_eq!(done(ask(&["--check", "."])).stdout, "Check complete, no warnings found.\n");
+    // What no build would take is not fine, in whatever language it is written.
+    folder.write("Dockerfile", "# syntax=else/where:1\nBEGIN busybox\n");
+    let foreign = ask(&["--check", "."]);
+    assert!(foreign.code == 1 && foreign.stdout.contains("reads Dockerfiles itself"), "{foreign}");
+}
+
+#[test]
+fn what_cannot_be_named_is_not_built() {
+    let host = Host::with_busybox();
+    let folder = Folder::new(&host, "names", &[("Dockerfile", "FROM busybox\nRUN echo ran the step\n")]);
+    for (flags, words) in [
+        (&["-t", "Team/Web"][..], "invalid tag \"Team/Web\": invalid reference format"),
+        (&["-t", "web:a:b"], "invalid tag \"web:a:b\""),
+        (&["-o", "type=oci,dest=x,name=A"], "invalid tag \"A\""),
+        (&["--push"], "tag is needed when pushing to registry"),
+        (&["-o", "type=floppy"], "there are image, registry, oci, docker, local and tar"),
+    ] {
+        let said = folder.build(&host, &[flags, &["."]].concat()).run();
+        assert!(said.code != 0 && said.stderr.contains(words), "{flags:?}: {said}");
+        assert!(!said.stderr.contains("ran the step"), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn an_image_that_is_not_there_is_told_with_where_it_is_wanted() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox AS tools\nFROM busybox\nCOPY --from=tolls /bin/sh /own\n";
+    let folder = Folder::new(&host, "missing", &[("Dockerfile", text)]);
+    let mistyped = folder.build(&host, &["."]).run();
+    for words in [">>> COPY --from=tolls", "tolls", "did you mean the stage tools?"] {
+        assert!(mistyped.code != 0 && mistyped.stderr.contains(words), "{words}: {mistyped}");
+    }
+    folder.write("Dockerfile", &text.replace("tolls", "elsewhere"));
+    let unknown = folder.build(&host, &["."]).run();
+    let hint = "no stage is called elsewhere, so it is the name of an image";
+    for words in [">>> COPY --from=elsewhere", "docker.io/library/elsewhere", hint] {
+        assert!(unknown.code != 0 && unknown.stderr.contains(words), "{words}: {unknown}");
+    }
+    let target = folder.build(&host, &["--target", "tool", "."]).run();
+    let words = "target stage \"tool\" could not be found (did you mean tools?)";
+    assert!(target.code != 0 && target.stderr.contains(words), "{target}");
+    assert!(!target.stderr.contains("parse error"), "{target}");
+}
+
+#[test]
+fn scripts_that_call_buildx_find_it() {
+    let host = Host::with_busybox();
+    let folder = Folder::new(&host, "buildx", &[("Dockerfile", "FROM busybox\n")]);
+    let args = ["buildx", "build", "-q", "-t", "by:buildx", "."];
+    done(host.corten(args).current_dir(&folder.path).run());
+    host.corten(["image", "inspect", "by:buildx"]).ok();
+    host.corten(["buildx", "prune", "-f"]).ok();
+    host.corten(["buildx", "bake"]).fails(1, "unknown command: corten buildx bake");
 }

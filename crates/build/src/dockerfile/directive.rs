@@ -3,6 +3,7 @@
 use super::Problem;
 use super::instruction::Word;
 use super::line::Physical;
+use crate::Diagnostic;
 use crate::text::Span;
 
 /// What a text says about how it is to be read.
@@ -34,6 +35,16 @@ impl Directives {
             let name = name.split_once(':').map_or(name, |(name, _)| name);
             matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
         })
+    }
+
+    /// Why the text cannot be built, where it asks for another frontend.
+    pub fn foreign(&self) -> Option<Diagnostic> {
+        let syntax = self.syntax.as_ref().filter(|_| !self.is_known_syntax())?;
+        let message = format!(
+            "syntax={}: this engine reads Dockerfiles itself, and no other language: use docker/dockerfile",
+            syntax.text
+        );
+        Some(Diagnostic::error(syntax.span, message).expecting("docker/dockerfile, of any version"))
     }
 }
 

@@ -31,7 +31,7 @@ fn graph_with(text: &str, request: &Request, on_build: &[&str]) -> Result<Graph,
     };
     let (stages, diagnostics) = stages::resolve(&parsed.dockerfile, &asked);
     assert_eq!(diagnostics, [], "{text}");
-    let wanted = images(&parsed.dockerfile, &stages, request);
+    let wanted = images(&stages, request);
     let images: BTreeMap<Wanted, Base> = wanted.into_iter().map(|wanted| (wanted, base(on_build))).collect();
     lower(&Input {
         file: &parsed.dockerfile,

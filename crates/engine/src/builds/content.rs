@@ -14,7 +14,7 @@ use sys::fsx::{self, FileType, Stat, Time};
 use sys::path::Root;
 
 use super::digests::{Clock, Digests, FileDigest};
-use super::select::{Item, Picked, Sieve, Visitor, attributes, walk};
+use super::select::{Item, Picked, Sieve, Visitor, attributes, walk_with_a_look_ahead};
 use crate::error::{Error, Result};
 
 /// Bytes read at once.
@@ -91,7 +91,7 @@ fn look(
                 let at = if one.path.as_os_str().is_empty() { Path::new(".") } else { &one.path };
                 memory.stamp(&root.stat(at).map_err(failed)?);
             }
-            walk(root, one, sieve, &mut keys)?;
+            walk_with_a_look_ahead(root, one, sieve, &mut keys)?;
             keys.leave().map_err(failed)?;
         } else {
             let handle = root.open_path(&one.path).map_err(failed)?;

@@ -95,6 +95,8 @@ struct Far {
 enum Place {
     Registry { reference: Box<Reference>, credentials: Credentials },
     Client(String),
+    /// In the store: of an image that is here.
+    Here,
 }
 
 /// A cache that was read.

@@ -2,7 +2,7 @@
 //!
 //! Trees are walked by descriptor, nothing in them is followed but the path that was named itself, inside its root.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use build::ignore::{Above, Glob, Ignore, Rule, clean};
 use sys::fsx::{self, FileType, Stat};
 use sys::path::Root;
 
+use super::ahead::{self, Ahead};
 use crate::error::{Error, Result};
 
 /// Directories within each other: as deep as a layer may be.
@@ -253,7 +254,7 @@ pub(super) trait Visitor {
 
 struct Pending {
     parent: OwnedFd,
-    name: std::ffi::OsString,
+    name: OsString,
     stat: Stat,
     path: PathBuf,
     fd: OwnedFd,
@@ -269,18 +270,37 @@ struct Walker<'a, V> {
     /// Where it is: from the root of all, and from what was named.
     whole: PathBuf,
     path: PathBuf,
+    ahead: Option<&'a Ahead>,
 }
 
 /// Tells of what is in a directory that was picked.
 pub(super) fn walk<V: Visitor>(root: &Root, picked: &Picked, sieve: &Sieve, visitor: &mut V) -> Result<()> {
-    let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
-    let fd = root.open_dir(at).map_err(|error| failed("open", at, error))?;
+    let (fd, at) = opened(root, picked)?;
     let ignored = above(&sieve.ignore, &picked.real);
     let only = picked.only.as_deref().map(Only::new).transpose()?;
-    let (whole, path) = (picked.real.clone(), PathBuf::new());
-    let mut walker = Walker { sieve, only, visitor, pending: Vec::new(), depth: 0, whole, path };
-    let walked = walker.directory(&fd, &ignored, &Above::default(), &Above::default());
-    walked.map_err(|error| failed("copy", &at.join(&walker.path), error))
+    Walker::new((sieve, only), visitor, picked, None).all(&fd, &ignored, at)
+}
+
+/// The same, with a second thread that asks the kernel: for who does little else.
+pub(super) fn walk_with_a_look_ahead<V: Visitor>(
+    root: &Root,
+    picked: &Picked,
+    sieve: &Sieve,
+    visitor: &mut V,
+) -> Result<()> {
+    if picked.only.is_some() {
+        return walk(root, picked, sieve, visitor);
+    }
+    let (fd, at) = opened(root, picked)?;
+    let ignored = above(&sieve.ignore, &picked.real);
+    ahead::beside(&fd, sieve, &picked.real, &ignored, |ahead| {
+        Walker::new((sieve, None), visitor, picked, ahead).all(&fd, &ignored, at)
+    })
+}
+
+fn opened<'a>(root: &Root, picked: &'a Picked) -> Result<(OwnedFd, &'a Path)> {
+    let at = if picked.path.as_os_str().is_empty() { Path::new(".") } else { &picked.path };
+    Ok((root.open_dir(at).map_err(|error| failed("open", at, error))?, at))
 }
 
 /// Which rules matched the directories above a path.
@@ -303,7 +323,43 @@ fn sifted(ignore: &Ignore, path: &Path, above: &Above) -> (bool, Above) {
     (rule.is_some(), matched)
 }
 
-impl<V: Visitor> Walker<'_, V> {
+/// What patterns say of an entry.
+pub(super) struct Judged {
+    pub ignored: Above,
+    pub excluded: Above,
+    is_hidden: bool,
+    /// Whether nothing below brings anything back.
+    pub is_buried: bool,
+}
+
+impl Sieve {
+    /// Judges what is at a path, from the root of all and from what was named, below what was judged.
+    pub(super) fn judge(&self, whole: &Path, path: &Path, above: (&Above, &Above)) -> Judged {
+        let (is_ignored, ignored) = sifted(&self.ignore, whole, above.0);
+        let (is_excluded, excluded) = sifted(&self.exclude, path, above.1);
+        let is_buried =
+            is_ignored && !self.ignore.has_exceptions() || is_excluded && !self.exclude.has_exceptions();
+        Judged { ignored, excluded, is_hidden: is_ignored || is_excluded, is_buried }
+    }
+}
+
+impl<'a, V: Visitor> Walker<'a, V> {
+    fn new(
+        (sieve, only): (&'a Sieve, Option<Only>),
+        visitor: &'a mut V,
+        picked: &Picked,
+        ahead: Option<&'a Ahead>,
+    ) -> Self {
+        let (whole, path) = (picked.real.clone(), PathBuf::new());
+        Self { sieve, only, visitor, pending: Vec::new(), depth: 0, whole, path, ahead }
+    }
+
+    /// Tells of all that is in a directory, which errors call `at`.
+    fn all(mut self, fd: &OwnedFd, ignored: &Above, at: &Path) -> Result<()> {
+        let walked = self.directory(fd, ignored, &Above::default(), &Above::default());
+        walked.map_err(|error| failed("copy", &at.join(&self.path), error))
+    }
+
     /// Where it fails, the path stays as it is.
     fn directory(
         &mut self,
@@ -315,35 +371,41 @@ impl<V: Visitor> Walker<'_, V> {
         if self.depth >= DEPTH_MAX {
             return Err(io::Error::other(format!("directories are deeper than {DEPTH_MAX}")));
         }
-        let mut entries = fsx::list(fd)?;
-        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for entry in entries {
-            self.whole.push(&entry.name);
-            self.path.push(&entry.name);
-            self.entry(fd, &entry.name, [ignored, excluded, meant])?;
+        let seen: Vec<(OsString, Option<Stat>)> = match self.ahead.and_then(|ahead| ahead.take(&self.path)) {
+            Some(seen) => seen.into_iter().map(|(name, stat)| (name, Some(stat))).collect(),
+            None => {
+                let mut entries = fsx::list(fd)?;
+                entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+                entries.into_iter().map(|entry| (entry.name, None)).collect()
+            }
+        };
+        for (name, stat) in seen {
+            self.whole.push(&name);
+            self.path.push(&name);
+            self.entry(fd, (&name, stat), [ignored, excluded, meant])?;
             self.whole.pop();
             self.path.pop();
         }
         Ok(())
     }
 
-    fn entry(&mut self, dir: &OwnedFd, name: &OsStr, above: [&Above; 3]) -> io::Result<()> {
-        let sieve = self.sieve;
-        let (is_ignored, ignored) = sifted(&sieve.ignore, &self.whole, above[0]);
-        let (is_excluded, excluded) = sifted(&sieve.exclude, &self.path, above[1]);
-        // Nothing below brings it back.
-        let buried =
-            is_ignored && !sieve.ignore.has_exceptions() || is_excluded && !sieve.exclude.has_exceptions();
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        (name, seen): (&OsStr, Option<Stat>),
+        above: [&Above; 3],
+    ) -> io::Result<()> {
+        let judged = self.sieve.judge(&self.whole, &self.path, (above[0], above[1]));
         let (is_meant, meant) = match &self.only {
             Some(only) => sifted(&only.pattern, &self.path, above[2]),
             None => (true, Above::default()),
         };
         let beside = !is_meant && self.only.as_ref().is_some_and(|only| !only.may_be_below(&self.path));
-        if buried || beside {
+        if judged.is_buried || beside {
             return Ok(());
         }
-        let hidden = is_ignored || is_excluded || !is_meant;
-        let stat = match fsx::stat_at(dir, name) {
+        let hidden = judged.is_hidden || !is_meant;
+        let stat = match seen.map_or_else(|| fsx::stat_at(dir, name), Ok) {
             // Gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
@@ -370,7 +432,7 @@ impl<V: Visitor> Walker<'_, V> {
             self.visitor.enter(&Item { dir, name, stat: &stat, path: &self.path }, &fd)?;
         }
         self.depth += 1;
-        self.directory(&fd, &ignored, &excluded, &meant)?;
+        self.directory(&fd, &judged.ignored, &judged.excluded, &meant)?;
         self.depth -= 1;
         if self.pending.len() > entered {
             // Nothing was found in it.

@@ -1,10 +1,12 @@
 //! The packet filters of all networks: told anew whenever it is not certain what they are.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Weak;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use network::firewall::{Error as Refused, Firewall, Model, Network, Outward, Port, Subnet, Watch, host};
 
@@ -139,15 +141,28 @@ impl Filter {
 /// thread that hears of it at once, and ends with the process: it only ever listens.
 fn guard(watch: Watch, networks: Weak<Networks>) -> io::Result<()> {
     let thread = thread::Builder::new().name("packet filters".into());
+    let mut fight = Fight::default();
     thread.spawn(move || {
         loop {
             match watch.next() {
                 Ok(change) if change.ours => {
+                    match fight.blow(Instant::now()) {
+                        Blow::One => tracing::warn!(
+                            by = change.process,
+                            "somebody else changed our packet filters: they are put back"
+                        ),
+                        Blow::TooMany { is_news } => {
+                            if is_news {
+                                tracing::warn!(
+                                    by = change.process,
+                                    "somebody else changes our packet filters over and over, another engine in this network namespace \
+                                     perhaps: they are put back ten times a second, and nothing more is said of it"
+                                );
+                            }
+                            thread::sleep(Fight::PAUSE);
+                        }
+                    }
                     let Some(networks) = networks.upgrade() else { return };
-                    tracing::warn!(
-                        by = change.process,
-                        "somebody else changed our packet filters: they are put back"
-                    );
                     if let Err(error) = networks.filter_again() {
                         tracing::error!(error = %error.chain(), "cannot put the packet filters back");
                     }
@@ -163,6 +178,59 @@ fn guard(watch: Watch, networks: Weak<Networks>) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes of our packet filters by others, one after the other: two who do not agree are not to keep the machine busy.
+#[derive(Debug, Default)]
+struct Fight {
+    blows: VecDeque<Instant>,
+    is_told: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Blow {
+    One,
+    TooMany { is_news: bool },
+}
+
+impl Fight {
+    /// So many changes in so long a time are too many.
+    const MANY: usize = 10;
+    const WITHIN: Duration = Duration::from_secs(30);
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    fn blow(&mut self, now: Instant) -> Blow {
+        while self.blows.front().is_some_and(|first| now.duration_since(*first) > Self::WITHIN) {
+            self.blows.pop_front();
+        }
+        self.blows.push_back(now);
+        if self.blows.len() <= Self::MANY {
+            self.is_told = false;
+            return Blow::One;
+        }
+        self.blows.pop_front();
+        Blow::TooMany { is_news: !std::mem::replace(&mut self.is_told, true) }
+    }
+}
+
 fn refused(error: Refused) -> Error {
     Error::system("cannot set up the packet filters").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fights_on_is_told_of_once() {
+        let (mut fight, start) = (Fight::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..10 {
+            assert_eq!(fight.blow(at(second)), Blow::One);
+        }
+        assert_eq!(fight.blow(at(10)), Blow::TooMany { is_news: true });
+        for second in 11..100 {
+            assert_eq!(fight.blow(at(second)), Blow::TooMany { is_news: false }, "{second}");
+        }
+        // Peace, and war.
+        assert_eq!(fight.blow(at(200)), Blow::One);
+    }
 }

@@ -3,19 +3,23 @@
 //! Its archive is written as it is, not compressed: the next step of a build needs the layer now, and whoever sends it away can
 //! compress it then. The directory itself is moved, so that nothing is unpacked.
 
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::Algorithm;
 use oci::image::media_type;
 use sys::fsx;
 use sys::lock::Lock;
+use sys::xattr;
 
 use super::layer::{Hashed, New, wrapped};
 use super::live::{Fence, Naming};
+use super::tree::Unsaid;
 use super::{Tree, Writer};
+use crate::apply::OPAQUE;
 use crate::content::Expected;
 use crate::error::{At, Error, Result};
 use crate::hash::Hasher;
@@ -39,20 +43,19 @@ impl Store {
         let _ended = fsx::open_dir(&work).and_then(Lock::exclusive_fd).at("lock", &work)?;
         let tree = self.snapshot_tree(lease, id)?;
         let new = New::make(self)?;
-        let (layer, stubs) = write(&tree, &new)?;
+        let (layer, unsaid) = write(&tree, &new)?;
         let root = fsx::open_dir(&upper).at("open", &upper)?;
-        for stub in &stubs {
-            remove(&root, stub).at("clear", &upper)?;
-        }
+        clear(&root, &unsaid).at("clear", &upper)?;
         let usage = fsx::usage(&root).at("measure", &upper)?;
         let expected =
             Expected { digest: layer.digest.clone(), size: layer.size, media_type: layer.media_type.clone() };
+        let implied = [PathBuf::new()];
         let row = LayerRow {
             key: layer.diff_id.as_str(),
             entries: usage.inodes.saturating_sub(1),
             bytes: layer.size,
             disk_bytes: usage.bytes,
-            implied: &[],
+            implied: if unsaid.root { &implied } else { &[] },
         };
         self.transaction(|tx| {
             tx.hold(lease, &Resource::Layer(layer.diff_id.clone()))?;
@@ -68,10 +71,10 @@ impl Store {
 }
 
 /// Writes the archive; what it is as a layer, and what of the tree is not in it.
-fn write(tree: &Tree, new: &New) -> Result<(ImageLayer, Vec<Vec<u8>>)> {
+fn write(tree: &Tree, new: &New) -> Result<(ImageLayer, Unsaid)> {
     let blob = Hashed { file: &new.file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
     let writer = Writer::new(io::BufWriter::with_capacity(GATHERED_BYTES, blob));
-    let (mut buffer, stubs) = tree.pack_noting(writer, Naming::AsIs, Fence::default())?;
+    let (mut buffer, unsaid) = tree.pack_noting(writer, Naming::AsIs, Fence::default())?;
     buffer.flush().map_err(|error| wrapped(error, &new.path))?;
     let hashed = buffer.into_inner().map_err(|error| wrapped(error.into_error(), &new.path))?;
     let digest = hashed.hasher.finish()?;
@@ -81,24 +84,41 @@ fn write(tree: &Tree, new: &New) -> Result<(ImageLayer, Vec<Vec<u8>>)> {
         media_type: media_type::OCI_LAYER.to_owned(),
         diff_id: digest,
     };
-    Ok((layer, stubs))
+    Ok((layer, unsaid))
 }
 
-/// Removes what is at a path of directories that nobody else changes.
-fn remove(root: impl AsFd, path: &[u8]) -> io::Result<()> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let Some(name) = path.file_name() else { return Ok(()) };
-    let parent = path.parent().unwrap_or(Path::new(""));
-    let mut dir = fsx::open_dir_at(&root, ".")?;
-    for step in parent {
+/// Makes the directories be what the archive says, on whatever they lie: another image may have a layer of the same content.
+fn clear(root: &OwnedFd, unsaid: &Unsaid) -> io::Result<()> {
+    for path in &unsaid.nodes {
+        if let Some((dir, name)) = place(root, path)? {
+            fsx::remove_tree(&dir, name)?;
+        }
+    }
+    for path in &unsaid.opaque {
+        if let Some((dir, name)) = place(root, path)? {
+            xattr::remove(fsx::open_dir_at(&dir, name)?, OsStr::new(OPAQUE))?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory of a path, of directories that nobody else changes, and the name in it.
+fn place<'a>(root: &OwnedFd, path: &'a [u8]) -> io::Result<Option<(OwnedFd, &'a OsStr)>> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let Some(name) = path.file_name() else { return Ok(None) };
+    let mut dir = fsx::open_dir_at(root, ".")?;
+    for step in path.parent().unwrap_or(Path::new("")) {
         dir = fsx::open_dir_at(&dir, step)?;
     }
-    fsx::remove_tree(&dir, name)
+    Ok(Some((dir, name)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
+
+    use sys::fsx::{FileType, Mode};
 
     use super::*;
 
@@ -129,5 +149,46 @@ mod tests {
         drop(lease);
         let collected = store.gc().unwrap();
         assert_eq!((collected.layers, collected.snapshots, collected.blobs), (2, 0, 2));
+    }
+
+    /// A layer is found again by its content: whoever else has one of the same archive has its directories too.
+    #[test]
+    fn directories_hold_what_the_archive_says_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let lease = store.lease("test", Duration::from_secs(60)).unwrap();
+        store.create_snapshot("base", &[], &lease).unwrap();
+        let upper = store.mounts("base").unwrap().upper.unwrap();
+        std::fs::create_dir_all(upper.join("etc/deep")).unwrap();
+        std::fs::set_permissions(&upper, PermissionsExt::from_mode(0o711)).unwrap();
+        let base = store.adopt_snapshot(&lease, "base").unwrap();
+        store.create_snapshot("next", std::slice::from_ref(&base.diff_id), &lease).unwrap();
+        let lower = root.path().join("layers").join(layer_id(&store, &base));
+        let upper = store.mounts("next").unwrap().upper.unwrap();
+        // What overlay leaves where something was made and removed again below directories that were there.
+        for path in ["etc", "etc/deep"] {
+            std::fs::create_dir(upper.join(path)).unwrap();
+            let time = lower.join(path).metadata().unwrap().modified().unwrap();
+            std::fs::File::open(upper.join(path)).unwrap().set_modified(time).unwrap();
+        }
+        std::fs::create_dir(upper.join("new")).unwrap();
+        let opaque = fsx::open_dir(&upper.join("new")).unwrap();
+        xattr::set(&opaque, OsStr::new(OPAQUE), b"y").unwrap();
+        let dir = fsx::open_dir(&upper).unwrap();
+        fsx::mknod_at(&dir, "gone", FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(upper.join("socket")).unwrap();
+        let next = store.adopt_snapshot(&lease, "next").unwrap();
+        let dir = root.path().join("layers").join(layer_id(&store, &next));
+        let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(names, ["new"]);
+        assert!(!super::super::is_opaque(&fsx::open_dir(&dir.join("new")).unwrap()).unwrap());
+        // Nor does it say what the root is like.
+        store.create_snapshot("alone", std::slice::from_ref(&next.diff_id), &lease).unwrap();
+        let alone = store.mounts("alone").unwrap().upper.unwrap();
+        assert_eq!(alone.metadata().unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    fn layer_id(store: &Store, layer: &ImageLayer) -> String {
+        store.layer(&layer.diff_id).unwrap().unwrap().id.to_string()
     }
 }

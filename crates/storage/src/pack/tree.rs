@@ -143,8 +143,18 @@ pub(super) struct Packer<'a, W> {
     open: usize,
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
-    /// What only the engine has made, and is left out.
-    stubs: Vec<Vec<u8>>,
+    unsaid: Unsaid,
+}
+
+/// What is in the directories of a layer, and not in its archive.
+#[derive(Debug, Default)]
+pub(super) struct Unsaid {
+    /// What only the engine has made, directories that are as those below, what hides nothing, sockets: what is inside comes first.
+    pub(super) nodes: Vec<Vec<u8>>,
+    /// Directories that hide what is below them, where nothing is.
+    pub(super) opaque: Vec<Vec<u8>>,
+    /// Whether nothing is said of the root.
+    pub(super) root: bool,
 }
 
 impl Tree {
@@ -158,15 +168,15 @@ impl Tree {
         self.pack_noting(out, naming, fence).map(|(out, _)| out)
     }
 
-    /// The same; and what was left out, since the engine alone has made it.
+    /// The same; and what is not in the archive.
     pub(super) fn pack_noting<W: Write>(
         &self,
         out: Writer<W>,
         naming: Naming,
         fence: Fence,
-    ) -> Result<(W, Vec<Vec<u8>>)> {
-        let (out, stubs) = self.pack_some(out, naming, fence)?;
-        Ok((out.finish().map_err(|error| wrapped(error, Path::new("archive")))?, stubs))
+    ) -> Result<(W, Unsaid)> {
+        let (out, unsaid) = self.pack_some(out, naming, fence)?;
+        Ok((out.finish().map_err(|error| wrapped(error, Path::new("archive")))?, unsaid))
     }
 
     /// Packs all of it under another name, and lets the archive go on.
@@ -179,7 +189,7 @@ impl Tree {
         out: Writer<W>,
         naming: Naming,
         fence: Fence,
-    ) -> Result<(Writer<W>, Vec<Vec<u8>>)> {
+    ) -> Result<(Writer<W>, Unsaid)> {
         let mut packer = Packer {
             tree: self,
             out,
@@ -189,13 +199,13 @@ impl Tree {
             open: 0,
             links: HashMap::new(),
             buffer: vec![0; BUFFER_BYTES],
-            stubs: Vec::new(),
+            unsaid: Unsaid::default(),
         };
         packer.root()?;
         while !packer.levels.is_empty() {
             packer.step()?;
         }
-        Ok((packer.out, packer.stubs))
+        Ok((packer.out, packer.unsaid))
     }
 }
 
@@ -238,6 +248,7 @@ impl<W: Write> Packer<'_, W> {
             Form::Layer => own.as_ref().is_some_and(|(_, stat)| !same(stat)),
             Form::Exact => true,
         };
+        self.unsaid.root = !told;
         let dirs = open_parts(&self.tree.parts).map_err(error)?;
         if let Some((at, stat)) = own
             && told
@@ -283,7 +294,8 @@ impl<W: Write> Packer<'_, W> {
         let Some(level) = self.levels.last_mut() else { return Ok(()) };
         let Some(name) = level.todo.pop() else {
             self.open -= level.dirs.len() + level.base.len();
-            self.levels.pop();
+            let level = self.levels.pop();
+            self.unsaid.nodes.extend(level.filter(|level| level.head.is_some()).map(|level| level.path));
             return Ok(());
         };
         let path = join(&level.path, &name);
@@ -298,6 +310,8 @@ impl<W: Write> Packer<'_, W> {
             if below.is_some() {
                 let whiteout = join(&level.path, &[WHITEOUT, &name[..]].concat());
                 self.write(&empty(whiteout))?;
+            } else {
+                self.unsaid.nodes.push(path);
             }
             return Ok(());
         }
@@ -308,7 +322,7 @@ impl<W: Write> Packer<'_, W> {
             )));
         }
         if self.tree.form == Form::Layer && below.is_none() && is_stub(&path, &found).map_err(error)? {
-            self.stubs.push(path);
+            self.unsaid.nodes.push(path);
             return Ok(());
         }
         if fsx::kind(&found.stat) == FileType::Directory {
@@ -346,6 +360,8 @@ impl<W: Write> Packer<'_, W> {
             } else {
                 base = below.dirs;
             }
+        } else if found.opaque {
+            self.unsaid.opaque.push(path.clone());
         }
         let first = found.dirs.first().map(|dir| &dir.fd);
         if self.fence.stops(&found.stat, first).map_err(|error| failed("look at", &path, error))? {
@@ -365,7 +381,10 @@ impl<W: Write> Packer<'_, W> {
             FileType::BlockDevice => Kind::Block,
             FileType::Fifo => Kind::Fifo,
             // A socket means nothing without who listens on it: archives have none.
-            _ => return Ok(()),
+            _ => {
+                self.unsaid.nodes.push(path);
+                return Ok(());
+            }
         };
         if found.stat.st_nlink > 1 {
             let key = (found.stat.st_dev, found.stat.st_ino);

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use storage::{Expected, LayerWriter, Lease};
 use tokio::sync::mpsc;
 
-use super::super::cache::Made;
+use super::super::cache::{Made, hold};
 use super::super::tell::Voice;
 use super::super::vertex;
 use super::{
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::blocking;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Images of one index that are looked into for caches of their own.
 const IMAGES_MAX: usize = 16;
@@ -62,7 +62,10 @@ pub(in crate::builds) async fn load(
 async fn one(context: &Arc<Context>, sources: &SharedSources, place: &CachePlace) -> Result<Vec<Read>> {
     match place {
         CachePlace::Inline => Err(Error::invalid("a cache in an image is read from its registry")),
-        CachePlace::Registry(name) => registry(context, sources, name).await,
+        CachePlace::Registry(name) => match here(context, name).await? {
+            Some(read) => Ok(vec![read]),
+            None => registry(context, sources, name).await,
+        },
         CachePlace::Local { store, digest, .. } => {
             let client = client(sources)?;
             let digest = digest.as_deref().ok_or_else(|| {
@@ -104,6 +107,26 @@ fn leads(document: Document) -> Leads {
     }
 }
 
+/// The cache that an image has of itself, where the image is here.
+async fn here(context: &Arc<Context>, name: &str) -> Result<Option<Read>> {
+    let image = match context.images.resolve(name, None).await {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let store = context.store.clone();
+    blocking::run("look for a cache in an image", move || {
+        let manifest = image.manifest;
+        let bytes = store.read_blob(&manifest.config, manifest.config_size)?;
+        let layers: Vec<_> = manifest
+            .layers
+            .iter()
+            .map(|layer| Descriptor::new(&layer.media_type, layer.digest.clone(), layer.size))
+            .collect();
+        Ok(inlined(&bytes, &layers)?.map(|records| Read { place: Place::Here, records }))
+    })
+    .await
+}
+
 async fn registry(context: &Arc<Context>, sources: &SharedSources, name: &str) -> Result<Vec<Read>> {
     let reference = crate::images::parse_reference(name, "")?.or_latest();
     let given = sources.credentials(reference.domain()).await;
@@ -132,7 +155,7 @@ async fn registry(context: &Arc<Context>, sources: &SharedSources, name: &str) -
     let mut found = Vec::new();
     for manifest in images {
         let bytes = repository.small_blob(&manifest.config).await?;
-        if let Some(records) = inlined(&bytes, &manifest)? {
+        if let Some(records) = inlined(&bytes, &manifest.layers)? {
             found.push(Read { place: place.clone(), records });
         }
     }
@@ -151,7 +174,7 @@ struct Own {
 type Known = HashMap<Digest, (Option<Far>, String)>;
 
 /// The cache that an image has of itself.
-fn inlined(config: &[u8], manifest: &Manifest) -> Result<Option<Known>> {
+fn inlined(config: &[u8], layers: &[Descriptor]) -> Result<Option<Known>> {
     let wrong = |what: String| Error::invalid(format!("{INLINE} of the image is no build cache: {what}"));
     let own: Own = serde_json::from_slice(config).map_err(|error| wrong(error.to_string()))?;
     let Some(cache) = own.cache else { return Ok(None) };
@@ -160,8 +183,7 @@ fn inlined(config: &[u8], manifest: &Manifest) -> Result<Option<Known>> {
     if records.len() > RECORDS_MAX {
         return Err(wrong(format!("it has more than {RECORDS_MAX} records")));
     }
-    let layers: Vec<Option<Far>> = manifest
-        .layers
+    let layers: Vec<Option<Far>> = layers
         .iter()
         .zip(own.rootfs.diff_ids)
         .map(|(descriptor, diff_id)| Some(Far { descriptor: descriptor.clone(), diff_id }))
@@ -237,6 +259,15 @@ async fn bring(
             context.images.fetch_layer(reference, credentials.clone(), lease, descriptor, diff_id).await
         }
         Place::Client(store) => from_client(context, client(sources)?, lease, store, far).await,
+        Place::Here => {
+            let (own, keep) = (context.store.clone(), Arc::clone(lease));
+            let Some(layer) = made(Some(far), "").layer else { return Ok(()) };
+            blocking::run("keep a cached layer", move || {
+                own.restore_layers(std::slice::from_ref(&layer))?;
+                Ok(own.transaction(|tx| hold(tx, &keep, &layer))?)
+            })
+            .await
+        }
     }
 }
 

@@ -103,7 +103,7 @@ async fn solve(
         session: answering.id().to_owned(),
         frontend: FRONTEND.to_owned(),
         frontend_attrs: asked.attributes,
-        entitlements: parsed.list("allow").map(str::to_owned).collect(),
+        entitlements: entitlements(parsed),
         exporters: if is_question { Vec::new() } else { outputs.exporters.clone() },
         cache: caches.options.take(),
         ..SolveRequest::default()
@@ -142,6 +142,15 @@ pub(in crate::commands) async fn open(
     let mut request = Request::new(Method::POST, path).header("Upgrade", PROTOCOL);
     request.headers.extend(headers);
     Ok(engine.hijack(&request).await?.stream)
+}
+
+/// What steps may do beyond what all may. Who asks for the host's network by name need not say it twice.
+fn entitlements(parsed: &Parsed) -> Vec<String> {
+    let mut allowed: Vec<String> = parsed.list("allow").map(str::to_owned).collect();
+    if parsed.text("network") == Some("host") {
+        allowed.push("network.host".to_owned());
+    }
+    allowed
 }
 
 /// Who the user is to registries.
