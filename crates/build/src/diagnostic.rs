@@ -33,6 +33,8 @@ pub struct Diagnostic {
     pub expected: Option<String>,
     /// The name of the check that found it.
     pub rule: Option<&'static str>,
+    /// Whether it is of what was asked of the text, and nothing in the text can be pointed at.
+    pub is_of_no_place: bool,
 }
 
 impl Diagnostic {
@@ -45,7 +47,13 @@ impl Diagnostic {
             message: message.into(),
             expected: None,
             rule: None,
+            is_of_no_place: false,
         }
+    }
+
+    /// Something that was asked of the text, and that it cannot give.
+    pub fn of_request(message: impl Into<String>) -> Self {
+        Self { is_of_no_place: true, ..Self::error(Span::default(), message) }
     }
 
     /// Something that should be otherwise.
@@ -65,15 +73,10 @@ impl Diagnostic {
         self
     }
 
-    /// Whether it is of the text as a whole, or of what was asked of it: then there is nothing to point at.
-    fn is_of_no_place(&self) -> bool {
-        self.span == Span::default() && self.instruction.is_none()
-    }
-
     /// The one line that an API answers: `dockerfile parse error on line 3: unknown instruction: FRMO (did you mean FROM?)`, and
     /// `on line 3 of FILE` where that is a file that the Dockerfile includes.
     pub fn line(&self, source: &Source<'_>) -> String {
-        if self.is_of_no_place() {
+        if self.is_of_no_place {
             return self.message.clone();
         }
         let place = source.place(self.instruction.unwrap_or(self.span));
@@ -91,7 +94,7 @@ impl Diagnostic {
             Severity::Warning => "warning",
         };
         let rule = self.rule.map(|rule| format!("[{rule}]")).unwrap_or_default();
-        if self.is_of_no_place() {
+        if self.is_of_no_place {
             let mut out = format!("{}: {severity}{rule}: {}\n", clean(file), clean(&self.message));
             if let Some(expected) = &self.expected {
                 let _ = writeln!(out, " = expected {}", clean(expected));
@@ -161,7 +164,8 @@ mod tests {
     #[test]
     fn what_is_of_no_place_points_nowhere() {
         let source = Source::new("FROM a AS b\n");
-        let diagnostic = Diagnostic::error(Span::default(), "target stage \"c\" could not be found").expecting("one of b");
+        let diagnostic =
+            Diagnostic::of_request("target stage \"c\" could not be found").expecting("one of b");
         assert_eq!(diagnostic.line(&source), "target stage \"c\" could not be found");
         assert_eq!(
             diagnostic.render(&source, "Dockerfile"),

@@ -366,7 +366,7 @@ impl Resolver<'_> {
             let hint = suggest::hint(suggest::nearest(name, stages.names(), true));
             let names: Vec<&str> = stages.names().collect();
             let mut diagnostic =
-                Diagnostic::error(Span::default(), format!("target stage {name:?} could not be found{hint}"));
+                Diagnostic::of_request(format!("target stage {name:?} could not be found{hint}"));
             if !names.is_empty() {
                 diagnostic = diagnostic.expecting(format!("one of {}", names.join(", ")));
             }

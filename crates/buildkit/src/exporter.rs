@@ -225,7 +225,9 @@ fn image(attributes: &mut Attributes<'_>) -> Result<ImageOutput> {
     let push = attributes.flag("push")?.unwrap_or(false);
     let by_digest = attributes.flag("push-by-digest")?.unwrap_or(false);
     if push && names.is_empty() {
-        return Err(Error::Invalid("tag is needed when pushing to registry: give the image a name".to_owned()));
+        return Err(Error::Invalid(
+            "tag is needed when pushing to registry: give the image a name".to_owned(),
+        ));
     }
     let mut form = attributes.form(false)?;
     if push {

@@ -42,7 +42,7 @@ use build::lower::{self, Base};
 use build::output::ImageOutput;
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
-use build::stages::{self, Origin, Stages};
+use build::stages::{self, Stages};
 use build::{Dockerfile, Span};
 use jiff::Timestamp;
 use oci::{Digest, Platform, Reference};

@@ -235,6 +235,14 @@ impl Error {
         line
     }
 
+    /// The same, with what may help behind it.
+    pub fn chain_with_hint(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{} ({hint})", self.chain()),
+            None => self.chain(),
+        }
+    }
+
     fn detail(&self) -> &Detail {
         match self {
             Self::NotFound(d)

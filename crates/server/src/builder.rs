@@ -67,7 +67,8 @@ impl Builder for EngineBuilder {
     ) -> Task<'_, Result<(Request, SharedSources), Failure>> {
         Box::pin(async move {
             let gathered = self.engine.builds().gather(request, sources, &teller).await;
-            gathered.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })
+            gathered
+                .map_err(|failed| Failure { message: failed.error.chain_with_hint(), place: failed.place })
         })
     }
 
@@ -79,8 +80,8 @@ impl Builder for EngineBuilder {
     ) -> Task<'_, Result<SharedBuilt, Failure>> {
         Box::pin(async move {
             let built = self.engine.builds().solve(request, sources, teller).await;
-            let built =
-                built.map_err(|failed| Failure { message: failed.error.chain(), place: failed.place })?;
+            let built = built
+                .map_err(|failed| Failure { message: failed.error.chain_with_hint(), place: failed.place })?;
             Ok(Arc::new(EngineBuilt(built)) as SharedBuilt)
         })
     }

@@ -273,20 +273,20 @@ fn what_cannot_be_named_is_not_built() {
 #[test]
 fn an_image_that_is_not_there_is_told_with_where_it_is_wanted() {
     let host = Host::with_busybox();
-    let text = "FROM busybox AS tools\nFROM busybox\nCOPY --from=tolls /bin/sh /own\n";
+    let text = "FROM busybox AS corten-tools\nFROM busybox\nCOPY --from=corten-tolls /bin/sh /own\n";
     let folder = Folder::new(&host, "missing", &[("Dockerfile", text)]);
     let mistyped = folder.build(&host, &["."]).run();
-    for words in [">>> COPY --from=tolls", "tolls", "did you mean the stage tools?"] {
+    for words in [">>> COPY --from=corten-tolls", "did you mean the stage corten-tools?"] {
         assert!(mistyped.code != 0 && mistyped.stderr.contains(words), "{words}: {mistyped}");
     }
-    folder.write("Dockerfile", &text.replace("tolls", "elsewhere"));
+    folder.write("Dockerfile", &text.replace("corten-tolls", "nobody-has-this"));
     let unknown = folder.build(&host, &["."]).run();
-    let hint = "no stage is called elsewhere, so it is the name of an image";
-    for words in [">>> COPY --from=elsewhere", "docker.io/library/elsewhere", hint] {
+    let hint = "no stage is called nobody-has-this, so it is the name of an image";
+    for words in [">>> COPY --from=nobody-has-this", hint] {
         assert!(unknown.code != 0 && unknown.stderr.contains(words), "{words}: {unknown}");
     }
-    let target = folder.build(&host, &["--target", "tool", "."]).run();
-    let words = "target stage \"tool\" could not be found (did you mean tools?)";
+    let target = folder.build(&host, &["--target", "corten-tool", "."]).run();
+    let words = "target stage \"corten-tool\" could not be found (did you mean corten-tools?)";
     assert!(target.code != 0 && target.stderr.contains(words), "{target}");
     assert!(!target.stderr.contains("parse error"), "{target}");
 }

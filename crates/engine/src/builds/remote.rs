@@ -93,7 +93,10 @@ struct Far {
 /// Where a cache's blobs are.
 #[derive(Debug, Clone)]
 enum Place {
-    Registry { reference: Box<Reference>, credentials: Credentials },
+    Registry {
+        reference: Box<Reference>,
+        credentials: Credentials,
+    },
     Client(String),
     /// In the store: of an image that is here.
     Here,

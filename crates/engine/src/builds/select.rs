@@ -454,7 +454,7 @@ impl<'a, V: Visitor> Walker<'a, V> {
 }
 
 /// The extended attributes that belong to a file and are copied with it.
-pub(super) fn attributes(fd: impl AsFd) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+pub(super) fn attributes(fd: impl AsFd) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     use std::os::unix::ffi::OsStrExt;
     let names = match sys::xattr::list(&fd) {
         Err(error)

@@ -98,10 +98,7 @@ fn failure(failed: Failed) -> Progress {
         (Some(command), Some(code)) => {
             format!("The command '{command}' returned a non-zero code: {code}")
         }
-        _ => match error.hint() {
-            Some(hint) => format!("{} ({hint})", error.chain()),
-            None => error.chain(),
-        },
+        _ => error.chain_with_hint(),
     };
     Progress {
         error_detail: Some(ErrorDetail { code: code.map_or(0, i64::from), message: message.clone() }),

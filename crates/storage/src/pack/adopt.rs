@@ -172,7 +172,7 @@ mod tests {
             std::fs::File::open(upper.join(path)).unwrap().set_modified(time).unwrap();
         }
         std::fs::create_dir(upper.join("new")).unwrap();
-        let opaque = fsx::open_dir(&upper.join("new")).unwrap();
+        let opaque = fsx::open_dir(upper.join("new")).unwrap();
         xattr::set(&opaque, OsStr::new(OPAQUE), b"y").unwrap();
         let dir = fsx::open_dir(&upper).unwrap();
         fsx::mknod_at(&dir, "gone", FileType::CharacterDevice, Mode::empty(), 0).unwrap();
@@ -181,7 +181,7 @@ mod tests {
         let dir = root.path().join("layers").join(layer_id(&store, &next));
         let names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|one| one.unwrap().file_name()).collect();
         assert_eq!(names, ["new"]);
-        assert!(!super::super::is_opaque(&fsx::open_dir(&dir.join("new")).unwrap()).unwrap());
+        assert!(!super::super::is_opaque(&fsx::open_dir(dir.join("new")).unwrap()).unwrap());
         // Nor does it say what the root is like.
         store.create_snapshot("alone", std::slice::from_ref(&next.diff_id), &lease).unwrap();
         let alone = store.mounts("alone").unwrap().upper.unwrap();
