@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use oci::{Digest, Platform};
+use oci::{Digest, Platform, Reference};
 use tokio::sync::mpsc;
 
 use crate::request::{SourceError, Task};
+use crate::suggest;
 
 /// Pieces of an archive on their way to the client, each of some hundred kilobytes.
 pub const PIECES_MAX: usize = 4;
@@ -72,11 +73,27 @@ pub struct Form {
     pub rewrite_timestamps: bool,
 }
 
+/// A name that an image is to have, with a tag.
+///
+/// # Errors
+/// It cannot be one; what is wrong with it, and what it may be called instead.
+pub fn image_name(tag: &str) -> Result<Reference, String> {
+    let parsed = Reference::parse_named(tag).map_err(|error| {
+        let lower = suggest::image_name(tag);
+        let hint = lower.map(|name| format!(": names of repositories are in small letters: {name}"));
+        format!("invalid tag {tag:?}: {error}{}", hint.unwrap_or_default())
+    })?;
+    if parsed.digest().is_some() {
+        return Err("refusing to create a tag with a digest reference".to_owned());
+    }
+    Ok(parsed.or_latest())
+}
+
 /// An image in the engine's store, or at a registry, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageOutput {
     /// Its names.
-    pub names: Vec<String>,
+    pub names: Vec<Reference>,
     /// How it is written.
     pub form: Form,
     /// Whether it is kept in the store, also if it has no name.
@@ -97,7 +114,7 @@ pub struct ArchiveOutput {
     /// Whether Docker's documents are in it as well.
     pub docker: bool,
     /// Names that the archive's image gets when it is loaded.
-    pub names: Vec<String>,
+    pub names: Vec<Reference>,
     /// How it is written.
     pub form: Form,
     /// Whether it is a directory of the client, by the session's store of this output, instead of an archive.

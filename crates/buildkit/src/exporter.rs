@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest};
 use build::output::{
-    Annotation, ArchiveOutput, FilesOutput, Form, ImageOutput, Output, Packer, Packing, Subject,
+    Annotation, ArchiveOutput, FilesOutput, Form, ImageOutput, Output, Packer, Packing, Subject, image_name,
 };
 use oci::{Platform, Reference};
 
@@ -94,12 +94,9 @@ impl<'a> Attributes<'a> {
     }
 
     /// The names of an image: whether they can be names is said before anything is built.
-    fn names(&mut self) -> Result<Vec<String>> {
+    fn names(&mut self) -> Result<Vec<Reference>> {
         let names = self.text("name").unwrap_or_default().split(',').map(str::trim);
-        let name = |name: &str| match Reference::parse_named(name) {
-            Ok(_) => Ok(name.to_owned()),
-            Err(error) => Err(Error::Invalid(format!("invalid tag {name:?}: {error}"))),
-        };
+        let name = |name: &str| image_name(name).map_err(Error::Invalid);
         names.filter(|name| !name.is_empty()).map(name).collect()
     }
 
@@ -300,7 +297,8 @@ mod tests {
         else {
             panic!("no image")
         };
-        assert_eq!(image.names, ["a:1", "b"]);
+        let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["a:1", "b:latest"]);
         assert!(image.push && image.store && !image.push_by_digest && !image.form.docker_types);
         assert_eq!(image.form.packing, Some(USUAL));
         let attrs = [("name", "a"), ("push", ""), ("push-by-digest", "true"), ("store", "false")];
@@ -312,7 +310,9 @@ mod tests {
             exporter_attrs_deprecated: HashMap::from([("name".to_owned(), "x".to_owned())]),
             ..SolveRequest::default()
         };
-        assert!(matches!(&outputs(&old).unwrap()[0], Output::Image(image) if image.names == ["x"]));
+        assert!(
+            matches!(&outputs(&old).unwrap()[0], Output::Image(image) if image.names[0].familiar() == "x:latest")
+        );
     }
 
     #[test]

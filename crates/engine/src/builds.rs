@@ -39,7 +39,7 @@ use build::diagnostic::Diagnostic;
 use build::graph::Graph;
 use build::ignore::Ignore;
 use build::lower::{self, Base};
-use build::output::ImageOutput;
+use build::output::{self, ImageOutput};
 use build::progress::{End, Event, Teller, Vertex};
 use build::request::{Outcome, Request, SharedSources};
 use build::stages::{self, Stages};
@@ -244,14 +244,14 @@ impl Builds {
         sources: SharedSources,
         teller: Teller,
     ) -> Result<Outcome, Failed> {
-        let names = request.tags.clone();
+        let (names, tags) = (named(&request.tags)?, request.tags.clone());
         let (request, sources) = self.gather(request, sources, &teller).await?;
         let built = self.solve(request, sources, teller.clone()).await?;
-        let image = ImageOutput { names: names.clone(), store: true, ..ImageOutput::default() };
+        let image = ImageOutput { names, store: true, ..ImageOutput::default() };
         let (image, config) = built.export_image(image).await?;
         // The image keeps what it is made of.
         built.remains.whole.store(true, Ordering::Relaxed);
-        Ok(Outcome { image, config, names })
+        Ok(Outcome { image, config, names: tags })
     }
 
     /// Finds what is read before a build begins: the Dockerfile, wherever it is, and all that it includes. [`Self::solve`] is asked for
@@ -568,21 +568,7 @@ fn hinted(error: Error, read: &Read, name: &str) -> Failed {
 
 /// The names that an image is to have.
 fn named(names: &[String]) -> Result<Vec<Reference>> {
-    names
-        .iter()
-        .map(|tag| {
-            let parsed = Reference::parse_named(tag).map_err(|error| {
-                let lower = build::suggest::image_name(tag);
-                let hint = lower.map(|name| format!(": names of repositories are in small letters: {name}"));
-                let hint = hint.unwrap_or_default();
-                Error::invalid(format!("invalid tag {tag:?}: {error}{hint}"))
-            })?;
-            if parsed.digest().is_some() {
-                return Err(Error::invalid("refusing to create a tag with a digest reference"));
-            }
-            Ok(parsed.or_latest())
-        })
-        .collect()
+    names.iter().map(|tag| output::image_name(tag).map_err(Error::invalid)).collect()
 }
 
 /// Why a text cannot be built, as it is told: one line, and the place with a caret below it.

@@ -258,7 +258,7 @@ fn what_cannot_be_named_is_not_built() {
     let host = Host::with_busybox();
     let folder = Folder::new(&host, "names", &[("Dockerfile", "FROM busybox\nRUN echo ran the step\n")]);
     for (flags, words) in [
-        (&["-t", "Team/Web"][..], "invalid tag \"Team/Web\": invalid reference format"),
+        (&["-t", "Team/Web"][..], "names of repositories are in small letters: team/web"),
         (&["-t", "web:a:b"], "invalid tag \"web:a:b\""),
         (&["-o", "type=oci,dest=x,name=A"], "invalid tag \"A\""),
         (&["--push"], "tag is needed when pushing to registry"),

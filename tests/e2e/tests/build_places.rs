@@ -60,6 +60,37 @@ fn files_come_into_a_directory_and_what_was_there_stays() {
 }
 
 #[test]
+fn who_is_not_root_has_closed_directories_as_well() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox AS made\nRUN mkdir -p /out/shut/deep && echo one >/out/shut/a && echo two >/out/shut/deep/b && \\\n\
+        chmod 0400 /out/shut/a && chmod 0311 /out/shut/deep && chmod 0555 /out/shut\nFROM scratch\nCOPY --from=made /out /\n";
+    let folder = folder(&host, "closed", text);
+    // Root without what lets it write everywhere.
+    let build = || {
+        let mut client = Cmd::new("setpriv")
+            .args(["--bounding-set=-all", "--inh-caps=-all"])
+            .args([kit::binary()])
+            .args(["build", "--network", "none", "-o", "dest", "."])
+            .current_dir(&folder);
+        for (name, value) in host.environment() {
+            client = client.env(&name, &value);
+        }
+        done(client.run());
+        let mode = |name: &str| {
+            let stat = fs::metadata(folder.join("dest").join(name)).expect(name);
+            stat.permissions().mode() & 0o7777
+        };
+        assert_eq!((mode("shut"), mode("shut/deep"), mode("shut/a")), (0o555, 0o311, 0o400));
+        assert_eq!(fs::read_to_string(folder.join("dest/shut/deep/b")).expect("a file"), "two\n");
+    };
+    build();
+    // Over what is there already.
+    fs::write(folder.join("dest/shut/deep/b"), "other").expect("a file");
+    fs::set_permissions(folder.join("dest/shut/deep"), fs::Permissions::from_mode(0o755)).expect("open it");
+    build();
+}
+
+#[test]
 fn archives_come_whole_or_not_at_all() {
     let host = Host::with_busybox();
     let folder = folder(&host, "archives", TEXT);

@@ -121,13 +121,7 @@ fn real(peers: &[Peer], directory: &Path, folder: &dyn Fn(&str, &str) -> Result<
         peers,
         "a Debian with nginx, `apt-get install` from the network",
         "never slower than a peer",
-        |peer| {
-            let allow: &[&str] = match peer {
-                Peer::Corten(_) => &["--no-cache", "--network", "host", "--allow", "network.host"],
-                _ => &["--no-cache", "--network", "host"],
-            };
-            median_ms(1, || run(&mut build(peer, &path, allow)))
-        },
+        |peer| median_ms(1, || run(&mut build(peer, &path, &["--no-cache", "--network", "host"]))),
     )?]);
     Ok(())
 }

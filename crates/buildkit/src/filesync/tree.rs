@@ -18,8 +18,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
@@ -111,8 +111,8 @@ pub struct Tree {
     coming: HashMap<u32, Coming>,
     /// Further names of files, which are made when the files are here.
     links: Vec<(String, String)>,
-    /// Directories with their times, which all that is made in them changes.
-    directories: Vec<(String, i64)>,
+    /// Directories with their modes and times: what is made in them needs the one and changes the other.
+    directories: Vec<(String, u32, i64)>,
     bytes: u64,
     /// Bytes of the names that have come.
     names: usize,
@@ -248,9 +248,10 @@ impl Tree {
             fsx::mkdir_at(&frame.dir, &name, Mode::from_raw_mode(0o700)).map_err(fail("make"))?;
         }
         let dir = fsx::open_dir_at(&frame.dir, &name).map_err(fail("open"))?;
-        fsx::chmod(&dir, Mode::from_raw_mode(entry.mode)).map_err(fail("change"))?;
-        set_attributes(&dir, &entry)?;
-        self.directories.push((entry.path.clone(), entry.modified));
+        // Who is not root writes into it as its owner alone.
+        fsx::chmod(&dir, Mode::from_raw_mode(entry.mode | 0o700)).map_err(fail("change"))?;
+        self.set_attributes(&dir, &entry)?;
+        self.directories.push((entry.path.clone(), entry.mode, entry.modified));
         self.frames.push(Frame { path: entry.path, dir, is_old, seen: HashSet::new() });
         Ok(())
     }
@@ -267,7 +268,7 @@ impl Tree {
             if is_same {
                 if !entry.attributes.is_empty() {
                     let file = fsx::open_regular_at(&frame.dir, name).map_err(fail("open"))?;
-                    set_attributes(&file, &entry)?;
+                    self.set_attributes(&file, &entry)?;
                 }
                 return Ok(());
             }
@@ -277,10 +278,10 @@ impl Tree {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let file = File::from(fsx::open_at(&frame.dir, name, flags, UNFINISHED).map_err(fail("make"))?);
         if entry.size == 0 {
-            return finish(&file, &entry);
+            return self.finish(&file, &entry);
         }
         // They do not wait in memory for the content, but for the one that content takes away again.
-        set_attributes(&file, &entry)?;
+        self.set_attributes(&file, &entry)?;
         let mut entry = entry;
         entry.attributes.retain(|(name, _)| name == CAPABILITY);
         self.awaited.push_back(Awaited { id, entry });
@@ -315,7 +316,7 @@ impl Tree {
                         .to_owned(),
                 });
             }
-            return finish(&coming.file, &coming.entry);
+            return self.finish(&coming.file, &coming.entry);
         }
         let length = data.len() as u64;
         self.bytes += length;
@@ -352,7 +353,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes what all content must be there for: further names, and times of directories.
+    /// Makes what all content must be there for: further names, and modes and times of directories.
     fn settle(&mut self) -> Result<()> {
         for (path, target) in std::mem::take(&mut self.links) {
             let first = self.root.lstat(&target).map_err(Error::io("find", &target))?;
@@ -370,9 +371,13 @@ impl Tree {
                 self.root.link(&target, &path).map_err(Error::io("link", &path))?;
             }
         }
-        for (path, modified) in std::mem::take(&mut self.directories) {
+        // What is inside first: behind some modes nobody but root gets in.
+        for (path, mode, modified) in std::mem::take(&mut self.directories).into_iter().rev() {
             let dir = self.root.open_dir(&path).map_err(Error::io("open", &path))?;
             let there = fsx::stat(&dir).map_err(Error::io("look at", &path))?;
+            if there.st_mode & 0o7777 != mode {
+                fsx::chmod(&dir, Mode::from_raw_mode(mode)).map_err(Error::io("change", &path))?;
+            }
             if time_of(&there) != time(modified) {
                 let at = time(modified);
                 fsx::set_times(&dir, at, at).map_err(Error::io("change", &path))?;
@@ -380,27 +385,36 @@ impl Tree {
         }
         Ok(())
     }
-}
 
-/// Gives a complete file what makes it equal to the client's. The time is last: a file without it is made anew the next time.
-fn finish(file: &File, entry: &Entry) -> Result<()> {
-    let fail = || Error::io("change", &entry.path);
-    fsx::chmod(file, Mode::from_raw_mode(entry.mode)).map_err(fail())?;
-    set_attributes(file, entry)?;
-    let at = time(entry.modified);
-    fsx::set_times(file, at, at).map_err(fail())
-}
-
-fn set_attributes(file: impl std::os::fd::AsFd, entry: &Entry) -> Result<()> {
-    for (name, value) in &entry.attributes {
-        sys::xattr::set(&file, name, value).map_err(Error::io("set an attribute of", &entry.path))?;
+    /// Gives a complete file what makes it equal to the client's. The time is last: a file without it is made anew the next time.
+    fn finish(&self, file: &File, entry: &Entry) -> Result<()> {
+        let fail = || Error::io("change", &entry.path);
+        self.set_attributes(file, entry)?;
+        fsx::chmod(file, Mode::from_raw_mode(entry.mode)).map_err(fail())?;
+        let at = time(entry.modified);
+        fsx::set_times(file, at, at).map_err(fail())
     }
-    Ok(())
+
+    fn set_attributes(&self, file: impl AsFd, entry: &Entry) -> Result<()> {
+        for (name, value) in &entry.attributes {
+            match sys::xattr::set(&file, name, value) {
+                // A result is the user's to have, as far as the user may.
+                Err(error) if self.keeps && is_beyond(&error) => {}
+                other => other.map_err(Error::io("set an attribute of", &entry.path))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the user may not do it, or the disk cannot.
+fn is_beyond(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
 fn make_symlink(frame: &Frame, name: &OsString, target: &str, entry: &Entry) -> Result<()> {
     let fail = |verb| Error::io(verb, &entry.path);
-    let there = sys::path::read_link_at(std::os::fd::AsFd::as_fd(&frame.dir), name);
+    let there = sys::path::read_link_at(frame.dir.as_fd(), name);
     if there.is_ok_and(|there| there.as_os_str() == target) {
         return Ok(());
     }

@@ -74,11 +74,13 @@ impl Built for Done {
                 match output {
                     Output::Image(image) => {
                         told.insert("containerimage.digest".into(), Digest::from_sha256([7; 32]).to_string());
-                        told.insert("image.name".into(), image.names.join(","));
+                        let names: Vec<String> = image.names.iter().map(oci::Reference::familiar).collect();
+                        told.insert("image.name".into(), names.join(","));
                     }
                     Output::Archive(archive) => {
                         let (sender, pieces) = tokio::sync::mpsc::channel(1);
-                        let breaks = archive.names.first().is_some_and(|name| name == "breaks");
+                        let breaks =
+                            archive.names.first().is_some_and(|name| name.familiar() == "breaks:latest");
                         tokio::spawn(async move {
                             let _ = sender.send(Ok(b"first ".to_vec())).await;
                             let last = if breaks {

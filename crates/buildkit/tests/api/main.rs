@@ -275,7 +275,7 @@ async fn archives_reach_the_client_and_what_breaks_them_is_told() {
     };
     let exporters = vec![exporter("moby", &[("name", "a")]), exporter("oci", &[])];
     let told = client.control().solve(request("one", exporters)).await.unwrap().into_inner();
-    assert_eq!(told.exporter_response["image.name"], "a");
+    assert_eq!(told.exporter_response["image.name"], "a:latest");
     assert_eq!(client.taken()["1 b"], "first second");
     let exporters = vec![exporter("oci", &[("name", "breaks")])];
     let status = client.control().solve(request("two", exporters)).await.unwrap_err();

@@ -89,10 +89,13 @@ impl Placing<'_> {
 
     /// The directory, which is made with those above it where it is not there.
     fn directory(&self, path: &Path) -> Result<OwnedFd> {
+        self.make(path).map_err(|error| self.failed(error))
+    }
+
+    fn make(&self, path: &Path) -> io::Result<OwnedFd> {
         let (uid, gid) = self.wishes.owner.unwrap_or((0, 0));
         let mode = Mode::from_raw_mode(DIRECTORY_MODE);
-        let opened = self.root.mkdir_all_with(path, mode, |fd| fsx::chown(fd, uid, gid));
-        opened.map_err(|error| self.failed(error))
+        self.root.mkdir_all_with(path, mode, |fd| fsx::chown(fd, uid, gid))
     }
 
     /// The directory and the name that something that is no directory gets.
@@ -184,7 +187,13 @@ impl Placing<'_> {
 
     /// The destination as a directory that is to be there.
     pub fn made(&self) -> Result<()> {
-        self.directory(relative(self.destination)).map(drop)
+        match self.make(relative(self.destination)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(Error::invalid(format!("mkdir {}: not a directory", self.destination)))
+            }
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 

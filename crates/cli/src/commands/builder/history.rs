@@ -154,7 +154,11 @@ async fn logs(session: &Session, parsed: &Parsed) -> Result<()> {
     let record = found(&mut history, parsed.args.first()).await?;
     let (told, heard) = mpsc::channel(TOLD_MAX);
     let (followed, _) = tokio::join!(history.follow(&record.r#ref, told), steps::show(mode, heard));
-    answered(followed)
+    answered(followed)?;
+    if let Some(error) = found(&mut history, Some(&record.r#ref)).await?.error {
+        session.note(&format!("failed to solve: {}", error.message));
+    }
+    Ok(())
 }
 
 async fn inspect(session: &Session, parsed: &Parsed) -> Result<()> {

@@ -9,7 +9,6 @@ use build::request::SourceError;
 use oci::{Digest, Reference};
 use tokio::sync::mpsc;
 
-use super::super::named;
 use super::super::result::Built;
 use super::super::tell::Voice;
 use super::attest;
@@ -33,7 +32,7 @@ pub(super) async fn send(
     export: &Export,
     voice: &Voice,
 ) -> Result<Response> {
-    let names = named(&output.names)?;
+    let names = output.names.clone();
     // Docker's archives have none; what nobody has asked for is left out of them.
     let statements = attest::is_wanted(built, !output.docker);
     if output.docker && statements {

@@ -8,7 +8,6 @@ use oci::Reference;
 use registry::Credentials;
 use registry::push::{Event as Pushing, Step};
 
-use super::super::named;
 use super::super::result::Built;
 use super::super::tell::Voice;
 use super::attest;
@@ -30,7 +29,7 @@ pub(super) async fn put(
     export: &Export,
     voice: &Voice,
 ) -> Result<Response> {
-    let names = named(&output.names)?;
+    let names = output.names.clone();
     if (output.push || output.push_by_digest) && names.is_empty() {
         return Err(Error::invalid("tag is needed when pushing to registry: give the image a name"));
     }
@@ -74,7 +73,7 @@ pub(super) async fn put(
 
 /// Puts an image into the store under its names, and tells nobody.
 pub(super) async fn store(built: &Arc<Built>, output: ImageOutput) -> Result<Assembled> {
-    let names = named(&output.names)?;
+    let names = output.names.clone();
     let own = Arc::clone(built);
     let wanted = Wanted { form: output.form, names: names.clone(), statements: false };
     let assembled = blocking::run_long("put an image together", move || {
@@ -94,7 +93,7 @@ async fn assembled(
     let (own, export) = (Arc::clone(built), export.clone());
     let wanted = Wanted {
         form: output.form.clone(),
-        names: named(&output.names)?,
+        names: output.names.clone(),
         statements: attest::is_wanted(built, true),
     };
     let work =
