@@ -4,9 +4,9 @@
 
 mod agents;
 mod directory;
+mod engine;
 mod files;
 mod follow;
-mod history;
 mod passwords;
 mod secrets;
 mod session;
@@ -21,7 +21,7 @@ pub use bollard_buildkit_proto::google::protobuf::Timestamp;
 pub use bollard_buildkit_proto::moby::buildkit::v1 as api;
 pub use bollard_buildkit_proto::pb;
 pub use directory::Directory;
-pub use history::{Answer, History};
+pub use engine::{Answer, Engine};
 pub use passwords::{Password, Passwords};
 pub use secrets::{Secret, Secrets};
 pub use session::{Answers, Session};

@@ -30,6 +30,24 @@ fn the_build_cache_is_shown_and_removed() {
         let rows: Vec<&str> = whole.lines().filter(|line| line.contains(" regular ")).collect();
         assert!(rows.len() == 3 && rows.iter().all(|row| row.ends_with(" false")), "{whole}");
     }
+    // The same by BuildKit's API.
+    let used = host.corten(["builder", "du"]).ok();
+    let lines: Vec<&str> = used.lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[0].ends_with("LAST ACCESSED") && lines.len() == 6, "{used}");
+    assert!(lines[4].starts_with("Reclaimable:\t6.") && lines[5].starts_with("Total:\t\t6."), "{used}");
+    let ids = host.corten(["buildx", "du", "--format", "{{.ID}} {{.Reclaimable}} {{.Type}}"]).ok();
+    assert!(ids.lines().count() == 3 && ids.lines().all(|line| line.ends_with(" true regular")), "{ids}");
+    let id = ids.split_whitespace().next().expect("an id");
+    let one = host.corten(["builder", "du", "--verbose", "--filter", &format!("id={id}")]).ok();
+    assert!(
+        one.starts_with(&format!("ID:             {id}\n")) && one.contains("\nDescription:    "),
+        "{one}"
+    );
+    assert_eq!(
+        host.corten(["builder", "du", "--filter", "type=exec.cachemount", "--format", "{{.ID}}"]).ok(),
+        ""
+    );
+    host.corten(["builder", "du", "--filter", "colour=red"]).fails(1, "colour=red");
     // The layers of an image stay with it.
     host.corten(["build", "-q", "--network", "none", "-t", "made", "."]).current_dir(&folder).ok();
     let gone = host.corten(["builder", "prune", "-f"]).ok();

@@ -1,20 +1,25 @@
 //! `builder`.
 
 mod history;
+mod usage;
 
+use buildkit::client::{Answer, Engine};
 use client::query::Query;
 use client::{Method, Request};
 use serde::Deserialize;
 
 use crate::command::{Command, Example};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flags::{Group, Parsed, bytes, filter, switch};
 use crate::session::Session;
 use crate::units::size;
 
 /// The group.
-pub static GROUP: Command =
-    Command::group("builder", "Manage builds", &[&super::image::build::COMMAND, &history::GROUP, &PRUNE]);
+pub static GROUP: Command = Command::group(
+    "builder",
+    "Manage builds",
+    &[&super::image::build::COMMAND, &usage::COMMAND, &history::GROUP, &PRUNE],
+);
 
 /// `prune`.
 const PRUNE: Command = Command {
@@ -33,6 +38,16 @@ const PRUNE: Command = Command {
     examples: &[Example { about: "What was not used for a day", line: "builder prune --filter until=24h" }],
     ..Command::leaf(|session, parsed| Box::pin(prune(session, parsed)))
 };
+
+/// A connection to the engine's side of BuildKit's API.
+async fn engine(session: &Session) -> Result<Engine> {
+    let stream = super::image::build::open(session.client()?, "/grpc", Vec::new()).await?;
+    Engine::on(stream).await.map_err(|error| Error::Message(error.chain()))
+}
+
+fn answered<T>(answer: Answer<T>) -> Result<T> {
+    answer.map_err(|status| Error::Message(status.message().to_owned()))
+}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

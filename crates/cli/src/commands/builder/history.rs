@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use buildkit::client::api::BuildHistoryRecord;
-use buildkit::client::{Answer, History, Timestamp};
+use buildkit::client::{Engine, Timestamp};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::mpsc;
 
+use super::{answered, engine};
 use crate::command::{Arity, Command, Example};
 use crate::error::{Error, Result};
 use crate::flags::{Flag, Group, Parsed, list, switch, text};
@@ -77,15 +78,6 @@ const RM: Command = Command {
     ..Command::leaf(|session, parsed| Box::pin(rm(session, parsed)))
 };
 
-async fn engine(session: &Session) -> Result<History> {
-    let stream = super::super::image::build::open(session.client()?, "/grpc", Vec::new()).await?;
-    History::on(stream).await.map_err(|error| Error::Message(error.chain()))
-}
-
-fn answered<T>(answer: Answer<T>) -> Result<T> {
-    answer.map_err(|status| Error::Message(status.message().to_owned()))
-}
-
 /// A filter as BuildKit reads it: names need not be whole.
 fn filter(text: &str) -> String {
     match text.split_once('=') {
@@ -98,7 +90,7 @@ fn filter(text: &str) -> String {
 }
 
 /// The build that is meant: by its name or the beginning of it, by how many there were after it, or the last one.
-async fn found(history: &mut History, name: Option<&String>) -> Result<BuildHistoryRecord> {
+async fn found(history: &mut Engine, name: Option<&String>) -> Result<BuildHistoryRecord> {
     let mut all = answered(history.builds(Vec::new()).await)?;
     let absent = |name: &str| Error::Message(format!("no build {name:?} found: see `builder history ls`"));
     let Some(name) = name else {

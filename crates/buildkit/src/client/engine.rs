@@ -1,8 +1,9 @@
-//! Builds that an engine knows, asked for on a connection of their own.
+//! What an engine knows of builds, asked for on a connection of its own.
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    BuildHistoryRecord, BuildHistoryRequest, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
+    BuildHistoryRecord, BuildHistoryRequest, DiskUsageRequest, StatusRequest, StatusResponse,
+    UpdateBuildHistoryRequest, UsageRecord,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -21,18 +22,18 @@ pub type Answer<T> = std::result::Result<T, Box<Status>>;
 
 /// A connection to an engine that is asked.
 #[derive(Debug)]
-pub struct History {
+pub struct Engine {
     client: ControlClient<Caller>,
     connection: JoinHandle<std::result::Result<(), hyper::Error>>,
 }
 
-impl Drop for History {
+impl Drop for Engine {
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
-impl History {
+impl Engine {
     /// Begins to speak on a connection.
     ///
     /// # Errors
@@ -78,6 +79,16 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// What builds have left in the cache.
+    ///
+    /// # Errors
+    /// The engine refuses the filters.
+    pub async fn cached(&mut self, filter: Vec<String>) -> Answer<Vec<UsageRecord>> {
+        let request = DiskUsageRequest { filter, ..DiskUsageRequest::default() };
+        let told = self.client.disk_usage(request).await.map_err(Box::new)?;
+        Ok(told.into_inner().record)
     }
 
     /// Makes the engine forget a build.
