@@ -48,9 +48,14 @@ fn config(host: &Host) -> serde_json::Value {
 /// Everything below a host's home that is not the engine's.
 fn kept(host: &Host) -> String {
     let mut text = fs::read_to_string(config_path(host)).unwrap_or_default();
-    let vault = host.root().join(".local/share/corten/credentials");
-    for file in fs::read_dir(vault).into_iter().flatten().flatten() {
-        text += &String::from_utf8_lossy(&fs::read(file.path()).expect("read"));
+    let mut folders = vec![host.root().join(".local/share/corten/credentials")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match fs::read(entry.path()) {
+                Ok(bytes) => text += &String::from_utf8_lossy(&bytes),
+                Err(_) => folders.push(entry.path()),
+            }
+        }
     }
     text
 }
@@ -62,6 +67,8 @@ fn a_password_is_kept_encrypted_and_found_by_all_tools() {
     let server = registry.host();
     for (logs_in, other) in [(Cli::Corten, Cli::Docker), (Cli::Docker, Cli::Corten)] {
         let host = Host::new();
+        // Where tools look that do not know DOCKER_CONFIG.
+        symlink(host.root().join("config"), host.root().join(".docker")).expect("a link");
         if logs_in == Cli::Docker {
             // As whoever has logged in by us once has it.
             fs::create_dir_all(host.root().join("config")).unwrap();
@@ -81,7 +88,6 @@ fn a_password_is_kept_encrypted_and_found_by_all_tools() {
             host.cli(cli, ["rmi", &name]).ok();
         }
         // By the registry's own entry, which is where it looks.
-        let _ = symlink(host.root().join("config"), host.root().join(".docker"));
         if logs_in == Cli::Corten {
             let skopeo = ["inspect", "--tls-verify=false", &format!("docker://{name}")].map(str::to_owned);
             host.program("skopeo", skopeo).env("PATH", helper(&host)).env("HOME", host.root()).ok();
@@ -123,6 +129,25 @@ fn without_the_helper_it_is_encrypted_all_the_same() {
     host.corten(["logout", &registry.host()]).ok();
     host.corten(["rmi", &name]).ok();
     host.corten(["pull", &name]).fails(1, "no basic auth credentials");
+}
+
+#[test]
+fn jobs_with_a_configuration_of_their_own_see_nobody_elses_passwords() {
+    let registry = protected();
+    let name = registry.push(&small(), "a/b:1");
+    let host = Host::new();
+    let job = |number: u32, args: &[&str]| {
+        let config = host.root().join(format!("job{number}"));
+        fs::create_dir_all(&config).expect("a folder");
+        with_helper(&host, Cli::Corten, args).env("DOCKER_CONFIG", config)
+    };
+    job(1, &["login", "-u", "ann", "--password-stdin", &registry.host()]).stdin("s3cret").ok();
+    job(1, &["pull", "-q", &name]).ok();
+    host.corten(["rmi", &name]).ok();
+    job(2, &["pull", &name]).fails(1, "no basic auth credentials");
+    // The other's end is no end of ours.
+    job(2, &["logout", &registry.host()]).ok();
+    job(1, &["pull", "-q", &name]).ok();
 }
 
 #[test]
@@ -203,7 +228,8 @@ fn a_token_is_kept_in_place_of_a_password() {
         let login = ["login", "-u", "ann", "--password-stdin", &registry.host()];
         with_helper(&host, cli, &login).stdin("s3cret").ok();
         let get = host.program(host.root().join("bin/docker-credential-corten").to_str().unwrap(), ["get"]);
-        let said = get.env("HOME", host.root()).stdin(registry.host()).ok();
+        let get = get.env("HOME", host.root()).env("DOCKER_CONFIG", host.root().join("config"));
+        let said = get.stdin(registry.host()).ok();
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
         assert_eq!(
             said,

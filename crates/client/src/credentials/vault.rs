@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ~/.local/share/corten/credentials/
+//!   of-…/    the same, for each DOCKER_CONFIG that is not ~/.docker: jobs that have one of their own see nobody else's
 //!   lock     held while the file is changed
 //!   key      32 random bytes, for this user alone
 //!   vault    the format's name, a nonce, and JSON under ChaCha20-Poly1305 (RFC 8439)
@@ -11,16 +12,19 @@
 //! machine are not kept out: they could ask the helper as well.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest::{SHA256, digest};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::target::environment;
 
 /// The beginning of the file, which says how to read the rest.
 const FORMAT: &[u8] = b"corten credentials 1\n";
@@ -56,15 +60,19 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// The user's own: `$XDG_DATA_HOME/corten/credentials`, else below `~/.local/share`.
+    /// The user's own, or that of the `DOCKER_CONFIG` there is: `$XDG_DATA_HOME/corten/credentials`, else below `~/.local/share`.
     pub fn of_user() -> Result<Self> {
-        let data =
-            crate::target::environment("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = || crate::target::environment("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-        let data = data.or_else(home).unwrap_or_else(|| PathBuf::from("/.local/share"));
+        let path = |name| environment(name).map(PathBuf::from);
+        let data = path("XDG_DATA_HOME").filter(|path| path.is_absolute());
+        let home = path("HOME").unwrap_or_else(|| PathBuf::from("/"));
+        let data = data.unwrap_or_else(|| home.join(".local/share"));
+        let mut folder = data.join("corten/credentials");
+        if let Some(own) = path("DOCKER_CONFIG").and_then(|own| named(&own, &home)) {
+            folder.push(own);
+        }
         // Where there is no name for the machine, the random key stands alone.
         let machine = std::fs::read(MACHINE).unwrap_or_default();
-        Ok(Self { folder: data.join("corten/credentials"), machine })
+        Ok(Self { folder, machine })
     }
 
     /// All there is.
@@ -168,6 +176,20 @@ impl Vault {
     }
 }
 
+/// What the credentials of a configuration are called; nothing for the usual one.
+fn named(config: &Path, home: &Path) -> Option<String> {
+    let whole = |path: &Path| {
+        path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+    };
+    let config = whole(config);
+    if config == whole(&home.join(".docker")) {
+        return None;
+    }
+    let hash = digest(&SHA256, config.as_os_str().as_bytes());
+    let letters: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("of-{letters}"))
+}
+
 fn fill(bytes: &mut [u8]) -> Result<()> {
     SystemRandom::new()
         .fill(bytes)
@@ -248,6 +270,16 @@ mod tests {
             std::fs::write(folder.path().join("v/vault"), damaged).unwrap();
             assert!(here.all().is_err());
         }
+    }
+
+    #[test]
+    fn each_configuration_has_its_own() {
+        let home = Path::new("/home/ann");
+        assert_eq!(named(Path::new("/home/ann/.docker"), home), None);
+        assert_eq!(named(Path::new("/home/ann/.docker/"), home), None);
+        let (one, other) =
+            (named(Path::new("/job/1"), home).unwrap(), named(Path::new("/job/2"), home).unwrap());
+        assert!(one != other && one.starts_with("of-") && one.len() == 35, "{one} {other}");
     }
 
     #[test]
