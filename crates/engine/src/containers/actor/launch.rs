@@ -165,12 +165,14 @@ fn log(context: &Context, record: &Record, paths: &Paths) -> Result<Option<Log>>
         let key = if driver.ships() { format!("cache-{key}") } else { key.to_owned() };
         config.config.get(&key)
     };
+    // As Docker's drivers count.
+    let size = if driver == Driver::JsonFile { refuse::decimal_size } else { refuse::size };
     let path = paths.log();
     let path = path.to_str().ok_or_else(|| Error::system("the path of the log is not UTF-8"))?;
     let attributes = logging::attributes(record, &context.host.name)?;
     Ok(Some(Log {
         path: path.to_owned(),
-        max_size: option("max-size").and_then(|text| refuse::size(text)).unwrap_or(LOG_BYTES_MAX),
+        max_size: option("max-size").and_then(|text| size(text)).unwrap_or(LOG_BYTES_MAX),
         max_files: option("max-file").and_then(|text| text.trim().parse().ok()).unwrap_or(LOG_FILES_MAX),
         attrs: written(&attributes)?,
         buffer: buffer(config),

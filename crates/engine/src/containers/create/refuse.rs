@@ -226,6 +226,15 @@ fn policy(host: &HostConfig) -> Result<()> {
 /// Reads a size as Docker's `units.RAMInBytes` does: a number with an optional `b`, `k`, `m`, `g`, `t` (with an
 /// optional `b` or `ib`); `-1` is no limit, given as 0.
 pub fn size(text: &str) -> Option<u64> {
+    size_by(1024, text)
+}
+
+/// The same where Docker counts by thousands, whatever the unit is called.
+pub fn decimal_size(text: &str) -> Option<u64> {
+    size_by(1000, text)
+}
+
+fn size_by(thousand: u64, text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     if lower == "-1" {
         return Some(0);
@@ -234,10 +243,10 @@ pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = lower.split_at(digits);
     let factor = match unit.trim() {
         "" | "b" => 1u64,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
+        "k" | "kb" | "kib" => thousand,
+        "m" | "mb" | "mib" => thousand.pow(2),
+        "g" | "gb" | "gib" => thousand.pow(3),
+        "t" | "tb" | "tib" => thousand.pow(4),
         _ => return None,
     };
     match number.parse::<u64>() {
@@ -339,5 +348,6 @@ mod tests {
         for text in ["", "x", "1x", "1..5k", "-2", "99999999999t"] {
             assert_eq!(size(text), None, "{text}");
         }
+        assert_eq!((decimal_size("10k"), decimal_size("1.5MiB")), (Some(10_000), Some(1_500_000)));
     }
 }
