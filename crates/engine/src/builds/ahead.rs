@@ -19,6 +19,8 @@ use super::select::Sieve;
 
 /// Entries that are seen ahead and not taken yet: some two hundred bytes of memory each.
 const ENTRIES_MAX: usize = 50_000;
+/// Directories that are known, of either: beyond, the walk goes on alone.
+const PLACES_MAX: usize = 100_000;
 /// Directories within each other that are looked at ahead.
 const DEPTH_MAX: usize = 64;
 
@@ -98,7 +100,15 @@ impl Ahead {
     pub(super) fn take(&self, path: &Path) -> Option<Seen> {
         let mut state = self.lock();
         path.clone_into(&mut state.at);
-        match state.places.insert(path.to_owned(), Place::Walked) {
+        if state.places.len() >= PLACES_MAX {
+            self.is_over.store(true, Ordering::Relaxed);
+        }
+        let known = if self.is_over.load(Ordering::Relaxed) {
+            state.places.remove(path)
+        } else {
+            state.places.insert(path.to_owned(), Place::Walked)
+        };
+        match known {
             Some(Place::Seen(seen)) => {
                 state.entries -= seen.len();
                 Some(seen)
@@ -256,5 +266,11 @@ mod tests {
         assert!(ahead.take(Path::new("c")).is_none());
         assert!(ahead.is_behind(path));
         assert_eq!(ahead.claim(Path::new("d"), ENTRIES_MAX + 1), ControlFlow::Break(()));
+        // What was seen is still taken where nothing more is looked at.
+        assert_eq!(ahead.claim(Path::new("e"), 1), ControlFlow::Continue(true));
+        ahead.give(Path::new("e"), Seen::new());
+        ahead.is_over.store(true, Ordering::Relaxed);
+        assert!(ahead.take(Path::new("e")).is_some() && ahead.take(Path::new("f")).is_none());
+        assert_eq!(ahead.claim(Path::new("g"), 1), ControlFlow::Break(()));
     }
 }
