@@ -446,7 +446,8 @@ pub fn include(data: &[u8]) {
         assert!(shown.chars().all(|letter| letter == '\n' || !letter.is_control()));
     }
     for instruction in &parsed.dockerfile.instructions {
-        let place = source.place(instruction.span);
+        // It may begin with a line that only goes on.
+        let place = source.place(instruction.name.span);
         let line = source.line(place.file, place.start.line).expect("the line of an instruction");
         let rest: String = line.chars().skip(place.start.column - 1).collect();
         let first: String = instruction.name.text.chars().take(1).collect();

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The same for all answers of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of an answer's headers: why a build fails stands there, with the Dockerfile. As much as BuildKit's own clients take.
+const HEADERS_BYTES_MAX: u32 = 16 << 20;
 /// What calls are made to, where HTTP wants a name. The connection alone decides who answers.
 const ORIGIN: &str = "http://session";
 
@@ -38,6 +40,7 @@ impl Caller {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEADERS_BYTES_MAX)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(gone)?;

@@ -120,6 +120,6 @@ impl From<Error> for Status {
             Error::Client { status, .. } => status.code(),
             Error::Build(_) | Error::Io { .. } | Error::Still { .. } => Code::Unknown,
         };
-        Self::new(code, error.chain())
+        Self::new(code, place::short(&error.chain()))
     }
 }

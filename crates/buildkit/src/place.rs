@@ -1,5 +1,7 @@
 //! Where in a Dockerfile something went wrong, as BuildKit's errors carry it: a detail of the gRPC status, which clients show as an excerpt.
 
+use std::borrow::Cow;
+
 use bollard_buildkit_proto::google::protobuf::Any;
 use bollard_buildkit_proto::google::rpc;
 use build::Span;
@@ -12,6 +14,10 @@ const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 /// Details that are looked at, and bytes of one: a Dockerfile is far smaller.
 const DETAILS_MAX: usize = 16;
 const DETAIL_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a message, and of a file that goes with it: both travel in headers, written out several times.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +81,10 @@ struct Position {
 /// The status of a failure at a place.
 pub(crate) fn status(message: &str, place: &Place) -> Status {
     use base64::Engine as _;
+    let message = &*short(message);
+    if place.text.len() > TEXT_BYTES_MAX {
+        return Status::unknown(message);
+    }
     let source = Source {
         info: Info {
             filename: place.name.clone(),
@@ -94,6 +104,16 @@ pub(crate) fn status(message: &str, place: &Place) -> Status {
         details: vec![Any { type_url: SOURCE.to_owned(), value }],
     };
     Status::with_details(Code::Unknown, message, details.encode_to_vec().into())
+}
+
+/// A message without its middle, where it is longer than may be sent.
+pub(crate) fn short(message: &str) -> Cow<'_, str> {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return Cow::Borrowed(message);
+    }
+    let (head, tail) =
+        (message.floor_char_boundary(MESSAGE_BYTES_MAX / 2), message.len() - MESSAGE_BYTES_MAX / 2);
+    Cow::Owned(format!("{} … {}", &message[..head], &message[message.ceil_char_boundary(tail)..]))
 }
 
 /// The places that a failure names.

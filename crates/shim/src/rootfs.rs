@@ -78,8 +78,12 @@ fn mount_at(overlay: &Overlay, target: &Path) -> io::Result<()> {
     if overlay.options.iter().any(|option| option == VOLATILE) {
         forget_volatile(overlay)?;
     }
-    if overlay.upper.is_none() && overlay.lower.len() == 1 {
-        return bind_read_only(&overlay.lower[0], target);
+    match (&overlay.upper, overlay.lower.as_slice()) {
+        (None, [layer]) => return bind_read_only(layer, target),
+        // Of an image that has no files there is nothing to lay over.
+        (None, []) => return Ok(rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::RDONLY, None)?),
+        (Some(upper), []) => return Ok(rustix::mount::mount_bind(upper.dir.as_str(), target)?),
+        _ => {}
     }
     if kernel() < LOWERDIR_PLUS {
         return by_short_paths(overlay, target);
