@@ -301,3 +301,20 @@ fn scripts_that_call_buildx_find_it() {
     host.corten(["buildx", "prune", "-f"]).ok();
     host.corten(["buildx", "bake"]).fails(1, "unknown command: corten buildx bake");
 }
+
+#[test]
+fn why_a_long_step_failed_is_told_as_well() {
+    let host = Host::with_busybox();
+    for lines in [90, 3000] {
+        let step = "echo building a package \\\n    && ".repeat(lines);
+        let text = format!("FROM busybox\nRUN {step}exit 3\n");
+        let folder = Folder::new(&host, "long", &[("Dockerfile", &text)]);
+        let said = folder.build(&host, &["."]).run();
+        for words in ["exit code: 3", "   2 | >>> RUN echo building a package"] {
+            // The kernel takes no argument of more than 128 KiB.
+            let words = if lines == 3000 && words.starts_with("exit") { "failed to solve" } else { words };
+            assert!(said.code != 0 && said.stderr.contains(words), "{lines}: {words}: {said}");
+        }
+        assert!(!said.stderr.contains("http2"), "{said}");
+    }
+}

@@ -223,3 +223,42 @@ fn ignored_files_are_not_in_mounts_of_the_context_either() {
     let again = folder.build(&host, &[]).ok();
     assert_eq!(again.matches("Using cache").count(), 2, "{again}");
 }
+
+#[test]
+fn steps_run_on_nothing_at_all() {
+    let host = Host::with_busybox();
+    let text = "FROM scratch\nRUN --mount=type=bind,from=busybox,source=/bin,target=/bin [\"/bin/busybox\",\"mkdir\",\"-p\",\"/app/x\"]\n\
+        FROM scratch AS empty\nLABEL a=b\nFROM scratch AS wrong\nRUN ls\n";
+    let folder = Folder::new(&host, "nothing", text, &[]);
+    folder.build(&host, &["--target", "0", "-t", "made"]).ok();
+    folder.build(&host, &["--target", "empty", "-t", "empty"]).ok();
+    let look = |image: &str, words: &[&str]| {
+        let given = ["run", "--rm", "--network", "none", "--mount", "type=image,src=busybox,dst=/own", image];
+        host.corten(given.iter().chain(words)).ok()
+    };
+    assert_eq!(look("made", &["/own/bin/busybox", "find", "/app"]), "/app\n/app/x");
+    // A container of an image without files keeps what it writes.
+    let tool = "/own/bin/busybox";
+    let image = "type=image,src=busybox,dst=/own";
+    let create =
+        ["create", "--name", "kept", "--network", "none", "--mount", image, "empty", tool, "touch", "/new"];
+    host.corten(create).ok();
+    host.corten(["start", "-a", "kept"]).ok();
+    assert!(host.corten(["diff", "kept"]).ok().contains("A /new"));
+    host.corten(["commit", "kept", "more"]).ok();
+    assert!(look("more", &[tool, "ls", "/"]).contains("new"));
+    host.corten([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--mount",
+        "type=image,src=empty,dst=/none",
+        "busybox",
+        "ls",
+        "/none",
+    ])
+    .ok();
+    let wrong = folder.build(&host, &["--target", "wrong"]).run();
+    assert!(wrong.code != 0 && format!("{wrong}").contains("/bin/sh"), "{wrong}");
+}
