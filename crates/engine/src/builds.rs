@@ -17,6 +17,7 @@ mod elsewhere;
 mod emulation;
 mod export;
 mod fetch;
+mod foresee;
 mod git;
 mod include;
 mod lasting;
@@ -29,6 +30,7 @@ mod solve;
 mod tell;
 mod view;
 mod warnings;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -82,10 +82,10 @@ fn a_second_engine_finds_what_the_first_has_exported() {
         assert!(said.lines().any(|line| line.ends_with(" ran the tool")), "{kind}: {said}");
         let from = project(&second, "second", &service(format!("cache_from: ['{from}']")), STEPS);
         let said = build(&from, &[]);
-        // What is inline is of the result's own steps; the others are made where something needs them.
+        // What is inline has the layers of the result's own steps alone; the others are not made where nothing needs them.
         let ran = |words: &str| said.lines().any(|line| line.ends_with(words) && !line.contains("echo"));
         assert!(!ran(" ran more"), "{kind}: {said}");
-        assert_eq!(ran(" ran the tool"), kind == "inline", "{kind}: {said}");
+        assert!(!ran(" ran the tool"), "{kind}: {said}");
         let show = |host: &Host| {
             host.corten(["run", "--rm", "--network", "none", &image, "cat", "/tool", "/more"]).ok()
         };

@@ -250,3 +250,57 @@ fn what_needs_another_machine_is_told_before_anything_runs() {
     let output = build(&host, &folder, &["--platform", "linux/arm64"]).run();
     assert!(output.code != 0 && output.stderr.contains("it needs linux/arm64"), "{output}");
 }
+
+/// What is exported by default has no layers of other stages, and saves making them all the same.
+#[test]
+fn stages_of_which_a_cache_has_the_result_alone_are_not_made() {
+    let registry = Registry::start();
+    let text = "FROM busybox AS tool\nCOPY own /src/own\nRUN echo ran the tool; cat /proc/sys/kernel/random/uuid >/u\n\
+        FROM busybox AS linked\nRUN --mount=type=bind,target=/src echo ran linked; cat /src/own /proc/uptime >/l\n\
+        FROM busybox\nCOPY --from=tool /u /\nCOPY --link --from=linked /l /\nRUN echo ran the last; cat /u /l >/both\n";
+    for kind in ["local", "registry", "inline"] {
+        let (first, second) = (Host::with_busybox(), Host::with_busybox());
+        let place = first.root().join("kept").display().to_string();
+        let name = format!("{}/team/{kind}:1", registry.host());
+        let (to, from) = match kind {
+            "local" => (format!("type=local,dest={place}"), format!("type=local,src={place}")),
+            "registry" => {
+                (format!("type=registry,ref={name}-cache"), format!("type=registry,ref={name}-cache"))
+            }
+            _ => ("type=inline".to_owned(), name.clone()),
+        };
+        let said = |host: &Host, own: &str, more: &[&str]| {
+            let folder = folder(host, "stages", text);
+            fs::write(folder.join("own"), own).expect("a file");
+            let said = done(build(host, &folder, more).env("BUILDKIT_PROGRESS", "plain").run()).stderr;
+            let ran = |words: &str| said.lines().any(|line| line.ends_with(words) && !line.contains("echo"));
+            (ran(" ran the tool"), ran(" ran linked"), ran(" ran the last"))
+        };
+        let all = (true, true, true);
+        assert_eq!(said(&first, "a", &["-t", &name, "--push", "--cache-to", &to]), all, "{kind}");
+        let show =
+            |host: &Host| host.corten(["run", "--rm", "--network", "none", &name, "cat", "/both"]).ok();
+        let made = show(&first);
+        assert_eq!(
+            said(&second, "a", &["-t", &name, "--cache-from", &from]),
+            (false, false, false),
+            "{kind}"
+        );
+        assert_eq!(show(&second), made, "{kind}");
+        // The cache goes on from there.
+        let next = first.root().join("next").display().to_string();
+        let to = format!("type=local,dest={next}");
+        let again = said(&second, "a", &["--cache-from", &from, "--cache-to", &to]);
+        assert_eq!(again, (false, false, false), "{kind}");
+        second.corten(["builder", "prune", "-af"]).ok();
+        second.corten(["rmi", "-f", &name]).ok();
+        let from_next = format!("type=local,src={next}");
+        assert_eq!(said(&second, "a", &["--cache-from", &from_next]), (false, false, false), "{kind}");
+        // What has changed is made, and what comes of it; what is to be made anew too.
+        second.corten(["builder", "prune", "-af"]).ok();
+        assert_eq!(said(&second, "b", &["--cache-from", &from]), all, "{kind}");
+        second.corten(["builder", "prune", "-af"]).ok();
+        let anew = said(&second, "a", &["--cache-from", &from, "--no-cache-filter", "tool"]);
+        assert_eq!((anew.0, anew.2), (true, true), "{kind}");
+    }
+}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use build::dockerfile::mount::{Kind, Mount, Sharing};
-use build::graph::{self, Copy, Exec, Graph, Op, Vertex};
+use build::dockerfile::mount::{Kind, Mount};
+use build::graph::{self, Copy, Graph, Op, Vertex};
 use build::ignore::Ignore;
 use build::progress::{End, Teller};
 use build::request::{self, CONTEXT, Request, SharedSources, Task, Wanted};
@@ -14,21 +14,21 @@ use jiff::Timestamp;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::{ImageLayer, Lease};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Made, Use, hold};
-use super::command::{self, Command, Held};
-use super::content::Survey;
+use super::command::{self, Held};
 use super::context::IGNORE;
 use super::copying::{self, Copying, Source};
-use super::digests::Digests;
 use super::fetch;
+use super::foresee::{Foreseen, by_making, known_of};
 use super::git::Commit;
 use super::mounts::{self, Files};
 use super::remote::Imports;
 use super::result::epoch;
 use super::select::Sieve;
 use super::tell::Voice;
+use super::work::Work;
 use super::{Failed, Resolved};
 use crate::blocking;
 use crate::context::Context;
@@ -40,8 +40,6 @@ const STEPS_A_PROCESSOR: usize = 2;
 /// And at least so many.
 const STEPS_LEAST: usize = 4;
 
-/// Caches of one name that steps have for themselves at once: each is a directory that lasts.
-const INSTANCES_MAX: u32 = 256;
 /// The agent that is meant where no other is named.
 const DEFAULT_AGENT: &str = "default";
 
@@ -54,12 +52,22 @@ pub(super) enum Output {
         layers: Vec<ImageLayer>,
         /// What the step has added, and when.
         made: Option<Made>,
+        /// What it is by how it was made, whatever came of that: nothing where files were changed meanwhile.
+        known: Option<Digest>,
     },
     /// A directory of a context, and what is hidden in it with the name of the file that says so.
     Directory(Arc<request::Directory>, Hidden),
 }
 
 impl Output {
+    /// What it is by how it was made.
+    fn known(&self) -> Option<&Digest> {
+        match self {
+            Self::Layers { known, .. } => known.as_ref(),
+            Self::Directory(..) => None,
+        }
+    }
+
     /// Its layers, if it has any.
     pub fn layers(&self) -> &[ImageLayer] {
         match self {
@@ -98,6 +106,7 @@ pub(super) struct Solver {
     pub ignore: Hidden,
     pub imports: Arc<Imports>,
     cells: Vec<OnceLock<Output>>,
+    pub(super) foreseen: OnceLock<Foreseen>,
     /// What of the cache was of use.
     used: Mutex<Vec<Use>>,
     noted: Mutex<Vec<Noted>>,
@@ -147,7 +156,7 @@ pub(super) struct Parts {
     pub common: Arc<Common>,
 }
 
-fn key(parts: &[&str]) -> Digest {
+pub(super) fn key(parts: &[&str]) -> Digest {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_le_bytes());
@@ -157,7 +166,7 @@ fn key(parts: &[&str]) -> Digest {
 }
 
 /// What layers are, whatever made them.
-fn identity(layers: &[ImageLayer]) -> Digest {
+pub(super) fn identity(layers: &[ImageLayer]) -> Digest {
     let parts: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     key(&parts)
 }
@@ -179,6 +188,7 @@ impl Solver {
             ignore,
             imports,
             cells,
+            foreseen: OnceLock::new(),
             used: Mutex::default(),
             noted: Mutex::default(),
             common,
@@ -186,7 +196,7 @@ impl Solver {
     }
 
     /// Notes what the cache knows of a step.
-    fn note(&self, at: usize, keys: [Option<&Digest>; 2], made: &Made) {
+    fn note(&self, at: usize, keys: [Option<&Digest>; 3], made: &Made) {
         let keys = keys.into_iter().flatten().cloned().collect();
         let noted = Noted { at, keys, made: made.clone(), in_result: false };
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
@@ -210,12 +220,14 @@ impl Solver {
     /// when one has failed is given up.
     pub async fn solve(&self) -> Result<(), Failed> {
         let vertices = &self.graph.vertices;
-        let needed = self.graph.needed();
-        let mut missing: Vec<usize> = vertices.iter().map(|vertex| vertex.inputs.len()).collect();
+        let foreseen = self.foresee().await?;
+        let mut missing = vec![0; vertices.len()];
         let mut waiting = vec![Vec::new(); vertices.len()];
         let mut running = FuturesUnordered::new();
-        for at in (0..vertices.len()).filter(|at| needed[*at]) {
-            vertices[at].inputs.iter().for_each(|input| waiting[*input].push(at));
+        for at in (0..vertices.len()).filter(|at| foreseen.needed[*at]) {
+            let inputs = foreseen.inputs(&self.graph, at);
+            inputs.iter().for_each(|input| waiting[*input].push(at));
+            missing[at] = inputs.len();
             if missing[at] == 0 {
                 running.push(self.made_of(at));
             }
@@ -257,7 +269,7 @@ impl Solver {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).push(used);
     }
 
-    async fn make(&self, at: usize, inputs: Vec<Output>) -> Result<Output, Failed> {
+    pub(super) async fn make(&self, at: usize, inputs: Vec<Output>) -> Result<Output, Failed> {
         let cell = self.common.cell(&self.graph.vertices[at]);
         let mut is_own = false;
         let making = async {
@@ -278,7 +290,10 @@ impl Solver {
         let voice = Voice::new(self.teller.clone(), vertex.digest.clone());
         voice.started().await;
         let outcome = match &vertex.op {
-            Op::Scratch => Ok((Output::Layers { layers: Vec::new(), made: None }, true)),
+            Op::Scratch => {
+                let known = Some(known_of(&[]));
+                Ok((Output::Layers { layers: Vec::new(), made: None, known }, true))
+            }
             Op::Image { manifest, .. } => self.image(manifest).await.map(|output| (output, true)),
             Op::Local { name, wanted } => self.local(name, wanted).await.map(|output| (output, false)),
             Op::Exec(_) | Op::Copy(_) | Op::Directory(_) => self.step(at, inputs, &voice).await,
@@ -291,17 +306,23 @@ impl Solver {
         outcome.map(|(output, _)| output).map_err(|failed| failed.at(vertex.span))
     }
 
-    async fn image(&self, manifest: &Digest) -> Result<Output, Failed> {
+    /// The layers of an image that was looked up.
+    pub(super) fn layers_of(&self, manifest: &Digest) -> Result<Vec<ImageLayer>> {
         let found = self.images.iter().find(|image| image.image.manifest.digest == *manifest);
         let found = found.ok_or_else(|| Error::system("a bug: an image was not looked up"))?;
-        let layers = found.image.manifest.layers.clone();
+        Ok(found.image.manifest.layers.clone())
+    }
+
+    async fn image(&self, manifest: &Digest) -> Result<Output, Failed> {
+        let layers = self.layers_of(manifest)?;
         let (context, lease, kept) = (Arc::clone(&self.context), Arc::clone(&self.lease), layers.clone());
         blocking::run("keep an image for a build", move || {
             context.store.restore_layers(&kept)?;
             Ok(context.store.transaction(|tx| kept.iter().try_for_each(|layer| hold(tx, &lease, layer)))?)
         })
         .await?;
-        Ok(Output::Layers { layers, made: None })
+        let known = Some(known_of(&layers));
+        Ok(Output::Layers { layers, made: None, known })
     }
 
     async fn local(&self, name: &str, wanted: &[String]) -> Result<Output, Failed> {
@@ -324,48 +345,53 @@ impl Solver {
         let vertex = &self.graph.vertices[at];
         let below = inputs.first().map(|input| input.layers().to_vec()).unwrap_or_default();
         let own = graph::of(&vertex.op);
+        if let Some((known, made)) = self.foreseen.get().and_then(|foreseen| foreseen.found.get(&at)) {
+            self.note(at, [Some(known), None, None], made);
+            return Ok((stacked(below, made.clone(), Some(known.clone())), true));
+        }
         let mut work = self.work(&vertex.op, &below, &inputs[1.min(inputs.len())..]).await?;
         let base = match &vertex.op {
             // What is linked does not depend on what is below, but for the numbers of names.
             Op::Copy(copy) if copy.link && copy.owner.is_none() => key(&[]),
             _ => identity(&below),
         };
-        let options = match &vertex.op {
-            Op::Exec(_) => {
-                let Request { hosts, shm_size, ulimits, .. } = &*self.request;
-                format!("{hosts:?}{shm_size:?}{ulimits:?}{}", command::hostname(&self.request))
-            }
-            // Their times are those that were said, if any were.
-            Op::Copy(copy) if !copy.inline.is_empty() || !copy.urls.is_empty() => {
-                epoch(&self.request)?.map(|epoch| format!("epoch {}", epoch.as_second())).unwrap_or_default()
-            }
-            _ => String::new(),
-        };
+        let options = self.options(&vertex.op)?;
         let first = work.first_key(&own, &base, &options);
         let alone = match &first {
             Some(first) => Some(self.cache.gate(first).lock_owned().await),
             None => None,
         };
+        let known = |content: Option<&Digest>| {
+            let mut others =
+                inputs[1.min(inputs.len())..].iter().filter(|one| matches!(one, Output::Layers { .. }));
+            let others = others.try_fold(Vec::new(), |mut all, one| {
+                all.push(one.known()?.clone());
+                Some(all)
+            })?;
+            Some(by_making(&vertex.op, (&own, &options), inputs.first()?.known()?, &others, content))
+        };
         if let Some(made) = self.cached(at, first.as_ref()).await? {
-            self.note(at, [first.as_ref(), None], &made);
-            return Ok((stacked(below, made), true));
+            let known = known(None);
+            self.note(at, [first.as_ref(), None, known.as_ref()], &made);
+            return Ok((stacked(below, made, known), true));
         }
         let (content, surveys) = work.look(&self.cache.digests).await?;
+        // What is known before any file was looked at does not depend on what they hold.
+        let content_alone = content.clone().filter(|_| first.is_none());
         let second =
             content.map(|content| key(&[own.as_str(), base.as_str(), content.as_str(), &options, "content"]));
+        let known = known(content_alone.as_ref());
         // Who looks at other files is not held up: what is the same is known by now.
         let alone = match alone {
             Some(alone) => alone,
             None => self.cache.gate(second.as_ref().unwrap_or(&own)).lock_owned().await,
         };
         if let Some(made) = self.cached(at, second.as_ref()).await? {
-            if let Some(first) = first {
-                self.remember(&[&first], &made, &vertex.name).await?;
-                self.note(at, [Some(&first), second.as_ref()], &made);
-            } else {
-                self.note(at, [None, second.as_ref()], &made);
+            if let Some(first) = &first {
+                self.remember(&[first], &made, &vertex.name).await?;
             }
-            return Ok((stacked(below, made), true));
+            self.note(at, [first.as_ref(), second.as_ref(), known.as_ref()], &made);
+            return Ok((stacked(below, made, known), true));
         }
         let mut gates = work.occupy(&self.cache).await?;
         gates.push(alone);
@@ -380,12 +406,28 @@ impl Solver {
         // Files that were changed while they were copied: what came of it is this build's alone.
         let keys: Vec<&Digest> = first.iter().chain(&second).filter(|_| is_certain).collect();
         self.remember(&keys, &made, &vertex.name).await?;
-        let certain = |key: &Option<Digest>| key.clone().filter(|_| is_certain);
-        self.note(at, [certain(&first).as_ref(), certain(&second).as_ref()], &made);
-        Ok((stacked(below, made), false))
+        let certain = |key: Option<Digest>| key.filter(|_| is_certain);
+        let (first, second, known) = (certain(first), certain(second), certain(known));
+        self.note(at, [first.as_ref(), second.as_ref(), known.as_ref()], &made);
+        Ok((stacked(below, made, known), false))
     }
 
-    async fn cached(&self, at: usize, key: Option<&Digest>) -> Result<Option<Made>, Failed> {
+    /// What of the request decides what comes of a step.
+    pub(super) fn options(&self, op: &Op) -> Result<String> {
+        Ok(match op {
+            Op::Exec(_) => {
+                let Request { hosts, shm_size, ulimits, .. } = &*self.request;
+                format!("{hosts:?}{shm_size:?}{ulimits:?}{}", command::hostname(&self.request))
+            }
+            // Their times are those that were said, if any were.
+            Op::Copy(copy) if !copy.inline.is_empty() || !copy.urls.is_empty() => {
+                epoch(&self.request)?.map(|epoch| format!("epoch {}", epoch.as_second())).unwrap_or_default()
+            }
+            _ => String::new(),
+        })
+    }
+
+    pub(super) async fn cached(&self, at: usize, key: Option<&Digest>) -> Result<Option<Made>, Failed> {
         let vertex = &self.graph.vertices[at];
         let Some(key) = key.filter(|_| !vertex.no_cache) else { return Ok(None) };
         let (cache, lease, wanted) = (Arc::clone(&self.cache), Arc::clone(&self.lease), key.clone());
@@ -414,7 +456,12 @@ impl Solver {
     }
 
     /// What a step needs, gathered.
-    async fn work(&self, op: &Op, below: &[ImageLayer], inputs: &[Output]) -> Result<Work, Failed> {
+    pub(super) async fn work(
+        &self,
+        op: &Op,
+        below: &[ImageLayer],
+        inputs: &[Output],
+    ) -> Result<Work, Failed> {
         match op {
             Op::Exec(exec) => {
                 let mut wanted = Vec::new();
@@ -513,171 +560,11 @@ impl Solver {
     }
 }
 
-fn stacked(mut layers: Vec<ImageLayer>, made: Made) -> Output {
+fn stacked(mut layers: Vec<ImageLayer>, made: Made, known: Option<Digest>) -> Output {
     layers.extend(made.layer.clone());
-    Output::Layers { layers, made: Some(made) }
-}
-
-/// What a step does, with all that it needs.
-enum Work {
-    Exec { exec: Box<Exec>, mounts: Vec<mounts::Wanted>, layers: Vec<ImageLayer> },
-    Copy(Arc<Copying>),
-    Directory { directory: graph::Directory, layers: Vec<ImageLayer> },
-}
-
-impl Work {
-    /// What the cache knows it by before any file was looked at; nothing where files of a context decide.
-    fn first_key(&self, own: &Digest, base: &Digest, options: &str) -> Option<Digest> {
-        let mut parts = vec![own.as_str().to_owned(), base.as_str().to_owned(), options.to_owned()];
-        match self {
-            Self::Directory { .. } => {}
-            Self::Exec { mounts, .. } => {
-                for mount in mounts {
-                    match &mount.files {
-                        Files::Layers(layers) => parts.push(identity(layers).to_string()),
-                        Files::Directory(_) => return None,
-                        // Secrets do not decide what comes of a step.
-                        Files::Nothing | Files::Secret(_) | Files::Agent(_) => {}
-                    }
-                }
-            }
-            Self::Copy(copying) if !copying.fetched.is_empty() || !copying.commits.is_empty() => return None,
-            Self::Copy(copying) => match &copying.source {
-                Source::Nowhere => {}
-                Source::Layers(layers) => parts.push(identity(layers).to_string()),
-                Source::Directory(..) => return None,
-            },
-        }
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        Some(key(&parts))
-    }
-
-    /// What the cache knows it by once its files were looked at; and what was seen of those that somebody may change.
-    async fn look(&self, digests: &Arc<Digests>) -> Result<(Option<Digest>, Vec<Survey>), Failed> {
-        const WHAT: &str = "look at the files of a step";
-        let looked = match self {
-            Self::Directory { .. } => (None, Vec::new()),
-            Self::Copy(copying) => {
-                let copying = Arc::clone(copying);
-                blocking::run_long(WHAT, move || {
-                    let survey = copying.survey()?;
-                    let files = match &survey {
-                        Some(survey) => Some(survey.key.clone()),
-                        None => copying.key()?,
-                    };
-                    let fetched = fetch::key(&copying.fetched, &copying.commits);
-                    let both: Vec<&str> = files.iter().chain(&fetched).map(Digest::as_str).collect();
-                    let content = if both.is_empty() { None } else { Some(key(&both)) };
-                    Ok((content, survey.into_iter().collect()))
-                })
-                .await?
-            }
-            Self::Exec { mounts, .. } => {
-                let all = mounts.clone();
-                if !all.iter().any(|mount| matches!(mount.files, Files::Directory(_))) {
-                    return Ok((None, Vec::new()));
-                }
-                let digests = Arc::clone(digests);
-                blocking::run_long(WHAT, move || {
-                    let surveys = mounts::surveys(&all, &digests)?;
-                    Ok((mounts::key(&all, &surveys)?, surveys))
-                })
-                .await?
-            }
-        };
-        Ok(looked)
-    }
-
-    /// Takes the caches for itself that are not shared; in one order, so that no two wait for each other.
-    async fn occupy(&mut self, cache: &Cache) -> Result<Vec<OwnedMutexGuard<()>>, Failed> {
-        let Self::Exec { mounts, .. } = self else { return Ok(Vec::new()) };
-        let mut taken = Vec::new();
-        for wanted in mounts.iter_mut().filter(|wanted| wanted.mount.sharing == Some(Sharing::Private)) {
-            let name = mounts::cache_name(&wanted.mount);
-            // The first that nobody has.
-            let free = (0..INSTANCES_MAX).find_map(|instance| {
-                let gate = cache.gate(&key(&["private cache mount", &name, &instance.to_string()]));
-                Some((instance, gate.try_lock_owned().ok()?))
-            });
-            let (instance, guard) = free.ok_or_else(|| {
-                Error::system(format!("the cache {name} is used by {INSTANCES_MAX} steps at once"))
-            })?;
-            wanted.instance = instance;
-            taken.push(guard);
-        }
-        let locked = mounts.iter().filter(|wanted| wanted.mount.sharing == Some(Sharing::Locked));
-        let keys: BTreeSet<Digest> =
-            locked.map(|wanted| key(&["cache mount", &mounts::cache_name(&wanted.mount)])).collect();
-        for key in &keys {
-            taken.push(cache.gate(key).lock_owned().await);
-        }
-        Ok(taken)
-    }
-
-    /// Does it. Also tells whether the files were certainly those that were seen.
-    async fn run(
-        self,
-        solver: &Solver,
-        voice: &Voice,
-        seen: Vec<Survey>,
-        held: &Arc<Held>,
-    ) -> Result<(ImageLayer, bool), Failed> {
-        match self {
-            Self::Exec { exec, mut mounts, layers } => {
-                let (context, digests) = (Arc::clone(&solver.context), Arc::clone(&solver.cache.digests));
-                let gathered = blocking::run_long("gather the files of mounts", move || {
-                    let before = mounts.clone();
-                    let scratch = mounts.iter_mut().map(|mount| mount.gather(&context));
-                    let scratch = scratch.collect::<Result<Vec<_>>>()?;
-                    let is_certain = certain(&seen, || mounts::surveys(&before, &digests))?;
-                    Ok((mounts, scratch, is_certain))
-                });
-                let (mounts, scratch, is_certain) = gathered.await?;
-                let command = Command {
-                    context: &solver.context,
-                    request: &solver.request,
-                    exec: &exec,
-                    layers: &layers,
-                    lease: &solver.lease,
-                    mounts,
-                    sources: &solver.sources,
-                    voice,
-                    held: Arc::clone(held),
-                };
-                let layer = command.run().await?;
-                drop(scratch);
-                Ok((layer, is_certain))
-            }
-            Self::Copy(copying) => {
-                let Copying { copy, commits, .. } = copying.as_ref();
-                let trees = fetch::trees(&solver.context, copy, commits, &solver.sources).await?;
-                let copied = blocking::run_long("copy files", move || {
-                    let layer = copying.run(&trees)?;
-                    let again = || Ok(copying.survey()?.into_iter().collect());
-                    Ok((layer, certain(&seen, again)?))
-                });
-                Ok(copied.await?)
-            }
-            Self::Directory { directory, layers } => {
-                let (context, lease) = (Arc::clone(&solver.context), Arc::clone(&solver.lease));
-                let made = blocking::run("make a directory", move || {
-                    copying::directory(&context, &lease, &layers, &directory)
-                });
-                Ok((made.await?, true))
-            }
-        }
-    }
+    Output::Layers { layers, made: Some(made), known }
 }
 
 fn unloaded(error: &request::SourceError) -> Error {
     Error::invalid(format!("failed to load the build context: {error}"))
-}
-
-/// Whether files that somebody may change are as they were seen before, and were so all the time.
-fn certain(seen: &[Survey], again: impl FnOnce() -> Result<Vec<Survey>>) -> Result<bool> {
-    if seen.is_empty() {
-        return Ok(true);
-    }
-    let again = again()?;
-    Ok(again.len() == seen.len() && again.iter().zip(seen).all(|(again, seen)| again.confirms(seen)))
 }

@@ -222,6 +222,11 @@ async fn small(client: &dyn Client, store: &str, digest: &Digest, bytes_max: u64
 }
 
 impl Imports {
+    /// Whether there is nothing in any of them.
+    pub(in crate::builds) fn is_empty(&self) -> bool {
+        self.0.iter().all(|cache| cache.records.is_empty())
+    }
+
     /// What a step has made elsewhere, brought here. What cannot be brought is not there, and the step is made anew.
     pub(in crate::builds) async fn find(
         &self,
