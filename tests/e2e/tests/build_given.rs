@@ -120,6 +120,23 @@ fn agents_of_the_client_answer_steps() {
         show(&host, "ours", "cd /; grep -c first default other; grep -c second other"),
         "default:1\nother:0\n1"
     );
+    // A key alone has an agent that ends with the build.
+    let files = ["first", "second"].map(|name| host.root().join(format!("{name}.key")).display().to_string());
+    let key = format!("default={}", files.join(","));
+    let args =
+        ["build", "--network", "none", "--no-cache", "--ssh", &key, "--ssh", &other, "-t", "keyed", "."];
+    let temporary = host.root().join("tmp");
+    fs::create_dir_all(&temporary).expect("a directory");
+    let keyed = |args: &[&str]| {
+        let build = host.corten(args).env_remove("SSH_AUTH_SOCK").env("TMPDIR", &temporary);
+        build.current_dir(project.folder()).run()
+    };
+    keyed(&args).expect_code(0);
+    assert_eq!(show(&host, "keyed", "cd /; grep -c first default; grep -c second default"), "1\n1");
+    assert_eq!(fs::read_dir(&temporary).expect("list").count(), 0, "no agent is left");
+    let none = keyed(&["build", "--ssh", "default=/etc/passwd", "."]);
+    assert!(none.code != 0 && none.stderr.contains("ssh-add does not take the key /etc/passwd"), "{none}");
+    assert_eq!(fs::read_dir(&temporary).expect("list").count(), 0, "no agent is left");
     host.corten(["build", "--ssh", "default", "."])
         .env_remove("SSH_AUTH_SOCK")
         .current_dir(project.folder())

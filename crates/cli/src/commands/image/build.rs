@@ -57,7 +57,8 @@ pub const COMMAND: Command = Command {
                     "allow",
                     "Allow steps what they may not do by themselves (network.host, security.insecure)",
                 ),
-                list("ssh", "Agent for ssh keys that RUN --mount=type=ssh uses").value("default|ID[=SOCKET]"),
+                list("ssh", "Agent or keys that RUN --mount=type=ssh uses")
+                    .value("default|ID[=SOCKET|KEY[,KEY]]"),
                 list("add-host", "Add a host-to-address mapping for the steps (name:address)"),
                 list(
                     "build-context",

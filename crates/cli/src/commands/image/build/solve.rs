@@ -82,9 +82,10 @@ async fn solve(
     let mut caches = Caches::read(parsed)?;
     let mut stores = std::mem::take(&mut caches.stores);
     stores.append(&mut outputs.stores);
+    let (agents, _keys) = ssh::read(parsed.list("ssh"))?;
     let answers = Answers {
         secrets: secret::read(parsed.list("secret"))?,
-        agents: ssh::read(parsed.list("ssh"))?,
+        agents,
         passwords: passwords(session),
         directories: asked.directories,
         stores,
