@@ -233,6 +233,8 @@ pub struct Directory {
     pub files: OwnedFd,
     /// Further files beside them.
     pub written: Vec<Written>,
+    /// When all of them were changed, in seconds since 1970; nothing where each has a time of its own.
+    pub changed_s: Option<i64>,
 }
 
 /// A piece of an archive; an error ends it.

@@ -38,18 +38,29 @@ pub struct Writer<W> {
     /// Bytes of the current entry's content that are still to come.
     left: u64,
     padding: usize,
+    /// The time that all entries get, whatever theirs is.
+    time: Option<sys::fsx::Time>,
 }
 
 impl<W: Write> Writer<W> {
     /// Writes to `sink`.
     pub fn new(sink: W) -> Self {
-        Self { sink, left: 0, padding: 0 }
+        Self { sink, left: 0, padding: 0, time: None }
+    }
+
+    /// The same, and all entries get this time where there is one.
+    #[must_use]
+    pub fn timed(self, time: Option<sys::fsx::Time>) -> Self {
+        Self { time, ..self }
     }
 
     /// Begins an entry. `entry.size` bytes of content have to follow if it is a file: those of its pieces, where it has holes.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_content()?;
-        let (blocks, map) = header::encode(entry)?;
+        let (blocks, map) = match self.time {
+            Some(mtime) => header::encode(&Entry { mtime, ..entry.clone() })?,
+            None => header::encode(entry)?,
+        };
         self.sink.write_all(&blocks)?;
         self.left = if entry.kind == Kind::File { entry.size } else { 0 };
         let total = self.left + map;

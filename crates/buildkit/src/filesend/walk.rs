@@ -26,6 +26,8 @@ const DEPTH_MAX: usize = 512;
 const ENTRIES_MAX: usize = 1 << 24;
 /// Files with several names that are remembered: some fifty bytes each.
 const LINKS_MAX: usize = 1 << 20;
+/// Of a second.
+const NANOSECONDS: i64 = 1_000_000_000;
 
 /// What can be asked for by its number.
 #[derive(Debug, Clone)]
@@ -38,8 +40,17 @@ enum Content {
     None,
 }
 
-/// A directory: the name that the client gives it, what is in it, and what is written beside.
-type Open = (Option<String>, Root, Vec<Written>);
+/// A directory that is sent.
+#[derive(Debug)]
+struct Open {
+    /// The name that the client gives it.
+    name: Option<String>,
+    root: Root,
+    /// What is written beside what is in it.
+    written: Vec<Written>,
+    /// When all of it was changed, in nanoseconds, where that was said.
+    changed_ns: Option<i64>,
+}
 
 /// Directories that are sent.
 #[derive(Debug, Clone)]
@@ -62,14 +73,15 @@ impl Walk {
         let all = directories.into_iter().map(|one| {
             let mut written = one.written;
             written.sort_by(|one, other| one.name.cmp(&other.name));
-            (one.name, Root::from_fd(one.files), written)
+            let changed_ns = one.changed_s.map(|seconds| seconds.saturating_mul(NANOSECONDS));
+            Open { name: one.name, root: Root::from_fd(one.files), written, changed_ns }
         });
         Self { directories: Arc::new(all.collect()), told: Arc::default() }
     }
 
     /// Tells of all entries.
     pub(super) fn tell(&self, packets: &mpsc::Sender<Packet>) -> Result<()> {
-        for (at, (name, root, _)) in self.directories.iter().enumerate() {
+        for (at, Open { name, root, .. }) in self.directories.iter().enumerate() {
             let mut telling = Telling { walk: self, at, packets, links: HashMap::new() };
             let top = root.open_dir(".").map_err(Error::io("open", "."))?;
             let path = name.clone().unwrap_or_default();
@@ -94,7 +106,7 @@ impl Walk {
                 Some(Content::File(at, path)) => {
                     let shown = path.display().to_string();
                     let failed = |error| Error::io("read", &shown)(error);
-                    let root = self.directories.get(at).map(|(_, root, _)| root);
+                    let root = self.directories.get(at).map(|open| &open.root);
                     let root = root.ok_or_else(|| Error::Unknown(format!("no directory of {shown:?}")))?;
                     let mut file = root.open_regular(&path).map_err(failed)?;
                     let mut buffer = vec![0; DATA_BYTES];
@@ -111,7 +123,7 @@ impl Walk {
                     }
                 }
                 Some(Content::Written(at, number)) => {
-                    let written = self.directories.get(at).and_then(|(_, _, written)| written.get(number));
+                    let written = self.directories.get(at).and_then(|open| open.written.get(number));
                     let content = written.map(|written| written.content.as_slice()).unwrap_or_default();
                     let mut pieces = content.chunks(DATA_BYTES).map(<[u8]>::to_vec).chain([Vec::new()]);
                     loop {
@@ -152,7 +164,10 @@ pub(crate) fn mode(stat: &fsx::Stat) -> Option<u32> {
 }
 
 impl Telling<'_> {
-    fn stat(&self, stat: Stat, content: Content) -> Result<()> {
+    fn stat(&self, mut stat: Stat, content: Content) -> Result<()> {
+        if let Some(changed) = self.walk.directories[self.at].changed_ns {
+            stat.mod_time = changed;
+        }
         let mut told = self.walk.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= ENTRIES_MAX {
             return Err(Error::Full { what: "files in the result", count: ENTRIES_MAX });
@@ -182,7 +197,7 @@ impl Telling<'_> {
         }
         if depth == 0 {
             let directories = Arc::clone(&self.walk.directories);
-            for (number, written) in directories[self.at].2.iter().enumerate() {
+            for (number, written) in directories[self.at].written.iter().enumerate() {
                 names.retain(|(name, _)| *name != written.name);
                 names.push((written.name.clone(), Some(number)));
             }
@@ -199,7 +214,7 @@ impl Telling<'_> {
     }
 
     fn written(&self, path: String, number: usize) -> Result<()> {
-        let length = self.walk.directories[self.at].2[number].content.len();
+        let length = self.walk.directories[self.at].written[number].content.len();
         let stat =
             Stat { path, mode: 0o644, size: i64::try_from(length).unwrap_or(i64::MAX), ..Stat::default() };
         self.stat(stat, Content::Written(self.at, number))
@@ -215,7 +230,7 @@ impl Telling<'_> {
             gid: found.st_gid,
             mod_time: found
                 .st_mtime
-                .saturating_mul(1_000_000_000)
+                .saturating_mul(NANOSECONDS)
                 .saturating_add(i64::try_from(found.st_mtime_nsec).unwrap_or(0)),
             ..Stat::default()
         };

@@ -98,7 +98,8 @@ impl Built for Done {
                         let files = self.0.context(CONTEXT, &wanted).await.map_err(failed)?.fd;
                         let written =
                             vec![Written { name: "note.json".to_owned(), content: vec![b'n'; 70_000] }];
-                        let one = Directory { name: Some("linux_amd64".to_owned()), files, written };
+                        let name = Some("linux_amd64".to_owned());
+                        let one = Directory { name, files, written, changed_s: None };
                         client.files(number, vec![one]).await.map_err(failed)?;
                     }
                 }

@@ -103,7 +103,8 @@ impl Built {
 
 /// The time that images are to have, if it was said.
 pub(super) fn epoch(request: &Request) -> Result<Option<Timestamp>> {
-    let Some(text) = request.arguments.get(EPOCH) else { return Ok(None) };
+    // An empty one is as good as none.
+    let Some(text) = request.arguments.get(EPOCH).filter(|text| !text.is_empty()) else { return Ok(None) };
     let parsed = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     parsed.map(Some).ok_or_else(|| Error::invalid(format!("invalid {EPOCH}: {text}")))
 }

@@ -41,6 +41,8 @@ const PEEKED_BYTES: u64 = 512;
 const BUILDER: (&str, &str) = ("builder-version", "2");
 /// Docker's way to ask for the classic builder.
 const CLASSIC: &str = "DOCKER_BUILDKIT";
+/// The variable that says when the result was made: the environment's counts where none is given, as for all that build reproducibly.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// `build`.
 pub const COMMAND: Command = Command {
@@ -321,13 +323,17 @@ fn dockerfile_from_standard_input(mut begun: Vec<u8>) -> Result<String> {
     })
 }
 
-/// Variables of the build. One without a value is the environment's, if it has it.
+/// Variables of the build. One without a value is the environment's, if it has it; the time of the result always may be.
 fn arguments(parsed: &Parsed) -> BTreeMap<String, String> {
     let pair = |text: &str| match text.split_once('=') {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => std::env::var(text).ok().map(|value| (text.to_owned(), value)),
     };
-    parsed.list("build-arg").filter_map(pair).collect()
+    let mut arguments: BTreeMap<String, String> = parsed.list("build-arg").filter_map(pair).collect();
+    if let Some(epoch) = std::env::var(EPOCH).ok().filter(|epoch| !epoch.is_empty()) {
+        arguments.entry(EPOCH.to_owned()).or_insert(epoch);
+    }
+    arguments
 }
 
 fn labels(parsed: &Parsed) -> BTreeMap<&str, &str> {

@@ -9,9 +9,9 @@ use build::output::{Directory, FilesOutput, Written};
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::pack::{Naming, Writer};
-use sys::fsx::{self, FileType};
+use sys::fsx::{self, FileType, Time};
 
-use super::super::result::{Built, Part};
+use super::super::result::{Built, Part, epoch};
 use super::super::tell::Voice;
 use super::archive;
 use super::attest;
@@ -56,11 +56,12 @@ fn directory_of(part: &Part, split: bool) -> Option<String> {
 
 async fn directories(built: &Arc<Built>, number: usize, split: bool, output: &FilesOutput) -> Result<()> {
     let (own, prefix) = (Arc::clone(built), output.attestation_prefix.clone());
+    let changed_s = epoch(&built.request)?.map(|time| time.as_second());
     let directories = blocking::run_long("lay out the files of a result", move || {
         let one = |part: &Part| {
             let files = merged(&own, part)?;
             let written = stated(&own, part, &files, &prefix)?;
-            Ok(Directory { name: directory_of(part, split), files, written })
+            Ok(Directory { name: directory_of(part, split), files, written, changed_s })
         };
         own.parts.iter().map(one).collect::<Result<Vec<_>>>()
     })
@@ -142,9 +143,10 @@ fn merged(built: &Built, part: &Part) -> Result<OwnedFd> {
 
 async fn tarball(built: &Arc<Built>, number: usize, split: bool, output: &FilesOutput) -> Result<()> {
     let (own, prefix) = (Arc::clone(built), output.attestation_prefix.clone());
+    let time = epoch(&built.request)?.map(|time| Time { seconds: time.as_second(), nanoseconds: 0 });
     let flow = Flow::start(&built.context.tasks, "send the files of a result", move |outlet| {
         let store = &own.context.store;
-        let mut out = Writer::new(outlet);
+        let mut out = Writer::new(outlet).timed(time);
         for part in &own.parts {
             let statements = match attest::is_wanted(&own, false) {
                 true => stated(&own, part, &merged(&own, part)?, &prefix)?,
