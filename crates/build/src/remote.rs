@@ -243,6 +243,34 @@ pub fn check_commit(commit: &str) -> Result<(), String> {
     Err(format!("invalid checksum {commit:?}: a commit is expected, or its first {LEAST} letters or more"))
 }
 
+/// What a checksum of a file is, as it is asked for.
+const CHECKSUM: &str =
+    "sha256: and 64 hexadecimal digits in small letters, the one algorithm that the engine takes";
+
+impl Remote {
+    /// Looks whether what is there can have such a checksum: a file has a digest, a repository a commit.
+    ///
+    /// # Errors
+    /// It cannot: why not, and what would be one.
+    pub fn check_checksum(&self, checksum: &str) -> Result<(), (String, String)> {
+        match self {
+            Self::Http(_) => check_digest(checksum).map_err(|message| (message, CHECKSUM.to_owned())),
+            Self::Git(_) => {
+                check_commit(checksum).map_err(|message| (message, "letters of a commit's hash".to_owned()))
+            }
+        }
+    }
+}
+
+fn check_digest(checksum: &str) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("invalid checksum {checksum:?}: {why}"));
+    match oci::Digest::parse(checksum) {
+        Ok(digest) if digest.algorithm() == oci::Algorithm::Sha256 => Ok(()),
+        Ok(_) => wrong("unsupported digest algorithm"),
+        Err(error) => wrong(&error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -178,16 +178,37 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Bytes that are to be text; where they are none, why not, as it is told: with the place of the first that is no letter.
+/// Bytes that are to be text; where they are none, why not, as it is told: with the place of the first that is no letter. Comments may
+/// have any: nobody reads them but people, who see a mark there.
 pub fn decode(name: &str, bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|error| {
-        let bytes = error.as_bytes();
-        let before = error.utf8_error().valid_up_to();
-        let byte = bytes.get(before).copied().unwrap_or_default();
-        let text = String::from_utf8_lossy(bytes);
-        let place = Source::new(&text).position(before);
-        format!("{name}:{place}: error: the byte 0x{byte:02x} is not UTF-8: save it as UTF-8 text")
-    })
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    let (mut text, mut wrong) = (String::new(), Vec::new());
+    for chunk in error.as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        if let Some(byte) = chunk.invalid().first() {
+            wrong.push((text.len(), *byte));
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    let parsed = crate::parse(&text);
+    let files = parsed.dockerfile.instructions.iter().flat_map(|one| one.command.heredocs());
+    let files: Vec<Span> = files.map(|file| file.span).collect();
+    let is_comment = |at: usize| {
+        let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        // What looks like one in a file of the Dockerfile's own is a line of that.
+        text[line..at].trim_start().starts_with('#')
+            && !files.iter().any(|file| (file.start..file.end).contains(&at))
+    };
+    match wrong.into_iter().find(|(at, _)| !is_comment(*at)) {
+        None => Ok(text),
+        Some((at, byte)) => {
+            let place = Source::new(&text).position(at);
+            Err(format!("{name}:{place}: error: the byte 0x{byte:02x} is not UTF-8: save it as UTF-8 text"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +221,20 @@ mod tests {
         let told = decode("Dockerfile", b"FROM x\nENV \xc3\xa4=\xff\n".to_vec());
         let expected = "Dockerfile:2:7: error: the byte 0xff is not UTF-8: save it as UTF-8 text";
         assert_eq!(told, Err(expected.to_owned()));
+        let told = decode(
+            "Dockerfile",
+            b"# caf\xe9 \xe9\nFROM x\nRUN a \\\n  # \xff\n  b\nENV a=\xc3\xa4\xe8\n".to_vec(),
+        );
+        let expected = "Dockerfile:6:8: error: the byte 0xe8 is not UTF-8: save it as UTF-8 text";
+        assert_eq!(told, Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn comments_may_have_any_bytes() {
+        let text = decode("f", b"# caf\xe9\nFROM x\nRUN a \\\n \t# \xff\xfe\n b\n".to_vec());
+        assert_eq!(text.as_deref(), Ok("# caf\u{fffd}\nFROM x\nRUN a \\\n \t# \u{fffd}\u{fffd}\n b\n"));
+        let file = decode("f", b"FROM x\nRUN <<END\n# \xe9\nEND\n".to_vec());
+        assert_eq!(file, Err("f:3:3: error: the byte 0xe9 is not UTF-8: save it as UTF-8 text".to_owned()));
     }
 
     #[test]

@@ -262,3 +262,80 @@ fn steps_run_on_nothing_at_all() {
     let wrong = folder.build(&host, &["--target", "wrong"]).run();
     assert!(wrong.code != 0 && format!("{wrong}").contains("/bin/sh"), "{wrong}");
 }
+
+#[test]
+fn what_the_text_alone_decides_is_told_with_its_place_before_anything_runs() {
+    let host = Host::with_busybox();
+    let folder = Folder::new(&host, "decided", "", &[]);
+    for (line, told, under) in [
+        ("RUN --mount=type=tmpfs,target=/ true", "invalid mount target \"/\"", "--mount=type=tmpfs,target=/"),
+        ("RUN --mount=type=cache,target=. true", "invalid mount target \"/\"", "--mount=type=cache,target=."),
+        ("RUN --mount=type=secret,id=a,target=/.. true", "invalid mount target \"/\"", "--mount=type=secret"),
+        (
+            "ADD --checksum=md5:d41d8cd98f00b204e9800998ecf8427e http://nowhere.invalid/f /f",
+            "unsupported digest algorithm",
+            "--checksum",
+        ),
+        (
+            "ADD --checksum=sha256:abcd http://nowhere.invalid/f /f",
+            "invalid checksum digest length",
+            "--checksum",
+        ),
+    ] {
+        folder.write("Dockerfile", &format!("FROM busybox\nRUN echo it-ran\n{line}\n"));
+        for classic in ["0", "1"] {
+            let output = folder
+                .build(&host, &["--progress", "plain", "--no-cache"])
+                .env("DOCKER_BUILDKIT", classic)
+                .run();
+            let said = format!("{}{}", output.stdout, output.stderr);
+            assert!(
+                output.code == 1 && said.contains(told) && said.contains("Dockerfile:3:"),
+                "{line}: {output}"
+            );
+            assert!(said.contains(under) && said.contains('^'), "{line}: {output}");
+            let is_checksum = line.starts_with("ADD");
+            assert_eq!(
+                said.contains("expected sha256: and 64 hexadecimal digits"),
+                is_checksum,
+                "{line}: {output}"
+            );
+            assert!(
+                !said.lines().any(|line| line.ends_with("it-ran") && !line.contains("RUN")),
+                "{line}: {output}"
+            );
+        }
+    }
+}
+
+#[test]
+fn comments_need_not_be_utf_8() {
+    let host = Host::with_busybox();
+    let folder = Folder::new(&host, "latin", "", &[]);
+    let text = b"# caf\xe9\nFROM busybox\nRUN \\\n  # \xff\n  true\n";
+    fs::write(folder.path.join("Dockerfile"), text).expect("a file");
+    for classic in ["0", "1"] {
+        folder.build(&host, &[]).env("DOCKER_BUILDKIT", classic).ok();
+        folder.build(&host, &["-f", "-"]).stdin(text).env("DOCKER_BUILDKIT", classic).ok();
+    }
+    folder.build(&host, &["--check"]).ok();
+    fs::write(folder.path.join("Dockerfile"), b"# caf\xe9\nFROM busybox\nENV a=caf\xe9\n").expect("a file");
+    for classic in ["0", "1"] {
+        let output = folder.build(&host, &[]).env("DOCKER_BUILDKIT", classic).run();
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert!(output.code == 1 && said.contains("Dockerfile:3:10: error: the byte 0xe9"), "{output}");
+    }
+}
+
+#[test]
+fn a_step_without_a_network_knows_its_own_name() {
+    let host = Host::with_busybox();
+    let text = "FROM busybox\nRUN --network=none ping -c 1 $(hostname) >/told; grep -w $(hostname) /etc/hosts >>/told; true\n";
+    let folder = Folder::new(&host, "named", text, &[]);
+    folder.build(&host, &["-t", "named"]).ok();
+    assert!(run(&host, "named", "cat /told").contains("127.0.0.1\tbuildkitsandbox"));
+    let other = ["-t", "named", "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=other", "--network", "none"];
+    folder.build(&host, &other).env("DOCKER_BUILDKIT", "1").ok();
+    let told = run(&host, "named", "cat /told");
+    assert!(told.contains("PING other (127.0.0.1)") && told.contains("127.0.0.1\tother"), "{told}");
+}

@@ -1,5 +1,6 @@
 //! `--mount` and `--device` of `RUN`.
 
+use crate::lower::absolute;
 use crate::suggest;
 
 /// What is mounted.
@@ -89,6 +90,17 @@ const KEYS: [&str; 19] = [
     "readwrite",
     "env",
 ];
+
+impl Mount {
+    /// Whether something can be mounted there: anywhere but in the place of all files.
+    ///
+    /// # Errors
+    /// It is the root.
+    pub fn check_target(&self, target: &str) -> Result<(), String> {
+        let clean = absolute("/", target);
+        if clean == "/" { Err(format!("invalid mount target {clean:?}")) } else { Ok(()) }
+    }
+}
 
 impl Kind {
     fn name(self) -> &'static str {

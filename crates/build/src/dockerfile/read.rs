@@ -8,6 +8,7 @@ use super::line::Part;
 use super::options::{self, Kind, Options};
 use super::words::{self, Json};
 use super::{Problem, health, heredoc, mount};
+use crate::remote::Remote;
 use crate::{include, suggest};
 
 /// What is the same for all instructions of a text.
@@ -94,9 +95,14 @@ impl Reader<'_> {
         known.extend([("checksum", Kind::Text), ("keep-git-dir", Kind::Bool), ("unpack", Kind::Bool)]);
         let words = sources(name, rest)?;
         let options = options::read(flags, &known)?;
+        let files = self.files(&options, name, words)?;
+        let checksum = options.text("checksum");
+        if let Some(word) = &checksum {
+            check_checksum(word, &files.sources)?;
+        }
         Ok(Command::Add(Add {
-            files: self.files(&options, name, words)?,
-            checksum: options.text("checksum"),
+            files,
+            checksum,
             keep_git_dir: options.bool("keep-git-dir"),
             unpack: options.bool("unpack"),
         }))
@@ -196,7 +202,24 @@ fn check_mount(word: &Word) -> Result<(), Problem> {
     if word.text.contains('$') {
         return Ok(());
     }
-    mount::parse(&word.text).map(|_| ()).map_err(|message| Problem::new(word.span, message))
+    let wrong = |message| Problem::new(word.span, message);
+    let mount = mount::parse(&word.text).map_err(wrong)?;
+    // Of one that does not begin at the root the directory decides, which is not known yet.
+    if mount.target.starts_with('/') { mount.check_target(&mount.target).map_err(wrong) } else { Ok(()) }
+}
+
+/// What can be checked of a checksum before variables have values.
+fn check_checksum(word: &Word, sources: &[Word]) -> Result<(), Problem> {
+    let [source] = sources else { return Ok(()) };
+    if word.text.contains('$') || source.text.contains('$') {
+        return Ok(());
+    }
+    match Remote::parse(&source.text) {
+        Ok(Some(remote)) => remote
+            .check_checksum(&word.text)
+            .map_err(|(message, expected)| Problem::new(word.span, message).expecting(expected)),
+        _ => Ok(()),
+    }
 }
 
 fn has_variable(text: &str) -> bool {

@@ -180,6 +180,25 @@ fn errors_are_in_known_words() {
             "2: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a \
              workaround",
         ),
+        ("FROM a\nRUN --mount=target=/ x", "2: invalid mount target \"/\""),
+        ("FROM a\nRUN --mount=type=cache,target=/a/.. x", "2: invalid mount target \"/\""),
+        ("FROM a\nRUN --mount=type=ssh,target=// x", "2: invalid mount target \"/\""),
+        (
+            "FROM a\nADD --checksum=md5:d41d8cd98f00b204e9800998ecf8427e https://e.com/f /f",
+            "2: invalid checksum \"md5:d41d8cd98f00b204e9800998ecf8427e\": unsupported digest algorithm",
+        ),
+        (
+            "FROM a\nADD --checksum=sha256:ab https://e.com/f /f",
+            "2: invalid checksum \"sha256:ab\": invalid checksum digest length",
+        ),
+        (
+            "FROM a\nADD --checksum=x https://e.com/f /f",
+            "2: invalid checksum \"x\": invalid checksum digest format",
+        ),
+        (
+            "FROM a\nADD --checksum=main https://e.com/f.git /f",
+            "2: invalid checksum \"main\": a commit is expected, or its first 7 letters or more",
+        ),
         ("FROM a\nRUN --network=bridge x", "2: invalid network mode \"bridge\""),
         ("FROM a\nRUN --security=none x", "2: security \"none\" is not valid"),
         ("FROM a\nRUN --mount=type=bnd x", "2: unsupported mount type \"bnd\" (did you mean bind?)"),

@@ -115,6 +115,10 @@ impl<'a> Lowering<'a> {
                 mount.target =
                     super::copies::absolute(&current.state.config.config.working_dir, &mount.target);
             }
+            if !mount.target.is_empty() {
+                let directory = &current.state.config.config.working_dir;
+                mount.check_target(&super::copies::absolute(directory, &mount.target)).map_err(wrong)?;
+            }
             // Who divides caches by a name has others than those of the same id without it.
             if mount.kind == Kind::Cache
                 && let Some(space) =

@@ -79,6 +79,12 @@ impl<'a> Lowering<'a> {
                 _ => return Err(wrong("checksum can't be specified for multiple sources")),
             }
         }
+        if let (Some(word), Some(url)) = (&add.checksum, urls.first()) {
+            let checked = Remote::Http(url.clone()).check_checksum(&word.text);
+            checked.map_err(|(message, expected)| {
+                Diagnostic::error(word.span, message).within(span).expecting(expected)
+            })?;
+        }
         if !urls.is_empty() && add.unpack.is_none() {
             op.unpack = false;
         }

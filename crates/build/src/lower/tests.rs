@@ -138,7 +138,14 @@ fn what_is_not_there_yet_is_refused_by_name() {
     for (text, told) in [
         ("FROM base\nRUN --security=insecure x\n", "security.insecure is not allowed"),
         ("FROM base\nADD --keep-git-dir a /x\n", "ADD --keep-git-dir is for git repositories"),
-        ("FROM base\nADD --checksum=main git@example.com:x/y.git /x\n", "invalid checksum \"main\""),
+        (
+            "FROM base\nARG c=main\nADD --checksum=$c git@example.com:x/y.git /x\n",
+            "invalid checksum \"main\"",
+        ),
+        ("FROM base\nARG c=md5:ab\nADD --checksum=$c https://e.com/f /x\n", "invalid checksum \"md5:ab\""),
+        ("FROM base\nWORKDIR /\nRUN --mount=type=tmpfs,target=. x\n", "invalid mount target \"/\""),
+        ("FROM base\nRUN --mount=type=cache,target=.. x\n", "invalid mount target \"/\""),
+        ("FROM base\nARG t=/\nRUN --mount=type=secret,id=a,target=$t x\n", "invalid mount target \"/\""),
         ("FROM base\nCOPY --chmod=u+q a /x\n", "invalid chmod parameter: 'u+q'"),
         ("FROM base\nSTOPSIGNAL NONE\n", "Invalid signal: NONE"),
     ] {

@@ -36,6 +36,8 @@ use crate::{blocking, converge, names};
 
 /// The name of the machine that commands see: the same each time, so that it does not decide what comes of them.
 const HOSTNAME: &str = "buildkitsandbox";
+/// Where it finds itself without a network.
+const LOOPBACK: &str = "127.0.0.1";
 /// The argument that calls it otherwise.
 const HOSTNAME_ARGUMENT: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
@@ -356,6 +358,16 @@ impl Command<'_> {
         })
     }
 
+    /// Lines of its `/etc/hosts`. Where no network gives it an address of its own, it finds itself at the loopback's.
+    fn hosts(&self) -> Vec<String> {
+        let given = self.request.hosts.iter().map(|(name, address)| format!("{name}:{address}"));
+        let own = hostname(self.request);
+        let is_name =
+            own.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let is_alone = matches!(self.exec.network, Network::None | Network::Host);
+        given.chain((is_alone && is_name).then(|| format!("{own}:{LOOPBACK}"))).collect()
+    }
+
     fn host(&self) -> Result<HostConfig> {
         let request = self.request;
         let network = match &self.exec.network {
@@ -372,7 +384,7 @@ impl Command<'_> {
             // What is written need not survive a loss of power: the step is made again then.
             auto_remove: true,
             log_config: LogConfig { driver: "none".to_owned(), config: BTreeMap::new() },
-            extra_hosts: request.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
+            extra_hosts: self.hosts(),
             ..HostConfig::default()
         };
         host.privileged = self.exec.insecure;

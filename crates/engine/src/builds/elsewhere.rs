@@ -192,7 +192,8 @@ impl Spread {
             let read =
                 file.seek(SeekFrom::Start(0)).and_then(|_| (&mut file).take(most + 1).read_to_end(&mut text));
             read.map_err(|e| Error::system("cannot read a Dockerfile").with_source(e))?;
-            let text = String::from_utf8(text).ok().filter(|text| text.len() as u64 <= most);
+            let text = Some(text).filter(|text| text.len() as u64 <= most);
+            let text = text.and_then(|text| build::text::decode("Dockerfile", text).ok());
             let text = text.ok_or_else(|| {
                 Error::invalid(format!(
                     "{told} is neither an archive nor a Dockerfile of at most {most} bytes"

@@ -318,8 +318,8 @@ fn standard() -> Result<Input> {
 fn dockerfile_from_standard_input(mut begun: Vec<u8>) -> Result<String> {
     let failed = failed("read", Path::new("standard input"));
     io::stdin().take(TEXT_BYTES_MAX).read_to_end(&mut begun).map_err(&failed)?;
-    String::from_utf8(begun).map_err(|_| {
-        Error::say("standard input is neither an archive nor a Dockerfile: save the Dockerfile as UTF-8 text")
+    build::text::decode("Dockerfile", begun).map_err(|why| {
+        Error::Message(format!("standard input is neither an archive nor a Dockerfile: {why}"))
     })
 }
 

@@ -167,6 +167,10 @@ fn dockerfile(directory: &Path, file: Option<&str>) -> Result<(String, Option<St
     })?;
     match whole.strip_prefix(directory) {
         Ok(inside) => Ok((inside.to_string_lossy().into_owned(), None)),
-        Err(_) => Ok((outside(), Some(fs::read_to_string(&whole).map_err(failed("read", &whole))?))),
+        Err(_) => {
+            let bytes = fs::read(&whole).map_err(failed("read", &whole))?;
+            let text = build::text::decode(&path.to_string_lossy(), bytes).map_err(Error::Message)?;
+            Ok((outside(), Some(text)))
+        }
     }
 }
