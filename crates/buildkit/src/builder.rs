@@ -1,6 +1,6 @@
 //! What is behind the API: who builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -48,6 +48,8 @@ pub struct Cached {
     pub bytes: u64,
     /// Whether an image has it as well.
     pub shared: bool,
+    /// Whether somebody is at work in it.
+    pub in_use: bool,
     /// When it was made.
     pub created: Option<SystemTime>,
     /// When it was last used.
@@ -61,14 +63,12 @@ pub struct Cached {
 pub struct Prune {
     /// Also what images have.
     pub all: bool,
-    /// Of this kind alone, if one is named.
-    pub kind: Option<String>,
     /// Bytes that may stay; 0 for none.
     pub keep_bytes: u64,
     /// What was used within this time stays.
     pub keep_for: Duration,
-    /// What has these names, or begins so, if any are said.
-    pub ids: Vec<String>,
+    /// What has one of these names alone, if they are said.
+    pub only: Option<HashSet<String>>,
 }
 
 /// What the client is told of what was put out: names that scripts know.

@@ -223,10 +223,8 @@ impl control_server::Control for Control {
     type PruneStream = BoxStream<'static, Result<UsageRecord, Status>>;
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        let gone = match cached::prune(&request.into_inner())? {
-            Some(prune) => self.service.prune(prune).await?,
-            None => Vec::new(),
-        };
+        let (prune, selection) = cached::prune(&request.into_inner())?;
+        let gone = self.service.prune(prune, &selection).await?;
         let gone = gone.into_iter().map(|entry| Ok(cached::record(entry)));
         Ok(Response::new(Box::pin(stream::iter(gone))))
     }

@@ -15,8 +15,12 @@ use sha2::{Digest as _, Sha256};
 use sys::fsx;
 use sys::path::Mode;
 
+use crate::builder::Cached;
+use crate::cached::Selection;
 use crate::error::{Error, Result};
 
+/// What such directories are among the entries of the build cache.
+const KIND: &str = "source.local";
 /// Directories that are kept; the one that was not used for longest goes first.
 const KEPT_MAX: usize = 32;
 /// Bytes that they may have together where the disk is large, and of any disk one part in so many.
@@ -156,9 +160,13 @@ impl Kept {
         }
     }
 
-    /// Removes those that no build uses, and none has used since `before`, in seconds since 1970; what is gone. Blocks.
-    pub fn prune(&self, before: i64) -> Vec<KeptDirectory> {
-        self.list().into_iter().filter(|one| one.used_s <= before && self.remove(&one.name)).collect()
+    /// Removes those of a selection that no build uses, and none has used since `before`, in seconds since 1970; what is gone. Blocks.
+    pub fn prune(&self, before: i64, selection: &Selection) -> Vec<KeptDirectory> {
+        let is_meant = |one: &KeptDirectory| {
+            one.used_s <= before
+                && selection.takes(&Cached { kind: KIND, id: one.name.clone(), ..Cached::default() })
+        };
+        self.list().into_iter().filter(|one| is_meant(one) && self.remove(&one.name)).collect()
     }
 }
 
@@ -265,11 +273,11 @@ mod tests {
         assert_eq!(left.len(), 2);
         assert!(left.iter().all(|one| one.bytes >= 40 << 10));
         let used = kept.lease(Some("4")).unwrap();
-        assert_eq!(kept.prune(0), []);
-        assert_eq!(kept.prune(i64::MAX).len(), 1);
+        assert_eq!(kept.prune(0, &Selection::default()), []);
+        assert_eq!(kept.prune(i64::MAX, &Selection::default()).len(), 1);
         assert_eq!(kept.list().len(), 1);
         drop(used);
-        assert_eq!(kept.prune(i64::MAX).len(), 1);
+        assert_eq!(kept.prune(i64::MAX, &Selection::default()).len(), 1);
     }
 
     #[test]

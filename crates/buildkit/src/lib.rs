@@ -33,6 +33,7 @@ mod error;
 mod exporter;
 mod filesend;
 pub mod filesync;
+mod filter;
 mod gateway;
 mod health;
 mod history;
@@ -51,6 +52,7 @@ mod status;
 mod upload;
 
 pub use builder::{Builder, Built, Cached, Failure, Look, Prune, SharedBuilt, Told, Worker};
+pub use cached::Selection;
 pub use error::{Error, Result};
 pub use kept::{Kept, KeptDirectory};
 pub use service::{Service, serve};

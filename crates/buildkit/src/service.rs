@@ -24,6 +24,7 @@ use tonic::service::Routes;
 
 use crate::builder::{Builder, Cached, Failure, Prune, SharedBuilt, Told};
 use crate::cache;
+use crate::cached::Selection;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -209,8 +210,12 @@ impl Service {
         self.builder.cached().await.map_err(|failure| Error::Build(failure.message))
     }
 
-    /// Removes of it.
-    pub(crate) async fn prune(&self, prune: Prune) -> Result<Vec<Cached>> {
+    /// Removes of it what is meant.
+    pub(crate) async fn prune(&self, mut prune: Prune, selection: &Selection) -> Result<Vec<Cached>> {
+        if !selection.is_all() {
+            let all = self.cached().await?.into_iter();
+            prune.only = Some(all.filter(|one| selection.takes(one)).map(|one| one.id).collect());
+        }
         self.builder.prune(prune).await.map_err(|failure| Error::Build(failure.message))
     }
 

@@ -417,13 +417,7 @@ impl Builds {
         let cache = Arc::clone(&self.cache);
         let lasting = Lasting::new(&self.context.config.data_root);
         let removed = blocking::run_long("prune the build cache", move || {
-            let (mut gone, bytes) = match options.kind {
-                Some(EntryKind::Lasting) => (Vec::new(), 0),
-                _ => cache.prune(&options)?,
-            };
-            if options.kind == Some(EntryKind::Step) {
-                return Ok((gone, bytes));
-            }
+            let (mut gone, bytes) = cache.prune(&options)?;
             // What steps have made may fill what is to stay; directories get what is left of it.
             let left = match options.keep_bytes {
                 0 => 0,

@@ -4,7 +4,7 @@ use build::output::Export;
 use build::progress::Teller;
 use build::request::{Request, SharedSources, Task};
 use buildkit::{Builder, Built, Cached, Failure, Kept, Look, Prune, Service, SharedBuilt, Told, Worker};
-use engine::builds::{CacheEntry, EntryKind, PruneOptions};
+use engine::builds::{CacheEntry, PruneOptions};
 use engine::{Engine, Error};
 use std::path::Path;
 use std::sync::Arc;
@@ -102,8 +102,7 @@ impl Builder for EngineBuilder {
                 all: prune.all,
                 keep_bytes: prune.keep_bytes,
                 unused_s,
-                kind: prune.kind.as_deref().and_then(EntryKind::named),
-                ids: prune.ids,
+                only: prune.only,
                 ..PruneOptions::default()
             };
             let pruned = self.engine.builds().prune(options).await;
@@ -128,7 +127,7 @@ impl Builder for EngineBuilder {
 }
 
 /// An entry of the build cache, as BuildKit's clients are told of it.
-fn cached(entry: CacheEntry) -> Cached {
+pub(crate) fn cached(entry: CacheEntry) -> Cached {
     Cached {
         created: entry.created.parse::<jiff::Timestamp>().ok().map(SystemTime::from),
         used: jiff::Timestamp::from_second(entry.used_s).ok().map(SystemTime::from),
@@ -137,6 +136,7 @@ fn cached(entry: CacheEntry) -> Cached {
         description: entry.description,
         bytes: entry.bytes,
         shared: entry.shared,
+        in_use: entry.in_use,
         uses: entry.uses,
     }
 }

@@ -277,3 +277,61 @@ fn an_image_that_is_here_brings_its_own_cache() {
     // An image that has none is no hindrance.
     assert!(build(&["--cache-from", "without"]));
 }
+
+#[test]
+fn filters_choose_what_is_shown_and_removed() {
+    let host = Host::with_busybox();
+    let folder = host.root().join("chosen");
+    fs::create_dir_all(&folder).expect("make a directory");
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/kept echo x >/kept/x\nRUN echo one >/one\nRUN echo two >/two\n";
+    fs::write(folder.join("Dockerfile"), text).expect("write a file");
+    let build = || host.corten(["build", "-q", "--network", "none", "."]).current_dir(&folder).ok();
+    let shown = |filters: &[&str]| {
+        let args = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let args = ["builder", "du", "--format", "{{.Type}} {{.Description}}"].into_iter().chain(args);
+        let told = host.corten(args).ok();
+        let mut lines: Vec<String> = told.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let id = build();
+    let all = shown(&[]);
+    assert!(all.len() == 4 && all[0].starts_with("exec.cachemount "), "{all:?}");
+    assert_eq!(shown(&["type=exec.cachemount"]), all[..1]);
+    assert_eq!(shown(&["type=exec.cachemount", "shared"]), Vec::<String>::new());
+    assert_eq!(shown(&["type!=exec.cachemount"]), all[1..]);
+    assert_eq!(shown(&["description~=echo (one|two)", "type==regular"]).len(), 2);
+    assert_eq!((shown(&["private"]).len(), shown(&["shared==true"]).len()), (2, 2));
+    assert_eq!(
+        (shown(&["inuse"]).len(), shown(&["until=1h"]).len(), shown(&["unused-for=0s"]).len()),
+        (0, 0, 4)
+    );
+    host.corten(["rmi", id.trim()]).ok();
+    // Docker's API takes the same; one of each, but of ids.
+    let prune = |cli, filters: &[&str]| {
+        let args = filters.iter().flat_map(|filter| ["--filter", filter]);
+        host.cli(cli, ["builder", "prune", "-f"].into_iter().chain(args))
+    };
+    let caches = || fs::read_dir(host.data_root().join("build/caches")).map_or(0, Iterator::count);
+    for cli in CLIS {
+        prune(cli, &["type=regular", "type=exec.cachemount"]).fails(1, "filters expect only one value");
+        prune(cli, &["until=1h", "unused-for=1h"]).fails(1, "conflicting filters");
+        prune(cli, &["parent=x"]).fails(1, "parent");
+        prune(cli, &["mutable=true"]).fails(1, "mutable");
+        prune(cli, &["shared=perhaps"]).fails(1, "shared");
+        prune(cli, &["type=frontend"]).ok();
+        prune(cli, &["inuse=true"]).ok();
+        assert_eq!((shown(&[]).len(), caches()), (4, 2));
+        let gone = prune(cli, &["type=exec.cachemount"]).ok();
+        assert!(gone.contains("Deleted build cache objects:\n"), "{gone}");
+        assert_eq!((shown(&[]), caches()), (all[1..].to_vec(), 0));
+        let description =
+            all.iter().find_map(|line| Some(line.split_once(" ")?.1).filter(|text| text.contains("two")));
+        prune(cli, &[&format!("description={}", description.expect("a step"))]).ok();
+        assert_eq!(shown(&[]).len(), 2);
+        prune(cli, &["private=true", "shared=false"]).ok();
+        assert_eq!(shown(&[]).len(), 0);
+        let id = build();
+        host.corten(["rmi", id.trim()]).ok();
+    }
+}

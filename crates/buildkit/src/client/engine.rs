@@ -81,12 +81,12 @@ impl Engine {
         Ok(())
     }
 
-    /// What builds have left in the cache.
+    /// What builds have left in the cache, and have not used for so many nanoseconds.
     ///
     /// # Errors
     /// The engine refuses the filters.
-    pub async fn cached(&mut self, filter: Vec<String>) -> Answer<Vec<UsageRecord>> {
-        let request = DiskUsageRequest { filter, ..DiskUsageRequest::default() };
+    pub async fn cached(&mut self, filter: Vec<String>, age_limit: i64) -> Answer<Vec<UsageRecord>> {
+        let request = DiskUsageRequest { filter, age_limit };
         let told = self.client.disk_usage(request).await.map_err(Box::new)?;
         Ok(told.into_inner().record)
     }

@@ -5,16 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::BuildHistoryRecord;
 use build::remote::Remote;
-use regex::{Regex, RegexBuilder};
 
 use crate::error::{Error, Result};
-
-/// Filters of one call, words of one, and letters of a word.
-const FILTERS_MAX: usize = 16;
-const WORDS_MAX: usize = 16;
-const LETTERS_MAX: usize = 256;
-/// Bytes that a pattern becomes.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+use crate::filter::{self, FILTERS_MAX, Test};
 
 /// What a word is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +34,7 @@ enum Order {
 
 #[derive(Debug)]
 enum Word {
-    /// There is one.
-    There(Field),
-    Is(Field, String),
-    IsNot(Field, String),
-    Matches(Field, Regex),
+    Field(Field, Test),
     /// Seconds since 1970 for a moment, nanoseconds for how long it took.
     Time(Moment, Order, i128),
 }
@@ -69,7 +58,10 @@ impl Filters {
         }
         texts
             .iter()
-            .map(|text| words(text)?.iter().map(|text| word(text)).collect())
+            .map(|text| {
+                let words = filter::words(text).map_err(|why| refuse(text, why))?;
+                words.iter().map(|text| word(text)).collect()
+            })
             .collect::<Result<_>>()
             .map(Self)
     }
@@ -78,23 +70,6 @@ impl Filters {
     pub(super) fn take(&self, record: &BuildHistoryRecord) -> bool {
         self.0.is_empty() || self.0.iter().any(|words| words.iter().all(|word| word.takes(record)))
     }
-}
-
-/// What is between commas; quotes hold what has some, and a quote in them is two.
-fn words(text: &str) -> Result<Vec<String>> {
-    let mut words = vec![String::new()];
-    let mut is_quoted = false;
-    for letter in text.chars() {
-        match letter {
-            '"' => is_quoted = !is_quoted,
-            ',' if !is_quoted => words.push(String::new()),
-            letter => words.last_mut().into_iter().for_each(|word| word.push(letter)),
-        }
-    }
-    if is_quoted || words.len() > WORDS_MAX || words.iter().any(|word| word.len() > LETTERS_MAX) {
-        return Err(refuse(text, "a quote has no end, or it is too long"));
-    }
-    Ok(words)
 }
 
 fn word(text: &str) -> Result<Word> {
@@ -114,22 +89,14 @@ fn word(text: &str) -> Result<Word> {
             time(moment, value).ok_or_else(|| refuse(text, "invalid time"))?,
         ));
     }
-    let field = |key: &str| match key {
-        "ref" => Ok(Field::Name),
-        "status" => Ok(Field::Status),
-        "repository" => Ok(Field::Repository),
-        _ => Err(refuse(text, "there are ref, status and repository")),
+    let (key, test) = filter::test(text).map_err(|why| refuse(text, why))?;
+    let field = match key {
+        "ref" => Field::Name,
+        "status" => Field::Status,
+        "repository" => Field::Repository,
+        _ => return Err(refuse(text, "there are ref, status and repository")),
     };
-    if let Some((key, value)) = text.split_once("~=") {
-        let pattern = RegexBuilder::new(value).size_limit(PATTERN_BYTES_MAX).build();
-        return Ok(Word::Matches(field(key)?, pattern.map_err(|_| refuse(text, "invalid pattern"))?));
-    }
-    for (sign, is) in [("==", Word::Is as fn(Field, String) -> Word), ("!=", Word::IsNot)] {
-        if let Some((key, value)) = text.split_once(sign) {
-            return Ok(is(field(key)?, value.to_owned()));
-        }
-    }
-    field(text).map(Word::There)
+    Ok(Word::Field(field, test))
 }
 
 /// A time, or how long ago it was.
@@ -204,12 +171,7 @@ fn value(record: &BuildHistoryRecord, field: Field) -> Option<String> {
 impl Word {
     fn takes(&self, record: &BuildHistoryRecord) -> bool {
         match self {
-            Self::There(field) => value(record, *field).is_some(),
-            Self::Is(field, text) => value(record, *field).as_ref() == Some(text),
-            Self::IsNot(field, text) => value(record, *field).as_ref() != Some(text),
-            Self::Matches(field, pattern) => {
-                value(record, *field).is_some_and(|text| pattern.is_match(&text))
-            }
+            Self::Field(field, test) => test.holds(value(record, *field).as_deref()),
             Self::Time(moment, order, wanted) => {
                 let seconds = |at: &Option<Timestamp>| at.as_ref().map_or(0, |at| i128::from(at.seconds));
                 let have = match moment {

@@ -195,7 +195,10 @@ impl Builder for Double {
     fn prune(&self, prune: Prune) -> Task<'_, Result<Vec<Cached>, Failure>> {
         Box::pin(async move {
             let all = self.cached().await?;
-            Ok(all.into_iter().filter(|entry| prune.ids.contains(&entry.id)).collect())
+            Ok(all
+                .into_iter()
+                .filter(|entry| prune.only.as_ref().is_none_or(|only| only.contains(&entry.id)))
+                .collect())
         })
     }
 

@@ -30,7 +30,7 @@ const PRUNE: Command = Command {
         title: "",
         flags: &[
             switch("all", "Also what images have as well").short('a'),
-            filter("Only those that match (until=24h, id=…)"),
+            filter("Only those that match (until=24h, id=…, type=exec.cachemount, shared=true, …)"),
             switch("force", "Do not ask").short('f'),
             bytes("keep-storage", "Bytes that may stay"),
         ],

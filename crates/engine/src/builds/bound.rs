@@ -56,6 +56,7 @@ mod tests {
             used_s,
             uses: 0,
             shared: false,
+            in_use: false,
         };
         let steps = [entry(EntryKind::Step, 10, 1), entry(EntryKind::Step, 10, 4)];
         let directories = [entry(EntryKind::Lasting, 7, 2), entry(EntryKind::Lasting, 5, 3)];

@@ -1,7 +1,7 @@
 //! What earlier builds have made, by what it was made of: in the store's records, so that it survives, and each entry keeps its layer.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use jiff::Timestamp;
@@ -64,11 +64,6 @@ impl EntryKind {
             Self::Lasting => "exec.cachemount",
         }
     }
-
-    /// The one of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Step, Self::Lasting].into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 /// An entry, as it is shown.
@@ -90,6 +85,8 @@ pub struct CacheEntry {
     pub uses: u64,
     /// Whether an image has the layer as well.
     pub shared: bool,
+    /// Whether a step is at work in it.
+    pub in_use: bool,
 }
 
 /// What is to be removed.
@@ -97,16 +94,14 @@ pub struct CacheEntry {
 pub struct PruneOptions {
     /// What images have not, or everything.
     pub all: bool,
-    /// Those of this kind alone, if one is named.
-    pub kind: Option<EntryKind>,
     /// Bytes that may stay; 0 for none.
     pub keep_bytes: u64,
     /// Entries that may stay with them, if that is bounded.
     pub keep_entries: Option<usize>,
     /// Entries that were not used for so many seconds alone.
     pub unused_s: Option<i64>,
-    /// Entries whose key begins so, if any are named.
-    pub ids: Vec<String>,
+    /// Entries of these keys alone, if they are named.
+    pub only: Option<HashSet<String>>,
 }
 
 /// That an entry was of use to a build.
@@ -233,7 +228,7 @@ impl Cache {
         Ok(self.store.transaction(|tx| {
             let kept = layers_of_images(tx)?;
             let entries = Self::entries(tx)?;
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             let shown = |(id, mut entry): (String, Entry)| {
                 let layer = entry.made.layer.as_ref().map(|layer| layer.diff_id.clone());
                 if layer.is_some_and(|layer| !seen.insert(layer)) {
@@ -266,7 +261,7 @@ impl Cache {
             }
             let mut removed = Vec::new();
             for (id, entry) in entries {
-                let named = options.ids.is_empty() || options.ids.iter().any(|wanted| id.starts_with(wanted));
+                let named = options.only.as_ref().is_none_or(|only| only.contains(&id));
                 let old = options.unused_s.is_none_or(|seconds| now - entry.used_s >= seconds);
                 let shared = entry.made.layer.as_ref().is_some_and(|layer| kept.contains(&layer.diff_id));
                 let fits = options.keep_bytes > 0
@@ -300,20 +295,20 @@ impl Cache {
 
 /// What entries occupy: those of one layer, once.
 fn sizes<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     entries
         .filter(|entry| entry.made.layer.as_ref().is_none_or(|layer| seen.insert(layer.diff_id.clone())))
         .map(|entry| entry.bytes)
         .sum()
 }
 
-fn layers_of_images(tx: &Tx<'_>) -> storage::Result<std::collections::HashSet<Digest>> {
+fn layers_of_images(tx: &Tx<'_>) -> storage::Result<HashSet<Digest>> {
     let images = tx.images()?;
     let manifests = images.into_iter().flat_map(|image| image.image.manifests);
     Ok(manifests.flat_map(|manifest| manifest.diff_ids()).collect())
 }
 
-fn shown(id: String, entry: Entry, kept: &std::collections::HashSet<Digest>) -> CacheEntry {
+fn shown(id: String, entry: Entry, kept: &HashSet<Digest>) -> CacheEntry {
     CacheEntry {
         kind: EntryKind::Step,
         id,
@@ -323,6 +318,7 @@ fn shown(id: String, entry: Entry, kept: &std::collections::HashSet<Digest>) -> 
         used_s: entry.used_s,
         uses: entry.uses,
         shared: entry.made.layer.is_some_and(|layer| kept.contains(&layer.diff_id)),
+        in_use: false,
     }
 }
 

@@ -51,6 +51,7 @@ struct Found {
     name: String,
     title: String,
     bytes: u64,
+    in_use: bool,
     used: SystemTime,
     made: SystemTime,
 }
@@ -136,6 +137,8 @@ impl Lasting {
             let epoch = SystemTime::UNIX_EPOCH;
             let beside = File::open(self.beside(&name)).ok();
             let known = beside.as_ref().and_then(|file| file.metadata().ok());
+            let is_free = || matches!(Lock::try_exclusive(self.beside(&name)), Ok(Some(_)));
+            let in_use = beside.is_some() && !is_free();
             let mut title = String::new();
             if let Some(file) = beside {
                 // Without its name it is shown by its number.
@@ -145,6 +148,7 @@ impl Lasting {
                 name,
                 title,
                 bytes,
+                in_use,
                 used: known.as_ref().and_then(|known| known.modified().ok()).unwrap_or(epoch),
                 made: known.and_then(|known| known.created().ok()).unwrap_or(epoch),
             });
@@ -165,7 +169,7 @@ impl Lasting {
         let mut total: u64 = found.iter().map(|one| one.bytes).sum();
         let (mut gone, mut freed) = (Vec::new(), 0);
         for one in found {
-            let is_named = options.ids.is_empty() || options.ids.iter().any(|id| one.name.starts_with(id));
+            let is_named = options.only.as_ref().is_none_or(|only| only.contains(&one.name));
             let age = one.used.elapsed().map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             let is_old = options.unused_s.is_none_or(|seconds| age >= seconds);
             let fits = keep_bytes > 0 && total <= keep_bytes;
@@ -231,6 +235,7 @@ fn shown(found: Found) -> CacheEntry {
         used_s: seconds(found.used),
         uses: 0,
         shared: false,
+        in_use: found.in_use,
     }
 }
 

@@ -7,11 +7,13 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::reply::{Answer, Reply};
 use crate::routes::archives::Sender;
+use api::filter::Filters;
 use api::stream::{ErrorDetail, Progress};
 use build::diagnostic::Diagnostic;
 use build::progress::{self, Event, Listener};
 use build::request::{Document, Outcome};
 use build::text::Source;
+use buildkit::Selection;
 use bytes::Bytes;
 use classic::Screen;
 use engine::builds::{Archived, Failed, PruneOptions};
@@ -159,6 +161,20 @@ pub(crate) async fn build(call: Call) -> Answer {
     Reply::stream("application/json", all.map(|line| Ok(Bytes::from(Reply::encode(&line)))))
 }
 
+/// What entries of the build cache are chosen by.
+const FIELDS: [&str; 7] = ["id", "parent", "type", "description", "inuse", "shared", "private"];
+
+/// For how long they have not been used, in seconds, where that is asked for.
+fn unused(filters: &Filters) -> Result<Option<i64>, Failure> {
+    let values = ["until", "unused-for"].map(|name| filters.get(name).collect::<Vec<_>>());
+    match values.each_ref().map(Vec::as_slice) {
+        [[], []] => Ok(None),
+        [[value], []] | [[], [value]] => options::age(value).map(Some),
+        [[_, ..], [_, ..]] => Err(Failure::invalid("conflicting filters: \"until\" and \"unused-for\"")),
+        _ => Err(Failure::invalid("filters expect only one value")),
+    }
+}
+
 pub(crate) async fn prune(call: Call) -> Answer {
     let filters = call.query.filters()?;
     let mut options = PruneOptions { all: call.query.flag("all"), ..PruneOptions::default() };
@@ -171,23 +187,38 @@ pub(crate) async fn prune(call: Call) -> Answer {
             return Err(Failure::absent(&format!("{name} of build prune")));
         }
     }
-    filters.validate(&["id", "until", "unused-for", "label", "label!"])?;
+    let known = FIELDS.iter().chain(&["until", "unused-for", "label", "label!"]);
+    filters.validate(&known.copied().collect::<Vec<_>>())?;
+    if filters.contains("parent") {
+        return Err(Failure::absent("the filter parent: no entry of the build cache has one"));
+    }
     // Nothing in the cache has a label: of those that are wanted nothing is left, of those that are not everything.
     if filters.contains("label") {
         return Reply::json(&json!({"CachesDeleted": null, "SpaceReclaimed": 0}));
     }
-    options.ids.extend(filters.get("id").map(str::to_owned));
-    for value in filters.get("until").chain(filters.get("unused-for")) {
-        options.unused_s = Some(options::age(value)?);
+    options.unused_s = unused(&filters)?;
+    let fields: Vec<_> = FIELDS
+        .iter()
+        .filter(|name| filters.contains(name))
+        .map(|name| (*name, filters.get(name).collect::<Vec<_>>()))
+        .collect();
+    let selection = match fields.as_slice() {
+        [] => Selection::default(),
+        fields => Selection::of(fields).map_err(|error| Failure::invalid(error.chain()))?,
+    };
+    if !selection.is_all() {
+        let all = call.engine.builds().cache().await?.into_iter().map(crate::builder::cached);
+        options.only = Some(all.filter(|one| selection.takes(one)).map(|one| one.id).collect());
     }
-    // Files of clients have no entry that could be named, and are sent again where they are wanted.
-    let age = (options.ids.is_empty() && options.keep_bytes == 0).then(|| options.unused_s.unwrap_or(0));
+    // Files of clients are sent again where they are wanted.
+    let age = (options.keep_bytes == 0).then(|| options.unused_s.unwrap_or(0));
     let (mut gone, mut bytes) = call.engine.builds().prune(options).await?;
     if let Some(age) = age {
         let kept = Arc::clone(call.buildkit.kept());
         let before = jiff::Timestamp::now().as_second().saturating_sub(age);
-        let pruned =
-            engine::blocking::run("remove files that clients have sent", move || Ok(kept.prune(before)));
+        let pruned = engine::blocking::run("remove files that clients have sent", move || {
+            Ok(kept.prune(before, &selection))
+        });
         for one in pruned.await? {
             bytes += one.bytes;
             gone.push(one.name);

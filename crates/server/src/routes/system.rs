@@ -86,7 +86,7 @@ fn cache_usage(entries: Vec<CacheEntry>, kept: Vec<KeptDirectory>, verbose: bool
         id: entry.id,
         kind: entry.kind.name().to_owned(),
         description: entry.description,
-        in_use: false,
+        in_use: entry.in_use,
         shared: entry.shared,
         size: size(entry.bytes),
         created_at: entry.created,

@@ -22,7 +22,10 @@ pub(super) const COMMAND: Command = Command {
     flags: &[Group {
         title: "",
         flags: &[
-            list("filter", "Only those that match (id=…, type=regular, type=exec.cachemount)"),
+            list(
+                "filter",
+                "Only those that match (id=…, type=exec.cachemount, description~=…, shared, inuse, until=24h)",
+            ),
             LIST_FORMAT,
             switch("verbose", "All that is known of each"),
         ],
@@ -43,8 +46,8 @@ async fn usage(session: &Session, parsed: &Parsed) -> Result<()> {
     if verbose && !format.is_empty() {
         return Err(Error::say("--verbose has a form of its own: leave --format out"));
     }
-    let filters = parsed.list("filter").map(str::to_owned).collect();
-    let mut records = answered(engine(session).await?.cached(filters).await)?;
+    let (filters, unused) = filters(parsed.list("filter"))?;
+    let mut records = answered(engine(session).await?.cached(filters, unused).await)?;
     // What was used last comes first.
     records.sort_by_key(|record| std::cmp::Reverse(record.last_used_at.map(|at| (at.seconds, at.nanos))));
     let sums = sums(&records);
@@ -69,6 +72,26 @@ async fn usage(session: &Session, parsed: &Parsed) -> Result<()> {
         session.out(listing.render(rows)?)?;
     }
     if format.is_empty() || format.starts_with("table") { session.out(sums) } else { Ok(()) }
+}
+
+/// What the engine is asked for: entries of which all filters hold, and for how many nanoseconds they were not used.
+fn filters<'a>(texts: impl Iterator<Item = &'a str>) -> Result<(Vec<String>, i64)> {
+    let mut words = Vec::new();
+    let mut unused = None;
+    for text in texts {
+        let Some((name @ ("until" | "unused-for"), value)) = text.split_once('=') else {
+            words.push(text);
+            continue;
+        };
+        let wrong = || Error::Message(format!("invalid filter '{text}': use {name}=24h, or a point in time"));
+        let now = api::timestamp::now();
+        let moment = api::timestamp::parse_query(value, now).ok().flatten().ok_or_else(wrong)?;
+        if unused.replace(now.saturating_sub(moment)).is_some() {
+            return Err(Error::say("until and unused-for say the same: leave all but one of them out"));
+        }
+    }
+    let words = if words.is_empty() { Vec::new() } else { vec![words.join(",")] };
+    Ok((words, unused.unwrap_or(0).max(0)))
 }
 
 /// Bytes by who else has them.
