@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::instruction::Instruction;
+use crate::ignore::Ignore;
 use crate::request::Document;
 use crate::stages::{self, Stages};
 use crate::text::{self, Source, Span};
@@ -69,14 +70,19 @@ impl Question {
         }
     }
 
-    /// The answer.
+    /// The answer. What the context hides counts, if it is known.
     ///
     /// # Errors
     /// The text is none that can be answered about; a picture of what is wrong with it.
-    pub fn ask(self, document: &Document, request: &stages::Request) -> Result<Answer, String> {
+    pub fn ask(
+        self,
+        document: &Document,
+        request: &stages::Request,
+        ignore: Option<&Ignore>,
+    ) -> Result<Answer, String> {
         let subject = Subject::read(document, request);
         if self == Self::Lint {
-            return lint::answer(&subject);
+            return lint::answer(&subject, ignore);
         }
         match subject.error {
             Some(error) => Err(error.render(&subject.source, &document.name)),

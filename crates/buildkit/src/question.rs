@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use build::call::{Question, VERSION};
+use build::ignore::Ignore;
 use build::request::Document;
 use build::stages::Request;
 use oci::Platform;
@@ -48,7 +49,12 @@ impl Asked {
                     contexts: request.contexts.keys().cloned().collect(),
                     ..Request::default()
                 };
-                let answer = question.ask(document, &asked).map_err(Error::Invalid)?;
+                let read = |hidden: &Document| {
+                    Ignore::parse(&hidden.text)
+                        .map_err(|error| Error::Invalid(format!("{}: {error}", hidden.name)))
+                };
+                let ignore = request.ignore.as_ref().map(read).transpose()?;
+                let answer = question.ask(document, &asked, ignore.as_ref()).map_err(Error::Invalid)?;
                 (answer.json, answer.text, answer.is_fine)
             }
         };
@@ -94,6 +100,14 @@ mod tests {
             |name: &str| Asked::named(name).unwrap().answer(&document, &build::Request::default()).unwrap();
         let described: serde_json::Value = serde_json::from_slice(&ask(DESCRIBE)["result.json"]).unwrap();
         assert_eq!(described.as_array().unwrap().len(), 3);
+        let hides = build::Request {
+            ignore: Some(Document::new(".dockerignore", "secret\n")),
+            ..build::Request::default()
+        };
+        let copies =
+            Document::new("Dockerfile", "# check=experimental=CopyIgnoredFile\nFROM a\nCOPY secret /\n");
+        let told = Asked::Of(Question::Lint).answer(&copies, &hides).unwrap();
+        assert!(String::from_utf8_lossy(&told["result.txt"]).contains("CopyIgnoredFile"));
         let lint = ask("frontend.lint");
         assert_eq!(lint["result.statuscode"], b"1");
         assert!(String::from_utf8_lossy(&lint["result.txt"]).contains("MaintainerDeprecated"));

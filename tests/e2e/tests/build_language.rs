@@ -339,3 +339,21 @@ fn a_step_without_a_network_knows_its_own_name() {
     let told = run(&host, "named", "cat /told");
     assert!(told.contains("PING other (127.0.0.1)") && told.contains("127.0.0.1\tother"), "{told}");
 }
+
+#[test]
+fn checks_know_what_is_hidden() {
+    let host = Host::with_busybox();
+    let text = "# check=experimental=CopyIgnoredFile\nFROM busybox\nCOPY hidden /\n";
+    let folder = Folder::new(&host, "checked", text, &[("hidden", "x"), (".dockerignore", "hidden\n")]);
+    let told = folder.build(&host, &["--check"]).run();
+    assert!(told.code == 1 && told.stdout.contains("warning[CopyIgnoredFile]"), "{told}");
+    // The engine's answer, of an archive.
+    let archive =
+        Cmd::new("tar").args(["-C", folder.path.to_str().expect("UTF-8"), "-cf", "context.tar", "."]);
+    archive.current_dir(host.root()).ok();
+    let archive = fs::read(host.root().join("context.tar")).expect("an archive");
+    let told = host.corten(["build", "--check", "-"]).stdin(archive).run();
+    assert!(told.code == 1 && told.stdout.contains("warning[CopyIgnoredFile]"), "{told}");
+    folder.write(".dockerignore", "other\n");
+    assert!(folder.build(&host, &["--check"]).ok().contains("no warnings found"));
+}

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Answer, Location, Subject, json};
 use crate::check::{self, Rule};
+use crate::ignore::Ignore;
 
 #[derive(Serialize)]
 struct Report {
@@ -41,14 +42,14 @@ struct Failure {
 }
 
 /// The answer.
-pub(super) fn answer(subject: &Subject<'_>) -> Result<Answer, String> {
+pub(super) fn answer(subject: &Subject<'_>, ignore: Option<&Ignore>) -> Result<Answer, String> {
     let name = &subject.document.name;
     let options = check::Options::of(&subject.file, &subject.request.arguments)?;
     let input = check::Input {
         file: &subject.file,
         stages: &subject.stages,
         request: subject.request,
-        ignore: None,
+        ignore,
         image: &|_| None,
     };
     let found = check::check(&input, &options).warnings;

@@ -7,7 +7,7 @@ const TEXT: &str = "# VERSION is which one\nARG VERSION=1\n# base has the tools\
 
 fn ask(question: Question, text: &str) -> (Answer, Value) {
     let document = Document::new("Dockerfile", text);
-    let answer = question.ask(&document, &stages::Request::default()).unwrap();
+    let answer = question.ask(&document, &stages::Request::default(), None).unwrap();
     let json = serde_json::from_str(&answer.json).unwrap();
     (answer, json)
 }
@@ -52,7 +52,7 @@ fn an_outline_is_of_what_the_target_needs() {
     );
     assert_eq!(json["secrets"][0]["name"], "token");
     let document = Document::new("f", "FRM x\n");
-    let error = Question::Outline.ask(&document, &stages::Request::default()).unwrap_err();
+    let error = Question::Outline.ask(&document, &stages::Request::default(), None).unwrap_err();
     assert!(error.contains("f:1:1: error"), "{error}");
 }
 

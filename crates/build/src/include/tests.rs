@@ -232,7 +232,8 @@ proptest::proptest! {
 #[test]
 fn checks_are_told_of_their_own_file() {
     let document = whole("FROM busybox\nINCLUDE a\n", &[("a", "\nMAINTAINER me\n")]);
-    let answer = crate::call::Question::Lint.ask(&document, &crate::stages::Request::default()).unwrap();
+    let answer =
+        crate::call::Question::Lint.ask(&document, &crate::stages::Request::default(), None).unwrap();
     assert!(answer.text.contains("a:2:1: warning[MaintainerDeprecated]"), "{}", answer.text);
     let json: serde_json::Value = serde_json::from_str(&answer.json).unwrap();
     assert_eq!(json["warnings"][0]["location"]["sourceIndex"], 1);

@@ -1,7 +1,10 @@
 //! `--call` and `--check`: questions about the Dockerfile, which are answered here, without a daemon, if the Dockerfile is here.
 
+use std::path::Path;
+
 use build::call::Question;
 use build::expand::Environment;
+use build::ignore::Ignore;
 use build::request::Document;
 use build::stages::Request;
 use oci::Platform;
@@ -76,8 +79,8 @@ impl Call {
             contexts: contexts.map(|(name, _)| name.to_owned()).collect(),
             ..Request::default()
         };
-        let document = document(parsed, input)?;
-        let answer = self.question.ask(&document, &request).map_err(Error::Message)?;
+        let (document, ignore) = document(parsed, input)?;
+        let answer = self.question.ask(&document, &request, Some(&ignore)).map_err(Error::Message)?;
         self.tell(session, &answer.json, answer.text, answer.is_fine)
     }
 
@@ -87,21 +90,26 @@ impl Call {
     }
 }
 
-/// The Dockerfile, with all that it includes.
-fn document(parsed: &Parsed, input: Input) -> Result<Document> {
+/// The Dockerfile, with all that it includes, and what is hidden of its files.
+fn document(parsed: &Parsed, input: Input) -> Result<(Document, Ignore)> {
     let file = parsed.text("file").filter(|file| !file.is_empty());
     match input {
-        Input::Dockerfile(text) => include::whole(Document::new("Dockerfile", text), None, None),
+        Input::Dockerfile(text) => seen(Document::new("Dockerfile", text), None, None),
         Input::Directory(directory) if file == Some(crate::archive::STANDARD) => {
             let text = super::dockerfile_from_standard_input(Vec::new())?;
-            include::whole(Document::new("Dockerfile", text), Some(&directory), None)
+            seen(Document::new("Dockerfile", text), Some(&directory), None)
         }
         Input::Directory(directory) => {
             let (document, above) = include::dockerfile(&directory, file)?;
-            include::whole(document, Some(&directory), Some(&above))
+            seen(document, Some(&directory), Some(&above))
         }
         Input::Address(_) | Input::Archive(_) => Err(Error::say("a bug: that is read by the engine")),
     }
+}
+
+fn seen(main: Document, context: Option<&Path>, above: Option<&Path>) -> Result<(Document, Ignore)> {
+    let (ignore, _) = include::rules(&main.name, context, above)?;
+    Ok((include::whole(main, context, above)?, ignore))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn find(
 }
 
 /// What hides files: that of the Dockerfile's own, or of the context.
-fn rules(name: &str, context: Option<&Path>, above: Option<&Path>) -> Result<(Ignore, String)> {
+pub(super) fn rules(name: &str, context: Option<&Path>, above: Option<&Path>) -> Result<(Ignore, String)> {
     let own = format!("{name}{IGNORE}");
     let places = [(above, own.as_str()), (context, IGNORE)];
     for (directory, name) in places {
