@@ -200,6 +200,11 @@ async fn run(settings: Settings, supervisor: &'static [u8]) -> Result<(), Error>
         tasks.spawn(registry.serve(tasks.clone(), shutdown.clone()));
     }
     let resting = tokio::spawn(visitors.rest_between());
+    if let Some(on) = settings.features.snapshotter {
+        tracing::info!(
+            "the feature containerd-snapshotter={on} changes nothing: there is one store for all images"
+        );
+    }
     tracing::info!(data_root = %settings.data_root.display(), "ready");
     if let Err(error) = sys::activation::notify("READY=1") {
         tracing::warn!(%error, "cannot tell the service manager that the daemon is ready");

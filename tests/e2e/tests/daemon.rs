@@ -77,6 +77,11 @@ fn flags_and_file_are_checked() {
     host.daemon(&[]).fails(1, "the following directives don't match any configuration option: nonsense");
     fs::write(host.root().join("daemon.json"), r#"{"data-root": "/x"}"#).unwrap();
     host.daemon(&[]).fails(1, "specified both as a flag and in the configuration file: data-root");
+    fs::write(host.root().join("daemon.json"), r#"{"features": {"time-travel": true}}"#).unwrap();
+    host.daemon(&[]).fails(125, "the feature \"time-travel\" is not supported");
+    let features = r#"{"features": {"buildkit": true, "containerd-snapshotter": true, "cdi": true}}"#;
+    fs::write(host.root().join("daemon.json"), features).unwrap();
+    assert_eq!(host.daemon(&["--validate"]).ok(), "configuration OK");
     assert!(!host.socket().exists());
 }
 

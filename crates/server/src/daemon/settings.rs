@@ -6,11 +6,13 @@
 mod builder;
 mod containers;
 mod drivers;
+mod features;
 mod network;
 mod registries;
 mod texts;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use crate::registry::InDaemon;
 use builder::BuilderFile;
 use containers::{ContainerFile, ContainerFlags, Containers};
 use drivers::{DriverFile, DriverFlags};
+use features::Features;
 use network::{NetworkFile, NetworkFlags};
 use registries::{Registries, RegistryFile, RegistryFlags};
 use texts::{parse_bytes, parse_level};
@@ -50,7 +53,6 @@ const NOT_YET: &[&str] = &[
     "exec-opt",
     "exec-opts",
     "experimental",
-    "features",
     "firewall-backend",
     "host-gateway-ip",
     "init",
@@ -196,6 +198,7 @@ struct File {
     containers: ContainerFile,
     default_shm_size: Option<String>,
     builder: BuilderFile,
+    features: BTreeMap<String, bool>,
     selinux_enabled: Option<bool>,
     live_restore: Option<bool>,
     registry: Option<InDaemon>,
@@ -221,6 +224,7 @@ const FILE_KEYS: &[&str] = &[
     "cgroup-parent",
     "default-shm-size",
     "builder",
+    "features",
     "selinux-enabled",
     "live-restore",
     "registry",
@@ -241,6 +245,8 @@ pub struct Tls {
 /// What the daemon is to do, after flags and file are merged and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// What is said of dockerd's features.
+    pub features: Features,
     /// Where to listen; empty means the default sockets.
     pub hosts: Vec<String>,
     /// Group that owns the unix sockets, if one was named.
@@ -485,6 +491,7 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
     )?;
     let (networks, no_bridge, respect_firewall) =
         network::merge(flags.network.clone(), file.network.clone())?;
+    let features = Features::of(&file.features)?;
     let (log, plugins) = drivers::merge(flags.drivers.clone(), file.drivers.clone())?;
     Ok(Settings {
         log,
@@ -511,7 +518,8 @@ fn merge(flags: Flags, file: File) -> Result<Settings, Error> {
             .or(file.allow_unauthenticated_tcp)
             .unwrap_or(false),
         registries: registries::merge(flags.registries, file.registries)?,
-        containers: containers::merge(flags.containers, file.containers)?,
+        containers: features.shape(containers::merge(flags.containers, file.containers)?),
+        features,
         cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
         respect_firewall,
         no_bridge,
@@ -636,7 +644,7 @@ mod tests {
         let mut given: Vec<&str> = flags_given(&flags).into_iter().map(|(key, _)| key).collect();
         let mut keys = [FILE_KEYS, drivers::KEYS, network::KEYS, registries::KEYS, containers::KEYS].concat();
         // What no flag says.
-        keys.retain(|key| *key != "builder");
+        keys.retain(|key| !matches!(*key, "builder" | "features"));
         given.sort_unstable();
         keys.sort_unstable();
         assert_eq!(given, keys);
