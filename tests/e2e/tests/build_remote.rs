@@ -343,3 +343,31 @@ fn a_server_that_says_nothing_is_given_up_with_the_build() {
     let left = fs::read_dir(host.data_root().join("build/contexts")).map_or(0, Iterator::count);
     assert_eq!(left, 0);
 }
+
+#[test]
+fn the_classic_api_builds_of_addresses_too() {
+    let host = Host::with_busybox();
+    let repositories = Repositories::new(&host);
+    let files = [
+        ("sub/Dockerfile", "FROM busybox\nCOPY a /\n"),
+        ("sub/other", "FROM busybox\nCOPY a /b\n"),
+        ("sub/a", "from-git"),
+    ];
+    repositories.commit("classic", &files);
+    let url = format!("{}#main:sub", repositories.url("classic"));
+    let build = |args: &[&str]| {
+        let args = ["build", "--network", "none", "-t", "classic"].into_iter().chain(args.iter().copied());
+        host.corten(args).env("DOCKER_BUILDKIT", "0")
+    };
+    assert!(build(&[&url]).ok().contains("Successfully tagged classic"));
+    assert_eq!(run(&host, "classic", "cat /a"), "from-git");
+    build(&["-f", "other", &url]).ok();
+    assert_eq!(run(&host, "classic", "cat /b"), "from-git");
+    build(&["-f", "-", &url]).stdin("FROM busybox\n").fails(1, "needs BuildKit's API");
+    let server = kit::http::Server::start(move |head, _| match head.path() {
+        "/Dockerfile" => kit::http::Answer::new(200, "text/plain", "FROM busybox\nRUN echo alone >/alone\n"),
+        _ => kit::http::Answer::new(404, "text/plain", "no"),
+    });
+    build(&[&format!("http://{}/Dockerfile", server.address())]).ok();
+    assert_eq!(run(&host, "classic", "cat /alone"), "alone");
+}

@@ -37,10 +37,17 @@ const ABSENT: [&str; 15] = [
     "load",
 ];
 
-/// What is sent, and the path of the Dockerfile in it.
+/// Where the files are, and the path of the Dockerfile among them.
 struct Context {
-    upload: Upload,
+    files: Files,
     dockerfile: String,
+}
+
+enum Files {
+    /// They are sent.
+    Sent(Upload),
+    /// The engine fetches them from an address.
+    Fetched(String),
 }
 
 /// Builds, and gives the image's id.
@@ -60,11 +67,14 @@ pub(super) async fn build(session: &Session, parsed: &Parsed, input: Input) -> R
         }
     };
     let context = context(input, parsed.text("file"))?;
-    let request = Request::new(Method::POST, "/build")
-        .query(query(parsed, &context.dockerfile, quiet)?)
-        .header("Content-Type", "application/x-tar")
-        .header("X-Registry-Config", credentials(session))
-        .body(Body::Archive(context.upload));
+    let query = query(parsed, &context.dockerfile, quiet)?;
+    let request = Request::new(Method::POST, "/build").header("X-Registry-Config", credentials(session));
+    let request = match context.files {
+        Files::Sent(upload) => {
+            request.query(query).header("Content-Type", "application/x-tar").body(Body::Archive(upload))
+        }
+        Files::Fetched(place) => request.query(query.pair("remote", &place)),
+    };
     let response = session.client()?.send(&request).await?;
     let mut id = None;
     let mut aside = |aux: &serde_json::Value| {
@@ -132,21 +142,24 @@ fn context(input: Input, file: Option<&str>) -> Result<Context> {
         Input::Directory(directory) => {
             let (dockerfile, outside) = dockerfile(&directory, file)?;
             let upload = folder::upload(&directory, &dockerfile, outside)?;
-            Ok(Context { upload, dockerfile })
+            Ok(Context { files: Files::Sent(upload), dockerfile })
         }
         Input::Dockerfile(text) => {
             let mut writer = storage::pack::Writer::new(Vec::new());
             let packed = writer.file("Dockerfile", 0o644, text.as_bytes()).and_then(|()| writer.finish());
             let upload = Upload::new(io::Cursor::new(packed.map_err(&wrong)?)).map_err(wrong)?;
-            Ok(Context { upload, dockerfile: "Dockerfile".to_owned() })
+            Ok(Context { files: Files::Sent(upload), dockerfile: "Dockerfile".to_owned() })
         }
-        Input::Address(place) => Err(Error::Message(format!(
-            "this engine does not build from addresses by the classic API: fetch {place}, and build its directory"
-        ))),
+        Input::Address(_) if file == Some(STANDARD) => Err(Error::say(
+            "a Dockerfile from standard input for files at an address needs BuildKit's API: leave DOCKER_BUILDKIT=0 out",
+        )),
+        Input::Address(place) => {
+            Ok(Context { files: Files::Fetched(place), dockerfile: file.unwrap_or_default().to_owned() })
+        }
         Input::Archive(begun) => {
             let whole = io::Cursor::new(begun).chain(io::stdin());
             let upload = Upload::new(whole).map_err(wrong)?;
-            Ok(Context { upload, dockerfile: file.unwrap_or_default().to_owned() })
+            Ok(Context { files: Files::Sent(upload), dockerfile: file.unwrap_or_default().to_owned() })
         }
     }
 }
