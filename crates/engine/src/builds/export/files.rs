@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use build::output::{Directory, FilesOutput, Written};
+use jiff::Timestamp;
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::pack::{Naming, Writer};
@@ -56,7 +57,7 @@ fn directory_of(part: &Part, split: bool) -> Option<String> {
 
 async fn directories(built: &Arc<Built>, number: usize, split: bool, output: &FilesOutput) -> Result<()> {
     let (own, prefix) = (Arc::clone(built), output.attestation_prefix.clone());
-    let changed_s = epoch(&built.request)?.map(|time| time.as_second());
+    let changed_s = epoch(&built.request)?.map(Timestamp::as_second);
     let directories = blocking::run_long("lay out the files of a result", move || {
         let one = |part: &Part| {
             let files = merged(&own, part)?;
