@@ -7,9 +7,9 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use sys::fsx;
@@ -31,6 +31,8 @@ const ONCE: &str = "once-";
 /// The file that tells in which run of the machine the directories were written: what was in memory when the power went is not in
 /// the files, though their times say so.
 const BOOT: &str = "boot";
+/// An id of the kernel's is 37 bytes long.
+const BOOT_BYTES_MAX: u64 = 64;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Nobody but the engine looks inside.
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
@@ -38,7 +40,9 @@ const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 /// The directories that are kept.
 #[derive(Debug)]
 pub struct Kept {
-    dir: OwnedFd,
+    path: PathBuf,
+    /// Made when it is needed, where that was not possible before: a full disk has no room for it.
+    dir: OnceLock<OwnedFd>,
     used: Mutex<HashSet<String>>,
     next: AtomicU64,
     /// What each occupies, as far as it was measured.
@@ -58,31 +62,34 @@ pub struct KeptDirectory {
 }
 
 impl Kept {
-    /// Opens the place where directories are kept, and removes what an ended daemon left half-made. Blocks.
-    ///
-    /// # Errors
-    /// It cannot be made or read.
-    pub fn open(path: &Path) -> Result<Arc<Self>> {
-        let fail = |verb| Error::io(verb, "/");
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail("make the place"))?;
-        let dir = fsx::open_dir(path).map_err(fail("open the place"))?;
-        let boot = fs::read(BOOT_ID).unwrap_or_default();
-        let is_known = fs::read(path.join(BOOT)).is_ok_and(|known| known == boot && !boot.is_empty());
-        for entry in fsx::list(&dir).map_err(fail("list the place"))? {
-            let goes = !is_known || entry.name.to_string_lossy().starts_with(ONCE);
-            if goes {
-                fsx::remove_tree(&dir, &entry.name).map_err(fail("clear the place"))?;
-            }
-        }
-        fsx::write_atomic(&dir, BOOT, &boot, Mode::from_raw_mode(0o600)).map_err(fail("mark the place"))?;
-        let (_, disk) = fsx::space(&dir).map_err(fail("measure the place"))?;
-        Ok(Arc::new(Self {
-            dir,
+    /// Opens the place where directories are kept, and removes what an ended daemon left half-made. What cannot be done of that,
+    /// for want of room above all, is logged: builds that need it fail, and nothing else. Blocks.
+    pub fn open(path: &Path) -> Arc<Self> {
+        let mut kept = Self {
+            path: path.to_owned(),
+            dir: OnceLock::new(),
             used: Mutex::default(),
             next: AtomicU64::new(0),
             sizes: Mutex::default(),
-            bytes_max: (disk / PART_OF_DISK).min(BYTES_MAX),
-        }))
+            bytes_max: BYTES_MAX,
+        };
+        match kept.dir().and_then(clear) {
+            Ok(disk) => kept.bytes_max = (disk / PART_OF_DISK).min(BYTES_MAX),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "cannot prepare the place for build contexts");
+            }
+        }
+        Arc::new(kept)
+    }
+
+    /// The place, made if need be.
+    fn dir(&self) -> io::Result<&OwnedFd> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir);
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let dir = fsx::open_dir(&self.path)?;
+        Ok(self.dir.get_or_init(|| dir))
     }
 
     /// Gives a directory: what was kept under the key if nobody uses it, else an empty one. Blocks.
@@ -94,7 +101,8 @@ impl Kept {
         let name = name.unwrap_or_else(|| format!("{ONCE}{}", self.next.fetch_add(1, Ordering::Relaxed)));
         // From here on the lease's end gives the name free.
         let lease = Lease { kept: Arc::clone(self), name, is_kept };
-        match fsx::mkdir_at(&self.dir, &lease.name, PRIVATE) {
+        let dir = self.dir().map_err(Error::io("make the place of", "/"))?;
+        match fsx::mkdir_at(dir, &lease.name, PRIVATE) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_kept => {}
             made => made.map_err(Error::io("make a place for", "/"))?,
         }
@@ -103,13 +111,14 @@ impl Kept {
 
     /// What is kept, that first which was not used for longest. Blocks.
     pub fn list(&self) -> Vec<KeptDirectory> {
-        let mut all: Vec<_> = fsx::list(&self.dir)
+        let Ok(dir) = self.dir() else { return Vec::new() };
+        let mut all: Vec<_> = fsx::list(dir)
             .unwrap_or_default()
             .into_iter()
             .filter_map(|entry| {
                 let name = entry.name.into_string().ok()?;
                 let is_kept = name != BOOT && !name.starts_with(ONCE);
-                let used = is_kept.then(|| fsx::stat_at(&self.dir, &name).ok()).flatten()?;
+                let used = is_kept.then(|| fsx::stat_at(dir, &name).ok()).flatten()?;
                 Some(((used.st_ctime, used.st_ctime_nsec), name))
             })
             .collect();
@@ -126,7 +135,8 @@ impl Kept {
     }
 
     fn measure(&self, name: &str) -> u64 {
-        let bytes = fsx::open_dir_at(&self.dir, name).and_then(fsx::usage).map_or(0, |usage| usage.bytes);
+        let dir = self.dir().and_then(|dir| fsx::open_dir_at(dir, name));
+        let bytes = dir.and_then(fsx::usage).map_or(0, |usage| usage.bytes);
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes);
         bytes
     }
@@ -136,7 +146,7 @@ impl Kept {
         if !self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()) {
             return false;
         }
-        let removed = fsx::remove_tree(&self.dir, name);
+        let removed = self.dir().and_then(|dir| fsx::remove_tree(dir, name));
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Err(error) = &removed {
@@ -170,6 +180,24 @@ impl Kept {
     }
 }
 
+/// Removes what may not be used again, and marks the rest as of this run of the machine; the size of the disk.
+fn clear(dir: &OwnedFd) -> io::Result<u64> {
+    let boot = fs::read(BOOT_ID).unwrap_or_default();
+    let mark = sys::path::Root::from_fd(dir.try_clone()?);
+    let is_known =
+        !boot.is_empty() && mark.read_bounded(BOOT, BOOT_BYTES_MAX).is_ok_and(|known| known == boot);
+    for entry in fsx::list(dir)? {
+        if !is_known || entry.name.to_string_lossy().starts_with(ONCE) {
+            fsx::remove_tree(dir, &entry.name)?;
+        }
+    }
+    if !is_known {
+        // Without the mark, all goes at the next start: nothing that is wrong is ever believed.
+        fsx::write_atomic(dir, BOOT, &boot, Mode::from_raw_mode(0o600))?;
+    }
+    fsx::space(dir).map(|(_, disk)| disk)
+}
+
 /// A directory that one build uses.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -181,7 +209,8 @@ pub(crate) struct Lease {
 impl Lease {
     /// The directory.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
-        fsx::open_dir_at(&self.kept.dir, &self.name).map_err(Error::io("open", "/"))
+        let opened = self.kept.dir().and_then(|dir| fsx::open_dir_at(dir, &self.name));
+        opened.map_err(Error::io("open", "/"))
     }
 }
 
@@ -190,14 +219,15 @@ impl Drop for Lease {
         let (kept, name, is_kept) = (Arc::clone(&self.kept), std::mem::take(&mut self.name), self.is_kept);
         if is_kept {
             // Its change tells when it was last used. Who comes next finds it free.
-            let _ = fsx::open_dir_at(&kept.dir, &name).and_then(|dir| fsx::chmod(dir.as_fd(), PRIVATE));
+            let dir = kept.dir().and_then(|dir| fsx::open_dir_at(dir, &name));
+            let _ = dir.and_then(|dir| fsx::chmod(dir.as_fd(), PRIVATE));
             kept.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         }
         let end = move || {
             if is_kept {
                 kept.measure(&name);
                 kept.make_room();
-            } else if let Err(error) = fsx::remove_tree(&kept.dir, &name) {
+            } else if let Err(error) = kept.dir().and_then(|dir| fsx::remove_tree(dir, &name)) {
                 tracing::warn!(%error, name, "cannot remove a build context");
             }
         };
@@ -227,7 +257,7 @@ mod tests {
     #[test]
     fn a_directory_is_used_by_one_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::open(dir.path()).unwrap();
+        let kept = Kept::open(dir.path());
         let first = kept.lease(Some("web:context")).unwrap();
         fsx::mkdir_at(first.open().unwrap(), "x", PRIVATE).unwrap();
         let second = kept.lease(Some("web:context")).unwrap();
@@ -242,26 +272,39 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_cannot_be_made_fails_those_who_need_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("there");
+        fs::write(&path, "in the way").unwrap();
+        let kept = Kept::open(&path);
+        kept.lease(Some("a")).unwrap_err();
+        assert_eq!(kept.list(), []);
+        fs::remove_file(&path).unwrap();
+        drop(kept.lease(Some("a")).unwrap());
+        assert_eq!(kept.list().len(), 1);
+    }
+
+    #[test]
     fn what_an_ended_daemon_left_goes_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::open(dir.path()).unwrap();
+        let kept = Kept::open(dir.path());
         drop(kept.lease(Some("a")).unwrap());
         fs::create_dir(dir.path().join("once-7")).unwrap();
         let before = names(dir.path());
         assert_eq!(before.len(), 2);
         drop(kept);
-        drop(Kept::open(dir.path()).unwrap());
+        drop(Kept::open(dir.path()));
         assert_eq!(names(dir.path()).len(), 1);
         // After another start of the machine nothing is believed.
         fs::write(dir.path().join(BOOT), "another").unwrap();
-        drop(Kept::open(dir.path()).unwrap());
+        drop(Kept::open(dir.path()));
         assert_eq!(names(dir.path()).len(), 0);
     }
 
     #[test]
     fn only_so_many_bytes_are_kept_and_the_rest_can_be_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = Kept::open(dir.path()).unwrap();
+        let mut kept = Kept::open(dir.path());
         Arc::get_mut(&mut kept).unwrap().bytes_max = 100 << 10;
         for number in 0..5 {
             let lease = kept.lease(Some(&number.to_string())).unwrap();
@@ -283,7 +326,7 @@ mod tests {
     #[test]
     fn only_so_many_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::open(dir.path()).unwrap();
+        let kept = Kept::open(dir.path());
         for number in 0..KEPT_MAX + 5 {
             drop(kept.lease(Some(&number.to_string())).unwrap());
         }

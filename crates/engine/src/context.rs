@@ -82,6 +82,7 @@ impl Context {
     pub fn put_record(&self, record: &Record) -> Result<()> {
         let json = encode(record)?;
         let new = NewRecord { kind: CONTAINER, id: &record.id, name: Some(&record.name), json: &json };
+        self.store.make_way();
         Ok(self.store.transaction(|tx| tx.put_record(&new))?)
     }
 

@@ -147,7 +147,10 @@ fn load(context: &Context) -> Result<Vec<Record>> {
     for name in orphans(&data, &known)? {
         tracing::info!(id = name, "removing a container that was never finished");
         let path = data.join(&name);
-        std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove", &path, e))?;
+        // What cannot be removed now is found again at the next start.
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove it");
+        }
     }
     let run = context.config.exec_root.join("c");
     for name in orphans(&run, &known)? {

@@ -312,6 +312,7 @@ impl Volumes {
             Some(Err(_)) => true,
             Some(Ok(_)) | None => false,
         };
+        self.store.make_way();
         let users = self.store.durable_transaction(|tx| {
             if tx.record(VOLUME, name)?.is_none() {
                 return Ok(tx.record(DOOMED, name)?.map(|_| Vec::new()));

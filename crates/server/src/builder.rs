@@ -17,17 +17,14 @@ const CONTEXTS: &str = "contexts";
 /// BuildKit's API over an engine.
 ///
 /// # Errors
-/// There is no place for contexts.
+/// The thread that prepares the place for contexts has panicked.
 pub(crate) async fn service(
     engine: &Arc<Engine>,
     data_root: &Path,
     shutdown: CancellationToken,
 ) -> Result<Arc<Service>, Error> {
     let place = data_root.join(CONTEXTS);
-    let kept = engine::blocking::run("open the place for build contexts", move || {
-        let opened = Kept::open(&place);
-        opened.map_err(|error| Error::system(format!("cannot use {}: {}", place.display(), error.chain())))
-    });
+    let kept = engine::blocking::run("open the place for build contexts", move || Ok(Kept::open(&place)));
     let builder = EngineBuilder { engine: Arc::clone(engine) };
     Ok(Service::new(Arc::new(builder), kept.await?, shutdown))
 }

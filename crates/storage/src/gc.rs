@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use oci::Digest;
 
 use crate::content::Class;
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::fix;
 use crate::hash::Hasher;
 use crate::store::Store;
@@ -115,6 +115,23 @@ impl Store {
 
     /// Puts right what an earlier process has left.
     pub(crate) fn recover(&self) -> Result<()> {
+        match self.recover_all() {
+            Err(Error::NoSpace { .. }) => {}
+            recovered => return recovered,
+        }
+        // What was thrown away may have made the room that the metadata need. Where it has not, whoever makes room needs a store
+        // that is open: what is left is garbage, which the next start finds again.
+        self.wait_for_removals();
+        match self.recover_all() {
+            Err(error @ Error::NoSpace { .. }) => {
+                tracing::warn!(%error, "what an ended process has left stays until there is room");
+                Ok(())
+            }
+            recovered => recovered,
+        }
+    }
+
+    fn recover_all(&self) -> Result<()> {
         self.discard_new()?;
         self.recover_uploads()?;
         // What only an earlier process kept.

@@ -58,6 +58,7 @@ mod reaper;
 mod records;
 mod repack;
 mod repositories;
+mod reserve;
 mod restore;
 mod schema;
 mod snapshots;

@@ -102,6 +102,7 @@ impl Store {
             }),
         };
         store.recover()?;
+        store.keep_back();
         Ok(store)
     }
 

@@ -31,3 +31,33 @@ fn what_runs_ends_as_it_ends_and_what_is_new_is_refused() {
     drop(host);
     drop(disk);
 }
+
+#[test]
+fn a_daemon_starts_on_a_full_disk_and_what_runs_is_ended_and_removed() {
+    let Some(disk) = SmallDisk::in_memory("24M") else {
+        skip("mounts", "cannot mount a file system in memory");
+        return;
+    };
+    let root = disk.path().join("data").display().to_string();
+    let mut host = Host::with_flags(&["--data-root", &root]);
+    host.pull_busybox();
+    let script = "head -c 4m /dev/zero > /much; trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let run = ["run", "-d", "--network", "none", "--name", "there", "busybox", "sh", "-c", script];
+    host.corten(run).ok();
+    kit::wait_for("it has written", || host.corten(["logs", "there"]).ok().contains("ready").then_some(()));
+    let filling = disk.fill();
+    host.kill_daemon();
+    host.start_daemon();
+    assert!(host.corten(["ps"]).ok().contains("there"));
+    host.corten(["stop", "there"]).ok();
+    assert_eq!(host.corten(["inspect", "-f", "{{.State.ExitCode}}", "there"]).ok(), "3");
+    host.corten(["rm", "there"]).ok();
+    // What the container has written is room again.
+    let new = disk.path().join("new");
+    kit::wait_for("there is room", || std::fs::write(&new, vec![1; 3 << 20]).ok());
+    std::fs::remove_file(new).expect("remove what fits");
+    std::fs::remove_file(filling).expect("remove the filling");
+    host.corten(["run", "--rm", "--network", "none", "busybox", "true"]).ok();
+    drop(host);
+    drop(disk);
+}

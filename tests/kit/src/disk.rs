@@ -29,6 +29,20 @@ impl SmallDisk {
         Self::made(size, &["mkfs.xfs", "-q", "-f"], "loop,pquota")
     }
 
+    /// A file system in memory, which keeps nothing back for root as others do; `None` where it cannot be mounted.
+    ///
+    /// # Panics
+    /// There is no room for temporary files.
+    #[must_use]
+    pub fn in_memory(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let at = dir.path().join("mnt");
+        fs::create_dir(&at).expect("mkdir");
+        let size = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self { dir })
+    }
+
     fn made(size: &str, mkfs: &[&str], options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (file, at) = (dir.path().join("disk"), dir.path().join("mnt"));

@@ -69,7 +69,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("the client works");
         std::fs::create_dir(dir.path().join("client")).expect("the client works");
-        let kept = Kept::open(&dir.path().join("kept")).expect("the client works");
+        let kept = Kept::open(&dir.path().join("kept"));
         let builder = Double::new();
         let service = Service::new(Arc::clone(&builder) as _, kept, CancellationToken::new());
         Self {

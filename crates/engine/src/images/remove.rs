@@ -48,6 +48,7 @@ impl Images {
 impl Shared {
     fn remove_platforms(&self, name: &str, platforms: &[Platform], force: bool) -> Result<Vec<DeleteItem>> {
         let uses = (self.uses)();
+        self.store.make_way();
         let done = self.store.durable_transaction(|tx| {
             let planned = find::find_in(tx, name).and_then(|found| {
                 let gone = manifests_of(&found.image, name, platforms, &uses, force)?;
@@ -80,6 +81,7 @@ impl Shared {
 
     fn remove(&self, name: &str, force: bool) -> Result<Vec<DeleteItem>> {
         let uses = (self.uses)();
+        self.store.make_way();
         let done = self.store.durable_transaction(|tx| {
             let planned = find::find_in(tx, name).and_then(|found| {
                 let users: Vec<&Use> =

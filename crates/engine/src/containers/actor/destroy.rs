@@ -94,6 +94,7 @@ impl Actor {
         let (id, state) = (self.record.id.clone(), self.paths.state.clone());
         let mounts = self.record.mounts.clone();
         blocking::run("remove a container", move || {
+            context.store.make_way();
             context.store.transaction(|tx| {
                 tx.delete_record(CONTAINER, &id)?;
                 if volumes {
