@@ -344,6 +344,7 @@ impl Command<'_> {
                 manifest_type: String::new(),
                 platform: String::new(),
             },
+            swap_given: false,
             args: exec.arguments.clone(),
             labels: Labels::default(),
             mounts: Vec::new(),

@@ -141,6 +141,7 @@ fn make(
     let image = images.own;
     let image_name = body.config.image.clone();
     let mut networking = body.networking_config.clone();
+    let swap_given = body.host_config.as_ref().is_some_and(|host| host.resources.memory_swap != 0);
     let (mut config, mut host) = complete(context, &id, body, image);
     // With what the daemon adds to them.
     crate::logging::check(&host.log_config)?;
@@ -185,6 +186,7 @@ fn make(
         id,
         config,
         host,
+        swap_given,
         args,
     };
     let mut undo = Undo { context, record: &record.id.clone(), made: Made::default(), kept: false };

@@ -28,6 +28,9 @@ pub struct Record {
     pub config: Config,
     /// How it stands on its host, defaults filled in.
     pub host: HostConfig,
+    /// Whether somebody has said how much memory and swap it may have together: else that goes with the limit of memory.
+    #[serde(default)]
+    pub swap_given: bool,
     /// The program and its arguments (entrypoint and command).
     pub args: Vec<String>,
     /// What SELinux calls its processes and files.
@@ -222,6 +225,7 @@ pub(crate) mod tests {
             },
             config: Config { cmd: Some(vec!["sleep".into(), "1".into()]), ..Config::default() },
             host: HostConfig { network_mode: "none".into(), ..HostConfig::default() },
+            swap_given: false,
             args: vec!["sleep".into(), "1".into()],
             labels: Labels::default(),
             mounts: Vec::new(),

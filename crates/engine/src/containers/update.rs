@@ -21,7 +21,7 @@ pub(crate) fn merge(have: &mut Resources, asked: &Resources) {
             }
         )*};
     }
-    // A number of CPUs and a quota say the same: the newer one counts.
+    // A number of CPUs and a quota say the same. Of both, only one without effect is let pass.
     if asked.nano_cpus != 0 {
         have.cpu_period = 0;
         have.cpu_quota = 0;
@@ -55,9 +55,23 @@ fn exceeds_swap(have: &Resources, asked: &Resources) -> bool {
     asked.memory > 0 && asked.memory_swap == 0 && have.memory_swap > 0 && asked.memory > have.memory_swap
 }
 
-/// Refuses a limit of memory above that of memory and swap together, where somebody has set that one.
-pub(crate) fn check(have: &Resources, asked: &Resources) -> Result<()> {
-    if exceeds_swap(have, asked) && have.memory_swap != have.memory.saturating_mul(2) {
+/// Refuses what contradicts the limits that are there: CPUs by number and by quota, and a limit of memory above that of memory and swap
+/// together, where somebody has set that one.
+pub(crate) fn check(have: &Resources, asked: &Resources, swap_given: bool) -> Result<()> {
+    for (conflict, what, other) in [
+        (asked.nano_cpus > 0 && have.cpu_period > 0, "Nano CPUs", "CPU Period"),
+        (asked.nano_cpus > 0 && have.cpu_quota > 0, "Nano CPUs", "CPU Quota"),
+        (asked.cpu_period > 0 && have.nano_cpus > 0, "CPU Period", "NanoCPUs"),
+        (asked.cpu_quota > 0 && have.nano_cpus > 0, "CPU Quota", "NanoCPUs"),
+    ] {
+        if conflict {
+            return Err(Error::conflict(format!(
+                "Conflicting options: {what} cannot be updated as {other} has already been set"
+            )));
+        }
+    }
+    let is_default = !swap_given && have.memory_swap == have.memory.saturating_mul(2);
+    if exceeds_swap(have, asked) && !is_default {
         return Err(Error::conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
         ));
@@ -104,17 +118,37 @@ mod tests {
     fn what_is_not_asked_for_stays() {
         let mut have =
             Resources { memory: 1 << 30, memory_swap: 2 << 30, cpu_quota: 5000, ..Default::default() };
-        let asked = Resources { memory: 3 << 30, nano_cpus: 1_000_000_000, ..Default::default() };
-        check(&have, &asked).unwrap();
+        let asked = Resources { memory: 3 << 30, ..Default::default() };
+        // Who has said how much swap there is is asked, and who has not is not.
+        check(&have, &asked, true).unwrap_err();
+        check(&have, &asked, false).unwrap();
         merge(&mut have, &asked);
         assert_eq!((have.memory, have.memory_swap), (3 << 30, 6 << 30));
-        assert_eq!((have.nano_cpus, have.cpu_quota), (1_000_000_000, 0));
+        assert_eq!((have.nano_cpus, have.cpu_quota), (0, 5000));
         merge(&mut have, &Resources::default());
         assert_eq!(have.memory, 3 << 30);
         // Who has forbidden swap is asked.
         have.memory_swap = have.memory;
-        check(&have, &Resources { memory: 4 << 30, ..Default::default() }).unwrap_err();
-        check(&have, &Resources { memory: 2 << 30, ..Default::default() }).unwrap();
-        check(&have, &Resources { memory: 4 << 30, memory_swap: -1, ..Default::default() }).unwrap();
+        check(&have, &Resources { memory: 4 << 30, ..Default::default() }, false).unwrap_err();
+        check(&have, &Resources { memory: 2 << 30, ..Default::default() }, false).unwrap();
+        check(&have, &Resources { memory: 4 << 30, memory_swap: -1, ..Default::default() }, false).unwrap();
+    }
+
+    #[test]
+    fn cpus_are_told_by_number_or_by_quota() {
+        let number = Resources { nano_cpus: 500_000_000, ..Default::default() };
+        let period = Resources { cpu_period: 50_000, ..Default::default() };
+        let quota = Resources { cpu_quota: 20_000, ..Default::default() };
+        for (have, asked, what) in [
+            (&number, &period, "CPU Period cannot be updated as NanoCPUs has"),
+            (&number, &quota, "CPU Quota cannot be updated as NanoCPUs has"),
+            (&period, &number, "Nano CPUs cannot be updated as CPU Period has"),
+            (&quota, &number, "Nano CPUs cannot be updated as CPU Quota has"),
+        ] {
+            let error = check(have, asked, false).unwrap_err();
+            assert_eq!(error.to_string(), format!("Conflicting options: {what} already been set"));
+        }
+        check(&period, &quota, false).unwrap();
+        check(&number, &number, false).unwrap();
     }
 }

@@ -121,7 +121,6 @@ fn all_that_update_changes() {
             (&["--cpu-shares", "300"][..], "cpu/cpu.shares", "300"),
             (&["--cpu-period", "50000"], "cpu/cpu.cfs_period_us", "50000"),
             (&["--cpu-quota", "20000"], "cpu/cpu.cfs_quota_us", "20000"),
-            (&["--cpus", "0.5"], "cpu/cpu.cfs_quota_us", "50000"),
             (&["--cpuset-cpus", "0"], "cpuset/cpuset.cpus", "0"),
             (&["--cpuset-mems", "0"], "cpuset/cpuset.mems", "0"),
             (&["--memory", "64m", "--memory-swap", "96m"], "memory/memory.limit_in_bytes", "67108864"),

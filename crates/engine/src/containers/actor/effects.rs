@@ -221,7 +221,7 @@ impl Actor {
             }
             host.restart_policy = body.restart_policy.clone();
         }
-        update::check(&host.resources, &body.resources)?;
+        update::check(&host.resources, &body.resources, self.record.swap_given)?;
         update::merge(&mut host.resources, &body.resources);
         refuse::limits(&host.resources, self.context.host.cpus)?;
         let changes = body.corten.clone().unwrap_or_default();
@@ -234,6 +234,7 @@ impl Actor {
         }
         let old = self.record.clone();
         self.record.host = host;
+        self.record.swap_given |= body.resources.memory_swap != 0;
         self.record.attachments = attachments.unwrap_or_else(|| old.attachments.clone());
         let changed = match self.change_next(&changes).await {
             Ok(made) => self.persist_changes(made).await,
