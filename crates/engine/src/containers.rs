@@ -287,7 +287,7 @@ impl Containers {
     /// Removes it.
     pub async fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(Error::not_implemented("removing links (link=1, --link) is not available yet"));
+            return Err(linked::not_removed(&self.context.index, name));
         }
         let RemoveOptions { force, volumes, .. } = options;
         self.ask(name, |reply| Command::Remove { force, volumes, reply }).await

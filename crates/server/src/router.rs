@@ -56,7 +56,16 @@ async fn system(call: Call, method: &Method, segments: &[&str]) -> Answer {
 }
 
 async fn containers(call: Call, method: &Method, segments: &[&str]) -> Answer {
-    match (method.as_str(), segments) {
+    if let [_, "checkpoints", ..] = segments {
+        return Err(Failure::absent("checkpoints"));
+    }
+    let behind = match segments {
+        _ if method == Method::DELETE => 0,
+        [.., "attach", "ws"] => 2,
+        _ => 1,
+    };
+    let name = name_of(segments, behind);
+    match (method.as_str(), whole(&name, segments, behind).as_slice()) {
         ("GET", ["json"]) => containers::list(call).await,
         ("POST", ["create"]) => containers::create(call).await,
         ("POST", ["prune"]) => containers::prune(call).await,
@@ -83,9 +92,22 @@ async fn containers(call: Call, method: &Method, segments: &[&str]) -> Answer {
         ("GET", [id, "stats"]) => containers::stats(call, id).await,
         ("GET", [id, "changes"]) => archives::changes(call, id).await,
         ("GET", [id, "export"]) => archives::export(call, id).await,
-        (_, [_, "checkpoints", ..]) => Err(Failure::absent("checkpoints")),
         _ => Err(Failure::page_not_found()),
     }
+}
+
+/// What a path names in front of its last `behind` segments. No container has a name with slashes in it: it is not found, rather than
+/// the path.
+fn name_of(segments: &[&str], behind: usize) -> String {
+    segments[..segments.len().saturating_sub(behind)].join("/")
+}
+
+/// The segments, with the name as one of them.
+fn whole<'a>(name: &'a str, segments: &[&'a str], behind: usize) -> Vec<&'a str> {
+    if segments.len() <= behind + 1 {
+        return segments.to_vec();
+    }
+    std::iter::once(name).chain(segments[segments.len() - behind..].iter().copied()).collect()
 }
 
 async fn exec(call: Call, method: &Method, segments: &[&str]) -> Answer {
@@ -119,7 +141,8 @@ async fn images(call: Call, method: &Method, segments: &[&str]) -> Answer {
 }
 
 async fn volumes(call: Call, method: &Method, segments: &[&str]) -> Answer {
-    match (method.as_str(), segments) {
+    let name = name_of(segments, 0);
+    match (method.as_str(), whole(&name, segments, 0).as_slice()) {
         ("GET", []) => volumes::list(call).await,
         ("POST", ["create"]) => volumes::create(call).await,
         ("POST", ["prune"]) => volumes::prune(call).await,
@@ -131,7 +154,9 @@ async fn volumes(call: Call, method: &Method, segments: &[&str]) -> Answer {
 }
 
 async fn networks(call: Call, method: &Method, segments: &[&str]) -> Answer {
-    match (method.as_str(), segments) {
+    let behind = usize::from(method == Method::POST);
+    let name = name_of(segments, behind);
+    match (method.as_str(), whole(&name, segments, behind).as_slice()) {
         ("GET", []) => networks::list(call).await,
         ("POST", ["create"]) => networks::create(call).await,
         ("POST", ["prune"]) => networks::prune(call).await,

@@ -64,6 +64,23 @@ pub(crate) fn shown(index: &Index, record: &Record) -> Vec<String> {
     record.host.links.iter().filter_map(one).collect()
 }
 
+/// Why a link, named as `container/alias`, is not taken away.
+pub(crate) fn not_removed(index: &Index, name: &str) -> Error {
+    let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {
+        return index.find(name).err().unwrap_or_else(|| {
+            Error::conflict("Conflict, cannot remove the default link name of the container")
+        });
+    };
+    let is_there = index.find(parent).is_ok_and(|handle| {
+        handle.record().host.links.iter().any(|link| link.rsplit(':').next() == Some(alias))
+    });
+    if is_there {
+        Error::not_implemented("removing links (link=1, --link) is not available yet")
+    } else {
+        Error::not_found(format!("No such container: {name}"))
+    }
+}
+
 /// The record as the container starts with it: its links are variables and lines of its `/etc/hosts`, and so is its host.
 pub(crate) fn starting(context: &Context, record: &Record) -> Result<Record> {
     let mut starting = context.networks.completed(record);

@@ -20,8 +20,8 @@ pub(crate) fn route(method: &Method, segments: &[&str]) -> Answer {
     match (method.as_str(), segments) {
         ("POST", ["build", "cancel"]) => absent("cancelling a build by its id"),
         ("GET", ["plugins"]) => Reply::json(&json!([])),
-        ("GET", ["plugins", name, "json"]) => {
-            Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {name:?} not found")))
+        ("GET", ["plugins", name @ .., "json"]) if !name.is_empty() => {
+            Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {:?} not found", name.join("/"))))
         }
         (_, ["plugins", ..]) => absent("plugins"),
         ("POST", ["swarm", "init"]) => absent("swarm init"),
