@@ -62,10 +62,7 @@ pub(super) fn hostname(record: &Record, machine: &Host) -> Option<String> {
     // A container in the host's network has the host's name, by which it can be reached.
     let on_host = record.host.network_mode == "host" && record.config.hostname.is_empty();
     let name = if on_host && !machine.name.is_empty() { &machine.name } else { record.hostname() };
-    match record.config.domainname.as_str() {
-        "" => Some(name.to_owned()),
-        domain => Some(format!("{name}.{domain}")),
-    }
+    Some(name.to_owned())
 }
 
 /// The NIS domain name to set.

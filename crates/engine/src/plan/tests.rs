@@ -263,7 +263,7 @@ fn names_of_a_container() {
         r.config.hostname = "db".into();
         r.config.domainname = "example.org".into();
     });
-    assert_eq!(both, (some("db.example.org"), some("example.org")));
+    assert_eq!(both, (some("db"), some("example.org")));
 }
 
 #[test]
