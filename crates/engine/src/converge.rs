@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use runtime::cgroup::Cgroup;
 
 use crate::blocking;
 use crate::containers::actor::{Actor, Found};
@@ -49,14 +50,21 @@ pub(crate) fn exit_of(paths: &Paths, cgroup: &Path) -> Result<Exit> {
 }
 
 fn kill(cgroup: &Path) -> Result<()> {
-    let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
-    group.kill_all().map_err(Error::runtime)
+    group(cgroup)?.map_or(Ok(()), |group| group.kill_all().map_err(Error::runtime))
+}
+
+/// The cgroup of a run; none where no run can have been in such a one: the runtime has refused it.
+fn group(cgroup: &Path) -> Result<Option<Cgroup>> {
+    match Cgroup::open(cgroup) {
+        Ok(group) => Ok(Some(group)),
+        Err(runtime::Error::Invalid(_)) => Ok(None),
+        Err(error) => Err(Error::runtime(error)),
+    }
 }
 
 /// Removes what a run leaves: processes, cgroup, runtime directory.
 pub(crate) fn sweep(paths: &Paths, cgroup: &Path) -> Result<()> {
-    let group = runtime::cgroup::Cgroup::open(cgroup).map_err(Error::runtime)?;
-    let removed = group.kill_and_remove().map_err(Error::runtime);
+    let removed = group(cgroup)?.map_or(Ok(()), |group| group.kill_and_remove().map_err(Error::runtime));
     let mut tries = 0;
     loop {
         match std::fs::remove_dir_all(&paths.run) {
@@ -221,7 +229,7 @@ pub(crate) async fn look(context: &Arc<Context>, record: &Record) -> Found {
         Ok((shim, events, status)) if matches!(status.state, State::Running | State::Stopped) => {
             let group = cgroup.clone();
             let paused = blocking::run("look whether a container is paused", move || {
-                let group = runtime::cgroup::Cgroup::open(&group).map_err(Error::runtime)?;
+                let group = Cgroup::open(&group).map_err(Error::runtime)?;
                 group.is_paused().map_err(Error::runtime)
             });
             let paused = paused.await.unwrap_or_else(|error| {
@@ -252,5 +260,19 @@ pub(crate) async fn look(context: &Arc<Context>, record: &Record) -> Found {
             tracing::error!(id = %record.id, error = %error.chain(), "cannot clear up after a supervisor");
             if ran { Found::Ended(unknown_exit()) } else { Found::Nothing }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_in_a_cgroup_that_cannot_be_is_cleared_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { state: dir.path().join("state"), run: dir.path().join("run") };
+        std::fs::create_dir(&paths.run).unwrap();
+        sweep(&paths, Path::new("/../../x/0123")).unwrap();
+        assert!(!paths.run.exists());
     }
 }

@@ -252,9 +252,7 @@ fn long(mount: &Mount) -> Result<Wanted> {
     let wrong = |text: String| Error::invalid(format!("invalid mount config for type \"{kind}\": {text}"));
     if !matches!(kind, "bind" | "volume" | "tmpfs" | "image") {
         return match kind {
-            "npipe" | "cluster" => {
-                Err(Error::not_implemented(format!("mounts of type {kind} are not available yet")))
-            }
+            "cluster" => Err(Error::not_implemented("mounts of type cluster are not available yet")),
             _ => Err(wrong("mount type unknown".to_owned())),
         };
     }

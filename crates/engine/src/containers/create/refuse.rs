@@ -1,5 +1,7 @@
 //! What a request may not ask for: what is wrong whatever the state, and what this engine does not have, by its name.
 
+use std::path::{Component, Path};
+
 use api::container::{Config, CreateRequest, HostConfig, Resources};
 
 use crate::containers::{joins, lender, linked};
@@ -84,8 +86,9 @@ fn absent(host: &HostConfig) -> Result<()> {
         return unavailable("cgroups of other containers (Cgroup) are");
     }
     storage(host)?;
-    if !matches!(host.isolation.as_str(), "" | "default") {
-        return unavailable("isolation technologies (Isolation, --isolation) are");
+    if !host.isolation.is_empty() && !host.isolation.eq_ignore_ascii_case("default") {
+        let given = &host.isolation;
+        return Err(Error::invalid(format!("invalid isolation ({given}): linux only supports 'default'")));
     }
     let r = &host.resources;
     for (set, what) in [
@@ -149,6 +152,9 @@ pub fn limits(r: &Resources, cpus: u32) -> Result<()> {
     let refuse = |text: String| Err(Error::invalid(text));
     crate::plan::resources::sets(r)?;
     crate::plan::resources::available(r)?;
+    if Path::new(&r.cgroup_parent).components().any(|part| part == Component::ParentDir) {
+        return refuse(format!("invalid cgroup-parent: {}: it must not contain \"..\"", r.cgroup_parent));
+    }
     if r.memory != 0 && r.memory < MEMORY_MIN_BYTES {
         return refuse("Minimum memory limit allowed is 6MB".into());
     }
@@ -318,6 +324,14 @@ mod tests {
         };
         refused("health check of type 'CMD'", |c, _| {
             c.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..Default::default() });
+        });
+        for parent in ["..", "../../x", "a/../../y", "/a/.."] {
+            let odd = body(|_, h| h.resources.cgroup_parent = parent.into());
+            let said = check(&odd, 2).unwrap_err().to_string();
+            assert_eq!(said, format!("invalid cgroup-parent: {parent}: it must not contain \"..\""));
+        }
+        refused("invalid isolation (hyperv): linux only supports 'default'", |_, h| {
+            h.isolation = "hyperv".into();
         });
         refused("6MB", |_, h| h.resources.memory = 1024);
         refused("range of CPUs is from 0.01 to 2.00", |_, h| h.resources.nano_cpus = 3_000_000_000);
