@@ -229,7 +229,7 @@ impl Error {
         let mut next = StdError::source(self);
         while let Some(cause) = next {
             line.push_str(": ");
-            line.push_str(&cause.to_string());
+            line.push_str(plain(&cause.to_string()));
             next = cause.source();
         }
         line
@@ -301,6 +301,14 @@ impl From<storage::Error> for Error {
 #[error("{0}")]
 struct Below(String);
 
+/// The text of an error of the operating system without Rust's number behind it.
+fn plain(text: &str) -> &str {
+    match text.rfind(" (os error ") {
+        Some(end) if text.ends_with(')') => &text[..end],
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,5 +321,10 @@ mod tests {
         assert_eq!(e.to_string(), "cannot write /x");
         assert_eq!(e.chain(), "cannot write /x: disk on fire");
         assert_eq!(e.hint(), Some("buy another"));
+        let none = std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            Error::io("open", Path::new("/x"), none).chain(),
+            "cannot open /x: No such file or directory"
+        );
     }
 }

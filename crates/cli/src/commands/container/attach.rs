@@ -40,13 +40,13 @@ async fn attach(session: &Session, parsed: &Parsed) -> Result<()> {
     let name = &parsed.args[0];
     let container: Inspect = client.get(&path(name, "/json"), Query::new()).await?;
     if !container.state.running {
-        return Err(Error::say("cannot attach to a stopped container, start it first"));
+        return Err(Error::say("You cannot attach to a stopped container, start it first"));
     }
     if container.state.paused {
-        return Err(Error::say("cannot attach to a paused container, unpause it first"));
+        return Err(Error::say("You cannot attach to a paused container, unpause it first"));
     }
     if container.state.restarting {
-        return Err(Error::say("cannot attach to a restarting container, wait until it is running"));
+        return Err(Error::say("You cannot attach to a restarting container, wait until it is running"));
     }
     let stdin = !parsed.on("no-stdin") && container.config.open_stdin;
     let tty = container.config.tty;
