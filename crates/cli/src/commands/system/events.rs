@@ -38,9 +38,7 @@ async fn events(session: &Session, parsed: &Parsed) -> Result<()> {
     let format = parsed.text("format").unwrap_or_default();
     let template = match format {
         "" | "json" => None,
-        text => Some(
-            Template::parse("", text).map_err(|err| Error::Format(format!("Error parsing format: {err}")))?,
-        ),
+        text => Some(tried(text)?),
     };
     let time = |flag: &str| moment(parsed.text(flag).unwrap_or_default()).map_err(Error::Message);
     let filters = parsed.filters();
@@ -61,6 +59,15 @@ async fn events(session: &Session, parsed: &Parsed) -> Result<()> {
         session.line(&line)?;
     }
     Ok(())
+}
+
+/// A template, tried on an event of nothing: what it asks for that no event has is told before any comes.
+fn tried(text: &str) -> Result<Template> {
+    let wrong = |err: String| Error::Format(format!("Error parsing format: {err}"));
+    let template = Template::parse("", text).map_err(|err| wrong(err.to_string()))?;
+    let nothing = serde_json::json!({"Actor": {"ID": "", "Attributes": {}}, "time": 0, "timeNano": 0});
+    template.render(&value(&nothing), Mode::default()).map_err(|err| wrong(err.to_string()))?;
+    Ok(template)
 }
 
 /// `time type action id (key=value, …)`.
@@ -115,5 +122,9 @@ mod tests {
         );
         let template = Template::parse("", "{{.Type}} {{.Actor.Attributes.name}} {{.TimeNano}}").unwrap();
         assert_eq!(template.render(&value(&json), Mode::default()).unwrap(), "container web 1000000002");
+        for fine in ["{{json .}}", "{{.Actor.Attributes.nothing}} {{.Actor.ID}}", "{{.Time}}{{.Scope}}"] {
+            assert!(tried(fine).is_ok(), "{fine}");
+        }
+        assert!(tried("{{.Foo}}").is_err_and(|err| err.to_string().starts_with("Error parsing format: ")));
     }
 }
