@@ -16,11 +16,12 @@ const BYTES: usize = 1 << 20;
 const ENOUGH_BYTES: u64 = 4 << 20;
 
 impl Store {
-    /// Gives up the room that is kept back if the disk is full. For what is about to make room, or tells how something ended: what is
-    /// new is refused on a full disk. Taken back by the next start that finds room.
+    /// Gives up the room that is kept back if the disk is full, and takes it back once there is some again: a disk may become full more
+    /// than once. For what is about to make room, or tells how something ended: what is new is refused on a full disk.
     pub fn make_way(&self) {
-        let path = self.path(FILE);
-        if is_full(self.root()) && fs::remove_file(path).is_ok() {
+        if !is_full(self.root()) {
+            self.keep_back();
+        } else if fs::remove_file(self.path(FILE)).is_ok() {
             tracing::warn!("the disk is full: the room that was kept back is used, remove something");
         }
     }
@@ -31,9 +32,14 @@ impl Store {
         if path.exists() || free(self.root()).is_none_or(|free| free < ENOUGH_BYTES) {
             return;
         }
-        if let Err(error) = fill(&path) {
-            tracing::debug!(%error, "no room is kept back");
-            let _ = fs::remove_file(path);
+        match fill(&path) {
+            // Somebody else does it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                tracing::debug!(%error, "no room is kept back");
+                let _ = fs::remove_file(path);
+            }
+            Ok(()) => {}
         }
     }
 }
@@ -63,6 +69,10 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let length = || fs::metadata(dir.path().join(FILE)).unwrap().len();
         assert_eq!(length(), BYTES as u64);
+        store.make_way();
+        assert_eq!(length(), BYTES as u64);
+        // Given up before, and there is room again.
+        fs::remove_file(dir.path().join(FILE)).unwrap();
         store.make_way();
         assert_eq!(length(), BYTES as u64);
     }

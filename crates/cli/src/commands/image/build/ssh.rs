@@ -19,13 +19,18 @@ const UNTIL: &str = "echo; cat >/dev/null; kill \"$SSH_AGENT_PID\"; rm -rf -- \"
 
 /// An agent with keys of one build.
 #[derive(Debug)]
-pub(super) struct Keys(Child);
+pub(super) struct Keys {
+    child: Child,
+    /// Where its socket is.
+    folder: PathBuf,
+}
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        // It has nothing more to do.
-        let _ = self.0.wait();
+        drop(self.child.stdin.take());
+        // It has nothing more to do, and removes the folder itself if it ever ran.
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -55,8 +60,8 @@ impl Keys {
                 error.kind()
             )
         })?;
-        let mut keys = Self(child);
-        let said = keys.0.stdout.take().map(|mut out| out.read_exact(&mut [0]));
+        let mut keys = Self { child, folder };
+        let said = keys.child.stdout.take().map(|mut out| out.read_exact(&mut [0]));
         if !matches!(said, Some(Ok(()))) {
             return Err("ssh-agent ended before it was there".to_owned());
         }
